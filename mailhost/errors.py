@@ -1,0 +1,62 @@
+"""
+The exceptions that cross a room's border.
+
+:Room: the ground; everybody may raise and catch these.
+:Imports: nothing.
+
+Lower rooms raise.  `mailhost.intake` turns what it catches into a `Reply`,
+`mailhost.relay` into an `Outcome`; nobody else decides what the network hears.
+"""
+
+from __future__ import annotations
+
+
+class MailhostError(Exception):
+    """Base of this family; never raised itself."""
+
+
+class SyntaxProblem(MailhostError):
+    """Octets or words that the grammar does not allow."""
+
+
+class SpoolProblem(MailhostError):
+    """The queue cannot take, keep or give a message now; always temporary."""
+
+
+class SpoolFull(SpoolProblem):
+    """No room on the disk (ENOSPC, EDQUOT, or below the floor)."""
+
+
+class SpoolInUse(SpoolProblem):
+    """Another process holds this queue."""
+
+
+class SpoolTooNew(SpoolProblem):
+    """The queue's format is newer than this program."""
+
+
+class ContentDamaged(SpoolProblem):
+    """A stored content has another length or digest than when it was accepted."""
+
+
+class DirectoryProblem(MailhostError):
+    """A Drop, Pickup or Badmail directory cannot be used now; temporary."""
+
+
+class ResolveProblem(MailhostError):
+    """
+    A name could not be resolved to hosts.
+
+    :ivar status: the enhanced status (RFC 3463) to report; its first digit
+        says whether trying again can help.
+    """
+
+    def __init__(self, status: str, words: str) -> None:
+        super().__init__(words)
+        self.status = status
+        self.words = words
+
+    @property
+    def permanent(self) -> bool:
+        """Whether the class digit is 5 (RFC 3463 §2)."""
+        return self.status.startswith("5")

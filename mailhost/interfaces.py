@@ -1,0 +1,249 @@
+"""
+Every interface that others may implement, on one page.
+
+:Room: ``interfaces``
+:Imports: ``zope.interface`` and the values of ``model``; never Twisted, so an
+    "awaitable" here is anything a coroutine may await: a Deferred, as a rule.
+
+*Maybe awaitable* means: the answer itself where it is known at once, an
+awaitable of it otherwise.  Most answers are known at once, and such an answer
+must not cost a coroutine, a Deferred or a turn of the reactor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from typing import TypeVar
+
+from zope.interface import Attribute, Interface
+
+from mailhost.model.address import Mailbox
+from mailhost.model.envelope import Envelope
+from mailhost.model.queue import QueueCounts, QueuedMessage, Result, Submission
+from mailhost.model.reply import Reply
+from mailhost.model.session import SessionFacts
+
+T = TypeVar("T")
+Maybe = T | Awaitable[T]
+
+
+# ---- the way in
+
+
+class IReception(Interface):
+    """
+    Whoever decides for one inbound session; one object per session.
+
+    `mailhost.net` asks, in the order of the client's commands, never two
+    things at once.  Each method's answer is the reply to that command.  A
+    failing method (exception, failed awaitable) is answered 451 4.3.0.
+    """
+
+    session = Attribute("The session's `SessionFacts`; shared with the asker.")
+
+    def connected() -> Maybe[Reply]:
+        """A client has connected.  220 lets it in; 421 and 554 close."""
+
+    def hello(name: str, extended: bool) -> Maybe[Reply]:
+        """HELO, or EHLO where *extended*; a 250 opens the session."""
+
+    def sender(reverse_path: Mailbox | None, size: int | None, body: str) -> Maybe[Reply]:
+        """
+        MAIL.  A 250 opens a transaction.
+
+        :param size: the octets announced (RFC 1870), or `None`.
+        :param body: ``"7BIT"`` or ``"8BITMIME"``.
+        """
+
+    def recipient(forward_path: Mailbox) -> Maybe[Reply]:
+        """RCPT.  *forward_path* may be unqualified (no domain)."""
+
+    def content() -> Maybe[Reply]:
+        """DATA.  A 354 makes `write` and `end_of_content` follow."""
+
+    def write(octets: bytes) -> Awaitable[None] | None:
+        """
+        A block of content: dots un-stuffed, line ends checked, CRLF kept.
+
+        :returns: `None`, or an awaitable: no more blocks until it has fired.
+            After a failure further blocks are swallowed.
+        """
+
+    def end_of_content(fault: Reply | None) -> Maybe[Reply]:
+        """
+        The final dot.  A 250 says that the message is on stable storage (P1).
+
+        :param fault: the dialogue found the content unacceptable; throw it away
+            and answer this.
+        """
+
+    def reset() -> None:
+        """The open transaction, if any, is over: RSET, EHLO, disconnect or error."""
+
+    def disconnected() -> None:
+        """The session is over; `reset` has been called."""
+
+
+# ---- the queue
+
+
+class IStoredContent(Interface):
+    """The content of one queued message, read in order, once."""
+
+    size = Attribute("Octets in all.")
+
+    def read() -> Maybe[bytes]:
+        """
+        The next block, at most 64 KiB or so; empty at the end.
+
+        :raises mailhost.errors.ContentDamaged: length or digest is not what was
+            accepted; raised instead of the last block, so a reader that
+            finishes only at the empty block never passes damaged content on.
+        """
+
+    def close() -> None:
+        """No more will be read.  May be called twice."""
+
+
+class IIncomingMessage(Interface):
+    """A content on its way in; nothing of it survives a crash before `IQueueStore.commit`."""
+
+    size = Attribute("Octets written so far.")
+
+    def write(octets: bytes) -> Awaitable[None] | None:
+        """
+        Append a block.
+
+        :returns: `None`, or an awaitable to wait for before the next block.
+        :raises mailhost.errors.SpoolProblem: now or through the awaitable.
+        """
+
+    def discard() -> None:
+        """Forget it.  May be called twice; harmless after `IQueueStore.commit`."""
+
+
+class IQueueStore(Interface):
+    """
+    The durable queue of one virtual server (promises P1-P3, P7).
+
+    Everything awaitable fails with `mailhost.errors.SpoolProblem` when the
+    storage does; the caller makes 4xx or "delayed" of it, never a loss (P4).
+    """
+
+    def start() -> None:
+        """
+        Open, migrate and recover; blocks.  Called before the reactor turns.
+
+        :raises mailhost.errors.SpoolInUse: another process has it.
+        :raises mailhost.errors.SpoolTooNew: written by a newer program.
+        :raises mailhost.errors.SpoolProblem: it cannot be opened.
+        """
+
+    def stop() -> Awaitable[None]:
+        """Commit what was handed over, close, release the lock."""
+
+    def new_queue_id() -> str:
+        """24 hexadecimal digits for the next message: its trace field names it."""
+
+    def check_room(size: int | None) -> None:
+        """
+        :param size: octets announced for the next message, if any.
+        :raises mailhost.errors.SpoolFull: no room for it (RFC 1870 §6.1: 452).
+        :raises mailhost.errors.SpoolProblem: the storage has failed and no
+            probe has succeeded since.
+        """
+
+    def new_message(prefix: bytes, expected: int | None) -> IIncomingMessage:
+        """
+        :param prefix: octets the stored content starts with (trace fields).
+        :param expected: octets announced by the client, for the room reserved.
+        :raises mailhost.errors.SpoolFull: see `check_room`.
+        """
+
+    def commit(
+        incoming: IIncomingMessage, queue_id: str, envelope: Envelope, hello: str, now: float
+    ) -> Awaitable[QueuedMessage]:
+        """
+        Make it ours: fires when content and envelope are on stable storage.
+
+        All recipients are due at *now*.
+        """
+
+    def load_due(before: float, limit: int, skip: frozenset[int]) -> Awaitable[list[QueuedMessage]]:
+        """
+        Messages with a recipient due before *before*, the most urgent first.
+
+        Each carries only the recipients that are due.  Messages whose `key` is
+        in *skip* (the caller has them) are left out.
+        """
+
+    def next_due_at() -> Awaitable[float | None]:
+        """The earliest ``due_at`` in the store; `None` when it is empty."""
+
+    def open_content(message: QueuedMessage) -> Maybe[IStoredContent]:
+        """:raises mailhost.errors.ContentDamaged: it is missing or damaged."""
+
+    def record(
+        message: QueuedMessage, results: Sequence[Result], reports: Sequence[Submission], now: float
+    ) -> Awaitable[list[QueuedMessage]]:
+        """
+        Write outcomes down, and queue the *reports* that tell of them, in one
+        transaction.  A message whose every recipient has a terminal outcome
+        leaves the queue.
+
+        :returns: the queued reports.
+        """
+
+    def quarantine(message: QueuedMessage, reason: str) -> Awaitable[None]:
+        """Take a damaged message out of delivery, keeping what is left of it."""
+
+    def counts() -> Awaitable[QueueCounts]:
+        """How much waits."""
+
+
+# ---- final delivery
+
+
+class IDelivery(Interface):
+    """Final delivery of mail for local domains."""
+
+    def deliver(
+        message: QueuedMessage, recipients: Sequence[Mailbox], content: IStoredContent
+    ) -> Awaitable[None]:
+        """
+        Deliver to all *recipients* or to none.
+
+        Fires when the delivered message is on stable storage.
+
+        :raises mailhost.errors.DirectoryProblem: it cannot be done now.
+        """
+
+
+# ---- names
+
+
+class INameResolver(Interface):
+    """DNS as the house needs it."""
+
+    def mail_exchanges(domain: str) -> Maybe[Sequence[tuple[int, str]]]:
+        """
+        ``(preference, host)`` of the MX records of *domain*; empty when it has
+        none; ``[(0, "")]`` is a null MX (RFC 7505).
+
+        :raises mailhost.errors.ResolveProblem: 5.1.2 the domain does not exist;
+            4.4.3 SERVFAIL, REFUSED, time-out.
+        """
+
+    def addresses(host: str) -> Maybe[Sequence[str]]:
+        """
+        IPv4 and IPv6 addresses of *host*, CNAMEs followed; empty when it has none.
+
+        :raises mailhost.errors.ResolveProblem: as above.
+        """
+
+    def names(address: str) -> Maybe[Sequence[str]]:
+        """
+        The PTR names of an IP address, unconfirmed; empty when it has none.
+
+        :raises mailhost.errors.ResolveProblem: 4.4.3.
+        """

@@ -1,0 +1,104 @@
+"""
+A message that is ours: envelope, recipients and where its content lies.
+
+:Room: ``model``
+:Made by: `mailhost.spool` at commit and when due mail is read back.
+"""
+
+from __future__ import annotations
+
+from attrs import define, field, frozen
+
+from mailhost.model.address import Mailbox
+from mailhost.model.envelope import Envelope
+from mailhost.model.outcome import Outcome
+
+
+@define
+class QueuedRecipient:
+    """
+    One recipient that has no terminal outcome yet.
+
+    :ivar number: position in the envelope; with the queue id it names this
+        recipient for ever.
+    :ivar forward_path: where the mail is to go.
+    :ivar attempts: how many attempts have failed so far.
+    :ivar due_at: seconds since the epoch of the next attempt.
+    :ivar notified: a delay report about this recipient went out.
+    """
+
+    number: int
+    forward_path: Mailbox
+    attempts: int = 0
+    due_at: float = 0.0
+    notified: bool = False
+
+
+@define(eq=False)
+class QueuedMessage:
+    """
+    One message in the queue, with those recipients that are still to be served.
+
+    :ivar key: the store's own number for it; meaningless elsewhere.
+    :ivar queue_id: 24 hexadecimal digits, globally unique, rising with time.
+    :ivar reverse_path: `None` is the null reverse-path.
+    :ivar body: ``"7BIT"`` or ``"8BITMIME"``.
+    :ivar size: octets of the content, trace fields included.
+    :ivar accepted_at: seconds since the epoch.
+    :ivar hello: what the submitting client called itself; ``""`` for Pickup.
+    :ivar recipients: those without a terminal outcome, by number.
+    :ivar octets: the content while it is kept in memory, else `None`.
+    """
+
+    key: int
+    queue_id: str
+    reverse_path: Mailbox | None
+    body: str
+    size: int
+    accepted_at: float
+    hello: str = ""
+    recipients: dict[int, QueuedRecipient] = field(factory=dict)
+    octets: bytes | None = field(default=None, repr=False)
+
+
+@frozen
+class Result:
+    """
+    What the store is to write down about one recipient after an attempt.
+
+    :ivar number: `QueuedRecipient.number`.
+    :ivar outcome: terminal, or delayed.
+    :ivar due_at: the next attempt; ignored where the outcome is terminal.
+    :ivar notified: a delay report about it goes out with this record.
+    """
+
+    number: int
+    outcome: Outcome
+    due_at: float = 0.0
+    notified: bool = False
+
+
+@frozen
+class Submission:
+    """
+    A whole message made by ourselves: a delivery report.
+
+    :ivar envelope: null reverse-path, as a rule.
+    :ivar octets: the content, CRLF line ends throughout.
+    """
+
+    envelope: Envelope
+    octets: bytes = field(repr=False)
+
+
+@frozen
+class QueueCounts:
+    """
+    How much waits.
+
+    :ivar messages: messages with at least one recipient to serve.
+    :ivar recipients: recipients to serve.
+    """
+
+    messages: int
+    recipients: int

@@ -1,0 +1,42 @@
+"""
+The facts of one inbound session that decisions rest on.
+
+:Room: ``model``
+:RFC: 5321 §2.3.10; the test for what belongs here: RSET keeps it.
+"""
+
+from __future__ import annotations
+
+from attrs import define, field
+
+
+@define
+class SessionFacts:
+    """
+    One inbound session, as far as it is known by now.
+
+    :ivar session_id: unique in this process; for logs.
+    :ivar peer: the client's IP address.
+    :ivar peer_port: its port, 0 where there is none.
+    :ivar local: our IP address on this connection.
+    :ivar local_port: our port.
+    :ivar hello: what the client called itself, ``""`` before HELO/EHLO.
+    :ivar protocol: ``SMTP`` or ``ESMTP`` (RFC 5321 §4.4, *with* clause).
+    :ivar peer_names: names that DNS gives the client and that lead back to it;
+        `None` when nobody has asked.
+    :ivar content_octets: octets of content accepted so far (IIS MSG-02).
+    :ivar message_count: messages accepted so far.
+    :ivar connected_at: seconds since the epoch.
+    """
+
+    session_id: str
+    peer: str
+    peer_port: int = 0
+    local: str = ""
+    local_port: int = 0
+    hello: str = ""
+    protocol: str = "SMTP"
+    peer_names: tuple[str, ...] | None = None
+    content_octets: int = 0
+    message_count: int = 0
+    connected_at: float = field(default=0.0)
