@@ -13,7 +13,7 @@ must not cost a coroutine, a Deferred or a turn of the reactor.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from zope.interface import Attribute, Interface
 
@@ -21,10 +21,9 @@ from mailhost.model.address import Mailbox
 from mailhost.model.envelope import Envelope
 from mailhost.model.queue import QueueCounts, QueuedMessage, Result, Submission
 from mailhost.model.reply import Reply
-from mailhost.model.session import SessionFacts
 
 T = TypeVar("T")
-Maybe = T | Awaitable[T]
+Maybe: TypeAlias = T | Awaitable[T]
 
 
 # ---- the way in

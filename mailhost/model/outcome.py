@@ -61,12 +61,6 @@ def outcome_of(reply: Reply, peer: str) -> Outcome:
     A reply without enhanced status gets ``x.0.0`` (RFC 3463 §2: other or
     undefined status).
     """
-    fate = (
-        Fate.RELAYED
-        if reply.positive
-        else Fate.DELAYED
-        if reply.temporary
-        else Fate.FAILED
-    )
+    fate = Fate.RELAYED if reply.positive else Fate.DELAYED if reply.temporary else Fate.FAILED
     status = reply.status or f"{max(2, reply.code // 100) if not reply.positive else 2}.0.0"
     return Outcome(fate, status, str(reply), peer=peer, spoken=True)

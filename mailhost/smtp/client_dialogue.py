@@ -1,0 +1,387 @@
+"""
+The client's side of an SMTP session: envelopes in, one reply per recipient out.
+
+:Room: ``smtp`` -- sans-I/O.
+:RFC: 5321 §3.1-§3.3, §4.5.3.2 (time-outs); 2920 §3.1 (pipelining); 1870, 6152.
+:Called by: `mailhost.net.outbound`.
+
+Two loops that do not know each other: commands are written as far as the peer
+allows, and `_expected` remembers in order what each reply will belong to.
+
+Rules of this file.  1: no exception leaves `next_event`, whatever the peer
+sends.  2: every recipient of a transaction gets exactly one reply, or `None`
+where the peer fell silent.  3: after our final dot and before the reply to it
+the transaction is in doubt (promise P3), and the event says so.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from enum import Enum
+
+from attrs import define, field, frozen
+
+from mailhost.errors import SyntaxProblem
+from mailhost.model.address import Mailbox, path_text
+from mailhost.model.reply import Reply
+from mailhost.smtp.content import ContentWriter
+from mailhost.smtp.events import Wait
+from mailhost.smtp.reply_reader import ReplyReader
+
+
+class Phase(Enum):
+    """What we wait for; the value is RFC 5321 §4.5.3.2's patience in seconds."""
+
+    BANNER = (300, "the greeting")
+    HELLO = (300, "the reply to EHLO")
+    READY = (300, "the next message")
+    ENVELOPE = (300, "the replies to MAIL and RCPT")
+    DATA = (120, "the reply to DATA")
+    CONTENT = (180, "room for the content")
+    DOT = (600, "the reply to the final dot")
+    QUITTING = (30, "the reply to QUIT")
+    CLOSED = (30, "the end of the connection")
+
+    @property
+    def patience_seconds(self) -> int:
+        """How long to wait at least (RFC 5321 §4.5.3.2)."""
+        return self.value[0]
+
+
+@frozen
+class Ready:
+    """The session can take an envelope."""
+
+
+@frozen
+class ContentWanted:
+    """The peer said 354: write the content, then `ClientDialogue.end_content`."""
+
+
+@frozen
+class TransactionDone:
+    """
+    Every recipient has its answer.
+
+    :ivar replies: one per recipient, in the order given.
+    """
+
+    replies: tuple[Reply, ...]
+
+
+@frozen
+class SessionOver:
+    """
+    The session has ended, or never began.
+
+    :ivar words: why, for people.
+    :ivar reply: what the peer said, where it said something.
+    :ivar replies: per recipient of the open transaction; `None`: no answer.
+        Empty when no transaction was open.
+    :ivar in_doubt: the final dot was sent and not answered (promise P3).
+    """
+
+    words: str
+    reply: Reply | None
+    replies: tuple[Reply | None, ...]
+    in_doubt: bool
+
+
+ClientEvent = Ready | ContentWanted | TransactionDone | SessionOver
+
+
+@define
+class _Transaction:
+    replies: list[Reply | None]
+    #: Commands still to be sent, with what their replies mean, when the peer
+    #: takes one at a time.
+    waiting: deque[tuple[bytes, str, int]]
+
+    def settle(self, reply: Reply) -> None:
+        """*reply* answers all recipients that have no refusal of their own."""
+        self.replies = [
+            known if known is not None and not known.positive else reply for known in self.replies
+        ]
+
+    @property
+    def any_accepted(self) -> bool:
+        return any(reply is not None and reply.positive for reply in self.replies)
+
+
+@define
+class ClientDialogue:
+    """
+    One session.
+
+    :ivar hello_name: what we call ourselves.
+    :ivar use_helo: say HELO and use no extension (IIS DOM-11).
+    :ivar extensions: keyword -> words, from the EHLO answer, keywords in upper case.
+    """
+
+    hello_name: str
+    use_helo: bool = False
+    phase: Phase = field(default=Phase.BANNER, init=False)
+    extensions: dict[str, str] = field(factory=dict, init=False)
+    _reader: ReplyReader = field(factory=ReplyReader, init=False)
+    _expected: deque[tuple[str, int]] = field(factory=lambda: deque([("banner", 0)]), init=False)
+    _ready: deque[ClientEvent] = field(factory=deque, init=False)
+    _out: list[bytes] = field(factory=list, init=False)
+    _transaction: _Transaction | None = field(default=None, init=False)
+    _writer: ContentWriter = field(factory=ContentWriter, init=False)
+    _reset_first: bool = field(default=False, init=False)
+
+    # ---- the caller's side
+
+    def receive_octets(self, octets: bytes) -> None:
+        """Take what came from the peer."""
+        self._reader.feed(octets)
+
+    def receive_end(self, words: str) -> None:
+        """The connection is gone, because of *words*."""
+        self._finish(words, None)
+
+    def next_event(self) -> ClientEvent | Wait:
+        """The next thing that happened, or why there is none."""
+        while not self._ready:
+            if self.phase is Phase.CLOSED:
+                return Wait.CLOSED
+            try:
+                reply = self._reader.take()
+            except SyntaxProblem as problem:
+                self._finish(str(problem), None)
+                continue
+            if reply is None:
+                return Wait.NEED_DATA
+            self._heard(reply)
+        return self._ready.popleft()
+
+    def octets_to_send(self) -> bytes:
+        """What has to go to the peer."""
+        if not self._out:
+            return b""
+        octets = b"".join(self._out) if len(self._out) > 1 else self._out[0]
+        self._out.clear()
+        return octets
+
+    def send_envelope(
+        self, reverse_path: Mailbox | None, recipients: Sequence[Mailbox], size: int, body: str
+    ) -> None:
+        """
+        Open a transaction; allowed after `Ready` and `TransactionDone`.
+
+        :param size: octets of the content, for SIZE where the peer wants it.
+        :param body: ``"8BITMIME"`` only where the peer offers it.
+        """
+        assert self.phase is Phase.READY, f"no envelope while {self.phase.name}"
+        mail = f"MAIL FROM:{path_text(reverse_path)}"
+        if "SIZE" in self.extensions:
+            mail += f" SIZE={size}"
+        if body == "8BITMIME" and "8BITMIME" in self.extensions:
+            mail += " BODY=8BITMIME"
+        steps = [(mail, "MAIL", 0)]
+        steps += [(f"RCPT TO:<{path}>", "RCPT", n) for n, path in enumerate(recipients)]
+        steps.append(("DATA", "DATA", 0))
+        if self._reset_first:
+            self._reset_first = False
+            steps.insert(0, ("RSET", "RSET", 0))
+        lines = deque((f"{text}\r\n".encode("ascii"), label, n) for text, label, n in steps)
+        self._transaction = _Transaction([None] * len(recipients), lines)
+        self.phase = Phase.ENVELOPE
+        if "PIPELINING" in self.extensions:
+            while lines:
+                self._send_next()
+        else:
+            self._send_next()
+
+    def write_content(self, block: bytes) -> None:
+        """Send some content; allowed after `ContentWanted`."""
+        self._out.append(self._writer.stuff(block))
+
+    def end_content(self) -> bool:
+        """
+        Send the final dot.
+
+        :returns: `False` when the content has a bare CR or LF: nothing was sent,
+            and the connection must be dropped, since only a dot or its end can
+            get a peer out of content (promise P6).
+        """
+        end = self._writer.end()
+        if self._writer.bare:
+            return False
+        self._out.append(end)
+        self._expected.append((".", 0))
+        self.phase = Phase.DOT
+        return True
+
+    def quit(self) -> None:
+        """Say goodbye; allowed while no transaction is open."""
+        self._out.append(b"QUIT\r\n")
+        self._expected.append(("QUIT", 0))
+        self.phase = Phase.QUITTING
+
+    # ---- replies
+
+    def _heard(self, reply: Reply) -> None:
+        if not self._expected:
+            self._finish(f"unasked reply: {reply}", reply)
+            return
+        label, number = self._expected.popleft()
+        if reply.code == 421 and label not in ("QUIT", "."):
+            self._refused_for_good(reply)
+            return
+        _HEARD[label](self, reply, number)
+
+    def _refused_for_good(self, reply: Reply) -> None:
+        """421: the peer closes; who has no answer yet has this one (RFC 5321 §3.8)."""
+        if self._transaction is not None:
+            self._transaction.settle(reply)
+        self._finish(f"the peer closes: {reply}", reply)
+
+    def _heard_banner(self, reply: Reply, number: int) -> None:
+        if reply.code != 220:
+            self._finish(f"not greeted: {reply}", reply)
+            return
+        self._say_hello("HELO" if self.use_helo else "EHLO")
+
+    def _say_hello(self, verb: str) -> None:
+        self.phase = Phase.HELLO
+        self._out.append(f"{verb} {self.hello_name}\r\n".encode("ascii"))
+        self._expected.append((verb, 0))
+
+    def _heard_ehlo(self, reply: Reply, number: int) -> None:
+        if reply.permanent:
+            self._say_hello("HELO")  # §3.2: an old server
+        elif not reply.positive:
+            self._finish(f"hello refused: {reply}", reply)
+        else:
+            for line in reply.words[1:]:
+                keyword, _, words = line.partition(" ")
+                self.extensions[keyword.upper()] = words
+            self._become_ready()
+
+    def _heard_helo(self, reply: Reply, number: int) -> None:
+        if reply.positive:
+            self._become_ready()
+        else:
+            self._finish(f"hello refused: {reply}", reply)
+
+    def _become_ready(self) -> None:
+        self.phase = Phase.READY
+        self._ready.append(Ready())
+
+    def _heard_rset(self, reply: Reply, number: int) -> None:
+        if reply.positive:
+            self._send_next_if_alone()
+        else:
+            self._finish(f"RSET refused: {reply}", reply)
+
+    def _heard_mail(self, reply: Reply, number: int) -> None:
+        transaction = self._open
+        if not reply.positive:
+            transaction.replies = [reply] * len(transaction.replies)
+            self._give_up_envelope()
+        else:
+            self._send_next_if_alone()
+
+    def _heard_rcpt(self, reply: Reply, number: int) -> None:
+        transaction = self._open
+        # A refused MAIL makes every RCPT a 503; the first answer is the reason.
+        if transaction.replies[number] is None:
+            transaction.replies[number] = reply
+        if self._next_is_data() and not transaction.any_accepted:
+            self._give_up_envelope()
+        else:
+            self._send_next_if_alone()
+
+    def _heard_data(self, reply: Reply, number: int) -> None:
+        transaction = self._open
+        if reply.code != 354:
+            transaction.settle(reply)
+            self._reset_first = True
+            self._done()
+        elif transaction.any_accepted:
+            self.phase = Phase.CONTENT
+            self._writer = ContentWriter()
+            self._ready.append(ContentWanted())
+        else:
+            # RFC 2920 §3.1: nobody is to get it, but the peer waits for content.
+            self._out.append(b".\r\n")
+            self._expected.append(("nothing", 0))
+
+    def _heard_nothing(self, reply: Reply, number: int) -> None:
+        self._done()
+
+    def _heard_dot(self, reply: Reply, number: int) -> None:
+        self._open.settle(reply)
+        self._done()
+        if reply.code == 421:
+            self._finish(f"the peer closes: {reply}", reply)
+
+    def _heard_quit(self, reply: Reply, number: int) -> None:
+        self._finish("goodbye was said", reply)
+
+    # ---- steps
+
+    @property
+    def _open(self) -> _Transaction:
+        assert self._transaction is not None, "a reply without its transaction"
+        return self._transaction
+
+    def _send_next(self) -> None:
+        octets, label, number = self._open.waiting.popleft()
+        self._out.append(octets)
+        self._expected.append((label, number))
+        if label == "DATA":
+            self.phase = Phase.DATA if len(self._expected) == 1 else Phase.ENVELOPE
+
+    def _send_next_if_alone(self) -> None:
+        """Where the peer takes one command at a time, it takes the next now."""
+        if self._open.waiting:
+            self._send_next()
+
+    def _next_is_data(self) -> bool:
+        waiting = self._open.waiting
+        return len(waiting) == 1 and waiting[0][1] == "DATA"
+
+    def _give_up_envelope(self) -> None:
+        """Nobody was accepted; commands that are on their way are still answered."""
+        self._open.waiting.clear()
+        self._reset_first = True
+        if not self._expected:
+            self._done()
+
+    def _done(self) -> None:
+        replies = tuple(reply for reply in self._open.replies if reply is not None)
+        self._transaction = None
+        self.phase = Phase.READY
+        self._ready.append(TransactionDone(replies))
+
+    def _finish(self, words: str, reply: Reply | None) -> None:
+        if self.phase is Phase.CLOSED:
+            return
+        replies: tuple[Reply | None, ...] = ()
+        if self._transaction is not None:
+            # A 250 to RCPT promises nothing yet.
+            replies = tuple(
+                None if known is None or known.positive else known
+                for known in self._transaction.replies
+            )
+        in_doubt = self.phase is Phase.DOT and self._transaction is not None
+        self.phase = Phase.CLOSED
+        self._transaction = None
+        self._ready.append(SessionOver(words, reply, replies, in_doubt))
+
+
+_HEARD = {
+    "banner": ClientDialogue._heard_banner,
+    "EHLO": ClientDialogue._heard_ehlo,
+    "HELO": ClientDialogue._heard_helo,
+    "RSET": ClientDialogue._heard_rset,
+    "MAIL": ClientDialogue._heard_mail,
+    "RCPT": ClientDialogue._heard_rcpt,
+    "DATA": ClientDialogue._heard_data,
+    "nothing": ClientDialogue._heard_nothing,
+    ".": ClientDialogue._heard_dot,
+    "QUIT": ClientDialogue._heard_quit,
+}

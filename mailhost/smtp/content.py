@@ -1,0 +1,138 @@
+"""
+The content of a message on the wire, in blocks: dots, line ends, line lengths.
+
+:Room: ``smtp``
+:RFC: 5321 §4.5.2 (transparency), §4.1.1.4 (only CRLF.CRLF ends it), §2.3.8
+    (only CRLF ends a line), §4.5.3.1.6 (text line); promise P6.
+:Called by: `mailhost.smtp.server_dialogue` (`ContentReader`) and
+    `mailhost.smtp.client_dialogue` (`ContentWriter`).
+
+No Python runs per line: a block goes through a handful of C calls.  What could
+be the beginning of an end, ``CR LF . CR``, is held back until the next block.
+"""
+
+from __future__ import annotations
+
+from attrs import define, field
+
+from mailhost.model.reply import Reply
+from mailhost.smtp import replies
+
+END = b"\r\n.\r\n"
+#: What may be the start of `END` or of a stuffed line, longest first.
+_TAILS = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\r")
+
+
+@define
+class ContentReader:
+    """
+    Turns wire octets into content.
+
+    :ivar max_line_octets: the longest text line without its CRLF; `None`: any.
+    :ivar fault: the first thing that makes the content unacceptable.  Reading
+        goes on to the real end all the same, so that no octet of a refused
+        content is ever taken for a command.
+    :ivar ended: the final dot has been seen.
+    """
+
+    max_line_octets: int | None = 998
+    fault: Reply | None = field(default=None, init=False)
+    ended: bool = field(default=False, init=False)
+    # The content starts as if after a CRLF, which is not part of it.
+    _held: bytes = field(default=b"\r\n", init=False)
+    _virtual: int = field(default=2, init=False)
+    _line_octets: int = field(default=0, init=False)
+
+    def feed(self, octets: bytes) -> tuple[bytes, bytes]:
+        """
+        :returns: content that is sure, and what follows the final dot; the
+            latter is empty unless `ended`.
+        """
+        octets = self._held + octets
+        end = octets.find(END)
+        if end >= 0:
+            self.ended = True
+            block, rest = octets[: end + 2], octets[end + 5 :]
+            self._held = b""
+        else:
+            keep = len(octets)
+            for tail in _TAILS:
+                if octets.endswith(tail):
+                    keep -= len(tail)
+                    break
+            block, rest = octets[:keep], b""
+            self._held = octets[keep:]
+        if not block:
+            return b"", rest
+        if self.fault is None:
+            self._check(block)
+        if b"\r\n." in block:
+            block = block.replace(b"\r\n.", b"\r\n")
+        if self._virtual:
+            self._virtual, block = 0, block[2:]
+        return block, rest
+
+    def _check(self, block: bytes) -> None:
+        pairs = block.count(b"\r\n")
+        if block.count(b"\r") != pairs or block.count(b"\n") != pairs:
+            self.fault = replies.BARE_CR_OR_LF
+        elif b"\0" in block:
+            # RFC 5322 §4: NUL is obsolete, RFC 6152 §3 keeps it out of 8BITMIME.
+            self.fault = replies.NUL_IN_CONTENT
+        elif self.max_line_octets is not None and self._too_long(block, self.max_line_octets):
+            self.fault = replies.content_line_too_long(self.max_line_octets)
+
+    def _too_long(self, block: bytes, limit: int) -> bool:
+        """Jump from line end to line end in steps of *limit*, not line by line."""
+        size = len(block)
+        # A stuffed dot is not counted (§4.5.3.1.6), hence one octet of grace, and
+        # one for the CR that stands before the LF looked for.
+        reach = limit + 2
+        start = -self._line_octets
+        while size - start > reach:
+            found = block.rfind(b"\n", max(start, 0), start + reach + 1)
+            if found < 0:
+                return True
+            start = found + 1
+        last = block.rfind(b"\n", max(start, 0))
+        self._line_octets = size - (last + 1 if last >= 0 else start)
+        return False
+
+
+@define
+class ContentWriter:
+    """
+    Turns content into wire octets, whatever the borders of its blocks.
+
+    :ivar bare: a bare CR or LF came by; such content must not be sent.
+    """
+
+    bare: bool = field(default=False, init=False)
+    # What the blocks so far end with: CRLF, a CR that may still get its LF, or
+    # anything else (empty).  The content starts as if after a CRLF.
+    _last: bytes = field(default=b"\r\n", init=False)
+
+    def stuff(self, block: bytes) -> bytes:
+        """*block* with a dot before every dot that starts a line (§4.5.2)."""
+        if not block:
+            return b""
+        carried = len(self._last)
+        joined = self._last + block
+        if joined.endswith(b"\r\n"):
+            settled, self._last = joined, b"\r\n"
+        elif joined.endswith(b"\r"):
+            settled, self._last = joined[:-1], b"\r"
+        else:
+            settled, self._last = joined, b""
+        pairs = settled.count(b"\r\n")
+        if settled.count(b"\r") != pairs or settled.count(b"\n") != pairs:
+            self.bare = True
+        if b"\r\n." in joined:
+            joined = joined.replace(b"\r\n.", b"\r\n..")
+        return joined[carried:]
+
+    def end(self) -> bytes:
+        """The octets that end the content; a missing last CRLF is supplied."""
+        if self._last == b"\r":
+            self.bare = True
+        return b".\r\n" if self._last == b"\r\n" else END

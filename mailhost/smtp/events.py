@@ -1,0 +1,91 @@
+"""
+What the server dialogue reports, in the order of the client's commands.
+
+:Room: ``smtp``
+:Made by: `mailhost.smtp.server_dialogue`; answered by `mailhost.net.inbound`.
+
+`Connected`, `HelloGiven`, `MailGiven`, `RecipientGiven`, `ContentAsked` and
+`ContentEnded` each want exactly one reply; the others want none.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from attrs import frozen
+
+from mailhost.model.address import Mailbox
+from mailhost.model.reply import Reply
+
+
+class Wait(Enum):
+    """Why there is no event."""
+
+    NEED_DATA = "the peer has to send more"
+    PAUSED = "an event still waits for its reply"
+    CLOSED = "the last reply has been given; nothing more is read"
+
+
+@frozen
+class Connected:
+    """The connection is open; the reply is the banner."""
+
+
+@frozen
+class HelloGiven:
+    """HELO, or EHLO where *extended*."""
+
+    name: str
+    extended: bool
+
+
+@frozen
+class MailGiven:
+    """MAIL: a transaction is to be opened."""
+
+    reverse_path: Mailbox | None
+    size: int | None
+    body: str
+
+
+@frozen
+class RecipientGiven:
+    """RCPT."""
+
+    forward_path: Mailbox
+
+
+@frozen
+class ContentAsked:
+    """DATA: a 354 makes content follow."""
+
+
+@frozen
+class ContentBlock:
+    """Some content, dots un-stuffed."""
+
+    octets: bytes
+
+
+@frozen
+class ContentEnded:
+    """The final dot.  *fault*: why the content cannot be taken, if so."""
+
+    fault: Reply | None
+
+
+@frozen
+class TransactionOver:
+    """Whatever transaction was open is over: forget it."""
+
+
+Event = (
+    Connected
+    | HelloGiven
+    | MailGiven
+    | RecipientGiven
+    | ContentAsked
+    | ContentBlock
+    | ContentEnded
+    | TransactionOver
+)

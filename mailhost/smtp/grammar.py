@@ -1,0 +1,205 @@
+"""
+The words of a command: verbs, paths, parameters.
+
+:Room: ``smtp``
+:RFC: 5321 §4.1.2, §4.1.3 (grammar), §4.5.3.1 (sizes); 1870 §3 (SIZE), 6152 §2 (BODY).
+:Called by: `mailhost.smtp.server_dialogue`; `parse_mailbox` by whoever reads an
+    address out of a file.
+
+Every expression here reads its input once, left to right: neighbouring parts
+begin with different octets, so there is nothing to go back for.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
+
+from mailhost.errors import SyntaxProblem
+from mailhost.model.address import Mailbox
+
+_ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]"
+_DOT_STRING = rf"{_ATEXT}+(?:\.{_ATEXT}+)*"
+# §4.1.2 quoted-string: qtextSMTP or a backslash and a printable octet.
+_QUOTED = r'"(?:[ !#-\[\]-~]|\\[ -~])*"'
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?"
+_DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*\.?"
+_LITERAL = r"\[[!-Z^-~]+\]"
+# Appendix C: a source route is accepted, and ignored.
+_ROUTE = rf"(?:@{_DOMAIN}(?:,@{_DOMAIN})*:)?"
+_MAILBOX = rf"(?P<local>{_DOT_STRING}|{_QUOTED})(?:@(?P<domain>{_DOMAIN}|{_LITERAL}))?"
+
+_PATH = re.compile(rf"<{_ROUTE}{_MAILBOX}>(?= |$)")
+_BARE_MAILBOX = re.compile(_MAILBOX)
+_NEXT_WORD = re.compile(r" +([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~]+))?(?= |$)")
+_DOMAIN_ONLY = re.compile(_DOMAIN)
+_PLAIN_QUOTED = re.compile(rf'"({_DOT_STRING})"')
+
+MAX_LOCAL_OCTETS = 64  # §4.5.3.1.1
+MAX_DOMAIN_OCTETS = 255  # §4.5.3.1.2
+MAX_PATH_OCTETS = 256  # §4.5.3.1.3, angle brackets included
+MAX_LABEL_OCTETS = 63  # RFC 1035 §2.3.4
+_MAX_SIZE_DIGITS = 20  # RFC 1870 §3
+
+
+def parse_verb(line: str) -> tuple[str, str]:
+    """
+    Split a command line into upper-case verb and argument.
+
+    The argument loses trailing blanks only: "receivers SHOULD tolerate
+    trailing white space" (§4.1.1).
+    """
+    verb, _, argument = line.partition(" ")
+    return verb.upper(), argument.rstrip(" ")
+
+
+def parse_mail(argument: str) -> tuple[Mailbox | None, dict[str, str | None]]:
+    """
+    The argument of MAIL: reverse-path and parameters.
+
+    :raises SyntaxProblem: it is not ``FROM:<path> [parameters]``.
+    """
+    rest = _after_keyword(argument, "FROM:")
+    if rest.startswith("<>"):
+        return None, parse_parameters(rest[2:])
+    path, rest = _parse_path(rest)
+    return path, parse_parameters(rest)
+
+
+def parse_rcpt(argument: str) -> tuple[Mailbox, dict[str, str | None]]:
+    """
+    The argument of RCPT: forward-path and parameters.
+
+    :raises SyntaxProblem: it is not ``TO:<path> [parameters]``.
+    """
+    path, rest = _parse_path(_after_keyword(argument, "TO:"))
+    return path, parse_parameters(rest)
+
+
+def parse_mailbox(text: str) -> Mailbox:
+    """
+    An address without angle brackets, perhaps unqualified.
+
+    :raises SyntaxProblem: it is no mailbox.
+    """
+    found = _BARE_MAILBOX.fullmatch(text)
+    if found is None:
+        raise SyntaxProblem(f"{text!r} is not an address")
+    return _check_mailbox(found["local"], found["domain"] or "")
+
+
+def parse_parameters(text: str) -> dict[str, str | None]:
+    """
+    ESMTP parameters, keywords in upper case (§4.1.2 esmtp-param).
+
+    :raises SyntaxProblem: not the grammar's, or one is given twice.
+    """
+    found: dict[str, str | None] = {}
+    position = 0
+    while position < len(text):
+        word = _NEXT_WORD.match(text, position)
+        if word is None:
+            raise SyntaxProblem("malformed parameter")
+        keyword = word[1].upper()
+        if keyword in found:
+            raise SyntaxProblem(f"parameter {keyword} is given twice")
+        found[keyword] = word[2]
+        position = word.end()
+    return found
+
+
+def parse_size(value: str | None) -> int:
+    """
+    The value of SIZE=, in octets (RFC 1870 §3).
+
+    :raises SyntaxProblem: not 1 to 20 digits.
+    """
+    if value is None or not value.isdigit() or len(value) > _MAX_SIZE_DIGITS:
+        raise SyntaxProblem("SIZE takes 1 to 20 digits")
+    return int(value)
+
+
+def parse_body(value: str | None) -> str:
+    """
+    The value of BODY= (RFC 6152 §2).
+
+    :raises SyntaxProblem: neither 7BIT nor 8BITMIME.
+    """
+    body = (value or "").upper()
+    if body not in ("7BIT", "8BITMIME"):
+        raise SyntaxProblem("BODY takes 7BIT or 8BITMIME")
+    return body
+
+
+def parse_hello(argument: str) -> str:
+    """
+    The name in HELO or EHLO.
+
+    §4.1.1.1 wants a domain or an address literal.  Programs send host names
+    with underscores, and addresses without brackets; §4.1.4 forbids refusing
+    a client for a name that does not fit its address, so any single printable
+    word of up to 255 octets is taken.
+
+    :raises SyntaxProblem: nothing, or more than one word.
+    """
+    if not argument or " " in argument or len(argument) > MAX_DOMAIN_OCTETS:
+        raise SyntaxProblem("one domain name or address literal")
+    return argument
+
+
+def is_domain(text: str) -> bool:
+    """Whether *text* is a domain name that fits the sizes of §4.5.3.1.2."""
+    return _DOMAIN_ONLY.fullmatch(text) is not None and _domain_fits(text)
+
+
+def _after_keyword(argument: str, keyword: str) -> str:
+    if argument[: len(keyword)].upper() != keyword:
+        raise SyntaxProblem(f"{keyword}<address> expected")
+    # §3.3: no blank may stand after the colon, but programs put one there.
+    return argument[len(keyword) :].lstrip(" ")
+
+
+def _parse_path(text: str) -> tuple[Mailbox, str]:
+    found = _PATH.match(text)
+    if found is None:
+        raise SyntaxProblem("malformed path")
+    return _check_mailbox(found["local"], found["domain"] or ""), text[found.end() :]
+
+
+def _check_mailbox(local: str, domain: str) -> Mailbox:
+    # §4.1.2: a sender should not quote what needs no quotes; the two are equal.
+    plain = _PLAIN_QUOTED.fullmatch(local) if local[0] == '"' else None
+    if plain is not None:
+        local = plain[1]
+    if len(local) > MAX_LOCAL_OCTETS:
+        raise SyntaxProblem("local part longer than 64 octets")
+    if len(local) + len(domain) + 3 > MAX_PATH_OCTETS:
+        raise SyntaxProblem("path longer than 256 octets")
+    if domain.startswith("["):
+        return Mailbox(local, parse_literal(domain))
+    if domain and not _domain_fits(domain):
+        raise SyntaxProblem("domain or label too long")
+    return Mailbox(local, domain.removesuffix("."))
+
+
+def _domain_fits(domain: str) -> bool:
+    return len(domain) <= MAX_DOMAIN_OCTETS and (
+        len(domain) <= MAX_LABEL_OCTETS
+        or all(len(label) <= MAX_LABEL_OCTETS for label in domain.split("."))
+    )
+
+
+def parse_literal(text: str) -> str:
+    """
+    An address literal in its one canonical form (§4.1.3).
+
+    :param text: ``[192.0.2.1]`` or ``[IPv6:2001:db8::1]``.
+    :raises SyntaxProblem: it is none.
+    """
+    inner = text[1:-1]
+    try:
+        if inner[:5].upper() == "IPV6:":
+            return f"[IPv6:{IPv6Address(inner[5:])}]"
+        return f"[{IPv4Address(inner)}]"
+    except (AddressValueError, ValueError):
+        raise SyntaxProblem(f"{text} is not an address literal") from None

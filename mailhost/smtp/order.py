@@ -1,0 +1,71 @@
+"""
+Which command may come when.
+
+:Room: ``smtp``
+:RFC: 5321 §4.1.4 (order), §3.3 (the mail transaction), §4.5.3.2 (why 354 is a state).
+:Called by: `mailhost.smtp.server_dialogue`: `refusal` before a command is handed
+    out, `after` once its reply is known.
+
+Rules of this file.  1: everything that decides about order is in `NEXT` and
+`REFUSAL`.  2: a command that is answered negatively leaves the state alone.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from mailhost.model.reply import Reply
+from mailhost.smtp import replies
+
+
+class State(Enum):
+    """Where a session stands."""
+
+    CONNECTED = "nobody has said hello"
+    GREETED = "ready for MAIL"
+    SENDER = "a reverse-path, no forward-path yet"
+    RECIPIENTS = "at least one forward-path"
+    CONTENT = "after 354, before the end of content"
+    CLOSED = "the last reply has been given"
+
+
+_S = State
+_GREETING = {"HELO": _S.GREETED, "EHLO": _S.GREETED, "QUIT": _S.CLOSED}
+
+#: state -> verb -> state after a positive reply.  Everything else is refused.
+NEXT: dict[State, dict[str, State]] = {
+    _S.CONNECTED: {**_GREETING, "RSET": _S.CONNECTED},
+    _S.GREETED: {**_GREETING, "RSET": _S.GREETED, "MAIL": _S.SENDER},
+    _S.SENDER: {**_GREETING, "RSET": _S.GREETED, "RCPT": _S.RECIPIENTS},
+    _S.RECIPIENTS: {
+        **_GREETING,
+        "RSET": _S.GREETED,
+        "RCPT": _S.RECIPIENTS,
+        "DATA": _S.CONTENT,
+    },
+    _S.CONTENT: {},
+    _S.CLOSED: {},
+}
+#: §4.1.4: these may come at any time and change nothing.
+ANY_TIME = frozenset({"NOOP", "HELP", "VRFY", "EXPN"})
+
+#: state -> verb -> what is missing; `replies.HELLO_FIRST` before a greeting.
+REFUSAL: dict[State, dict[str, Reply]] = {
+    _S.GREETED: {"RCPT": replies.NEED_MAIL, "DATA": replies.NEED_MAIL},
+    _S.SENDER: {"MAIL": replies.SENDER_GIVEN, "DATA": replies.NEED_RCPT},
+    _S.RECIPIENTS: {"MAIL": replies.SENDER_GIVEN},
+}
+
+
+def refusal(state: State, verb: str) -> Reply | None:
+    """Why *verb* may not come in *state*, or `None` when it may."""
+    if verb in NEXT[state] or verb in ANY_TIME:
+        return None
+    return REFUSAL.get(state, {}).get(verb, replies.HELLO_FIRST)
+
+
+def after(state: State, verb: str, reply: Reply) -> State:
+    """The state once *verb* was answered with *reply*."""
+    if not reply.positive:
+        return state
+    return NEXT[state].get(verb, state)

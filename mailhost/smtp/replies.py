@@ -1,0 +1,125 @@
+"""
+Every reply that mailhost sends, in one table.
+
+:Room: ``smtp``
+:RFC: 5321 §4.2.2, §4.2.3 (codes), 2034 and 3463 (enhanced status), 3463 X.7.
+:IIS: iis-smtp.md §11.3; where a text is confirmed there, it is the same here,
+    because operators' tools look for it.
+
+A constant is a reply that never varies; a function makes one that does.
+"""
+
+from __future__ import annotations
+
+from mailhost.model.address import Mailbox
+from mailhost.model.reply import Reply
+
+# ---- session
+
+OK = Reply(250, "2.0.0", "OK")
+RESET = Reply(250, "2.0.0", "Resetting")
+BUSY = Reply(421, "4.3.2", "Service not available, closing transmission channel")
+TOO_MANY_CONNECTIONS = Reply(421, "4.3.2", "Too many connections, closing transmission channel")
+STOPPING = Reply(421, "4.3.2", "Service stopping, closing transmission channel")
+TIMED_OUT = Reply(421, "4.4.2", "Timeout waiting for client input")
+TOO_MANY_ERRORS = Reply(421, "4.7.0", "Too many errors, closing transmission channel")
+CONNECTION_REFUSED = Reply(554, "5.7.1", "Connection refused")
+LOCAL_ERROR = Reply(451, "4.3.0", "Local error in processing, try again later")
+
+
+def banner(fqdn: str, words: str) -> Reply:
+    """220 (RFC 5321 §4.3.1): the host's name comes first."""
+    return Reply(220, None, f"{fqdn} {words}")
+
+
+def hello(fqdn: str, peer: str, keywords: tuple[str, ...] = ()) -> Reply:
+    """The answer to HELO and, with *keywords*, to EHLO (RFC 5321 §4.1.1.1)."""
+    return Reply(250, None, (f"{fqdn} Hello [{peer}]", *keywords))
+
+
+def closing(fqdn: str) -> Reply:
+    """The answer to QUIT (RFC 5321 §4.1.1.10)."""
+    return Reply(221, "2.0.0", f"{fqdn} Service closing transmission channel")
+
+
+def commands(verbs: tuple[str, ...]) -> Reply:
+    """The answer to HELP (RFC 5321 §4.1.1.8)."""
+    return Reply(214, "2.0.0", ("This server supports the following commands:", " ".join(verbs)))
+
+
+# ---- commands that are wrong
+
+UNKNOWN_COMMAND = Reply(500, "5.3.3", "Unrecognized command")
+NOT_SUPPORTED = Reply(502, "5.5.1", "Command not implemented")
+LINE_TOO_LONG = Reply(500, "5.5.2", "Line too long")
+BARE_LINE_END = Reply(500, "5.5.2", "Bare CR, bare LF or NUL in a command line")
+EIGHT_BIT_COMMAND = Reply(500, "5.5.2", "8-bit octets in a command line")
+EIGHT_BIT_ADDRESS = Reply(553, "5.6.7", "8-bit octets in an address, and SMTPUTF8 is not offered")
+FOREIGN_PROTOCOL = Reply(554, "5.5.0", "Not an SMTP command, closing transmission channel")
+BAD_ARGUMENTS = Reply(501, "5.5.4", "Invalid arguments")
+BAD_ADDRESS = Reply(501, "5.5.4", "Invalid Address")
+BAD_HELLO = Reply(501, "5.5.4", "Invalid domain name")
+HELLO_FIRST = Reply(503, "5.5.2", "Send hello first")
+NEED_MAIL = Reply(503, "5.5.2", "Need mail command")
+NEED_RCPT = Reply(503, "5.5.2", "Need Rcpt command")
+SENDER_GIVEN = Reply(503, "5.5.2", "Sender already specified")
+NO_RECIPIENTS = Reply(554, "5.5.1", "No valid recipients")
+
+
+def unknown_parameter(name: str) -> Reply:
+    """An ESMTP parameter that nobody announced (RFC 5321 §4.1.1.11)."""
+    return Reply(555, "5.5.4", f"Unsupported parameter {name}")
+
+
+# ---- the mail transaction
+
+START_CONTENT = Reply(354, None, "Start mail input; end with <CRLF>.<CRLF>")
+TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients")
+MESSAGE_TOO_BIG = Reply(552, "5.3.4", "Message size exceeds fixed maximum message size")
+SESSION_TOO_BIG = Reply(552, "5.3.4", "Session size exceeds fixed maximum session size")
+NO_ROOM = Reply(452, "4.3.1", "Insufficient system storage")
+SPOOL_FAILED = Reply(451, "4.3.0", "Message could not be stored, try again later")
+BARE_CR_OR_LF = Reply(554, "5.6.0", "Message content has a bare CR or a bare LF")
+NUL_IN_CONTENT = Reply(554, "5.6.0", "Message content has a NUL octet")
+TOO_MANY_HOPS = Reply(554, "5.4.6", "Hop count exceeded - possible mail loop")
+CANNOT_VERIFY = "Cannot VRFY user, but will take message for"
+
+
+def sender_ok(path: Mailbox | None) -> Reply:
+    """MAIL accepted; IIS writes four dots, and ``<>`` for the null reverse-path."""
+    return Reply(250, "2.1.0", f"{path if path is not None else '<>'}....Sender OK")
+
+
+def recipient_ok(path: Mailbox) -> Reply:
+    """RCPT accepted, with the address as it will be used."""
+    return Reply(250, "2.1.5", str(path))
+
+
+def relaying_denied(path: Mailbox) -> Reply:
+    """RCPT refused: this client may not relay to that domain."""
+    return Reply(550, "5.7.1", f"Unable to relay for {path}")
+
+
+def bad_destination(path: Mailbox, why: str) -> Reply:
+    """RCPT refused: the address cannot exist here."""
+    return Reply(550, "5.1.2", f"{why}: {path}")
+
+
+def content_line_too_long(limit: int) -> Reply:
+    """A text line over the limit (RFC 5321 §4.5.3.1.6)."""
+    return Reply(554, "5.6.0", f"Message content has a line longer than {limit} octets")
+
+
+def cannot_verify(argument: str) -> Reply:
+    """VRFY tells nothing (RFC 5321 §3.5.3, §7.3)."""
+    return Reply(252, "2.1.5", f"{CANNOT_VERIFY} <{argument}>")
+
+
+def queued(message_id: str, queue_id: str) -> Reply:
+    """
+    The message is ours (promise P1).
+
+    :param message_id: with angle brackets.
+    :param queue_id: how the log and every tool call it.
+    """
+    return Reply(250, "2.6.0", f"{message_id} Queued mail for delivery [{queue_id}]")

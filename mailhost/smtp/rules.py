@@ -1,0 +1,33 @@
+"""
+What one virtual server's sessions are told and allowed.
+
+:Room: ``smtp``
+:RFC: 5321 §4.5.3.1 (sizes; all of them are minima, we allow no less).
+"""
+
+from __future__ import annotations
+
+from attrs import field, frozen
+from attrs.validators import ge
+
+from mailhost import __version__
+
+
+@frozen
+class Rules:
+    """
+    :ivar fqdn: our name in the banner and after HELO.
+    :ivar banner_words: what follows the name in the banner.
+    :ivar max_message_octets: announced as SIZE; `None`: no fixed maximum.
+    :ivar max_line_octets: longest text line without CRLF; `None`: any.
+    :ivar max_command_octets: longest command line with CRLF (§4.5.3.1.4: at
+        least 512 and what each extension adds).
+    :ivar max_errors: so many wrong commands end the session with 421.
+    """
+
+    fqdn: str
+    banner_words: str = f"ESMTP mailhost {__version__}"
+    max_message_octets: int | None = None
+    max_line_octets: int | None = field(default=998)
+    max_command_octets: int = field(default=1024, validator=ge(512))
+    max_errors: int = field(default=10, validator=ge(1))

@@ -1,0 +1,283 @@
+"""
+The server's side of an SMTP session: octets in, events out, replies in order.
+
+:Room: ``smtp`` -- sans-I/O.
+:RFC: 5321 §2.4, §4.1, §4.3; 2920 §3.2 (a server answers in order); promises P5-P7.
+:Called by: `mailhost.net.inbound`.
+
+The caller feeds octets, takes events until there is none, and answers those
+that want a reply.  While one is unanswered the dialogue says `Wait.PAUSED`, so
+replies cannot overtake each other, however long a decision takes.
+
+Rules of this file.  1: no exception leaves it, whatever the peer sends.
+2: what it holds is bounded by `Rules.max_command_octets` and by what the
+caller feeds while paused.  3: octets behind a DATA are never commands unless
+that DATA was refused before any of them came.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from attrs import define, field
+
+from mailhost.model.reply import Reply
+from mailhost.smtp import order, replies
+from mailhost.smtp.commands import ENDING, NOT_OFFERED, QUIT_ACCEPTED, TABLE
+from mailhost.smtp.content import ContentReader
+from mailhost.smtp.events import (
+    Connected,
+    ContentAsked,
+    ContentBlock,
+    ContentEnded,
+    Event,
+    HelloGiven,
+    MailGiven,
+    RecipientGiven,
+    TransactionOver,
+    Wait,
+)
+from mailhost.smtp.extensions import OFFERED
+from mailhost.smtp.grammar import parse_verb
+from mailhost.smtp.order import State
+from mailhost.smtp.rules import Rules
+
+_OVER = TransactionOver()
+#: An overlong line is swallowed to its end, up to so many octets.
+_MAX_SWALLOWED_OCTETS = 65536
+_CLEAN = {order.State.CONNECTED, order.State.GREETED}
+_VERB_OF: dict[type, str] = {
+    MailGiven: "MAIL",
+    RecipientGiven: "RCPT",
+    ContentAsked: "DATA",
+}
+
+
+@define
+class ServerDialogue:
+    """
+    One session.
+
+    :ivar rules: limits and names.
+    :ivar peer: the client's IP address, for the greeting.
+    :ivar state: where the session stands.
+    """
+
+    rules: Rules
+    peer: str = ""
+    state: State = field(default=State.CONNECTED, init=False)
+    _buffer: bytes = field(default=b"", init=False)
+    _swallowed: int = field(default=0, init=False)
+    _out: list[bytes] = field(factory=list, init=False)
+    _ready: deque[Event] = field(factory=lambda: deque((Connected(),)), init=False)
+    _asked: Event | None = field(default=None, init=False)
+    _reader: ContentReader | None = field(default=None, init=False)
+    _errors: int = field(default=0, init=False)
+
+    # ---- the caller's side
+
+    @property
+    def in_content(self) -> bool:
+        """The peer is sending content."""
+        return self.state is State.CONTENT
+
+    @property
+    def paused(self) -> bool:
+        """An event waits for its reply."""
+        return self._asked is not None
+
+    @property
+    def held_octets(self) -> int:
+        """Octets fed and not yet used."""
+        return len(self._buffer)
+
+    def receive_octets(self, octets: bytes) -> None:
+        """Take what came from the peer."""
+        self._buffer = self._buffer + octets if self._buffer else octets
+
+    def next_event(self) -> Event | Wait:
+        """The next thing that happened, or why there is none."""
+        while True:
+            if self._asked is not None:
+                return Wait.PAUSED
+            if self._ready:
+                return self._hand_out(self._ready.popleft())
+            if self.state is State.CLOSED:
+                self._buffer = b""
+                return Wait.CLOSED
+            if not self._buffer:
+                return Wait.NEED_DATA
+            if self._reader is not None:
+                self._read_content(self._reader)
+            elif not self._read_command():
+                return Wait.NEED_DATA
+
+    def answer(self, reply: Reply) -> None:
+        """
+        Reply to the event that was handed out last.
+
+        A positive reply to `HelloGiven` only says yes: the greeting's lines are
+        written here.  A reply that closes (221, 421) ends the session, and so
+        does any refusal of `Connected`.
+        """
+        event, self._asked = self._asked, None
+        assert event is not None, "no event waits for a reply"
+        if isinstance(event, Connected):
+            self._say(reply)
+            if not reply.positive:
+                self._close()
+        elif isinstance(event, HelloGiven):
+            self._answer_hello(event, reply)
+        elif isinstance(event, ContentEnded):
+            self._say(reply)
+            self._end_transaction()
+        elif isinstance(event, ContentAsked):
+            self._answer_data(reply)
+        else:
+            self._say(reply)
+            self.state = order.after(self.state, _VERB_OF[type(event)], reply)
+        if reply.closes:
+            self._close()
+
+    def close(self, reply: Reply) -> None:
+        """End the session from our side; meant for between commands."""
+        if self.state is not State.CLOSED:
+            self._say(reply)
+            self._close()
+
+    def octets_to_send(self) -> bytes:
+        """What has to go to the peer; call it once per turn, not per event."""
+        if not self._out:
+            return b""
+        octets = b"".join(self._out) if len(self._out) > 1 else self._out[0]
+        self._out.clear()
+        return octets
+
+    # ---- answers
+
+    def _say(self, reply: Reply) -> None:
+        self._out.append(reply.octets)
+
+    def _hand_out(self, event: Event) -> Event:
+        if not isinstance(event, (ContentBlock, TransactionOver)):
+            self._asked = event
+        return event
+
+    def _answer_hello(self, event: HelloGiven, reply: Reply) -> None:
+        if not reply.positive:
+            self._say(reply)
+            return
+        keywords: tuple[str, ...] = ()
+        if event.extended:
+            keywords = tuple(extension.ehlo_line(self.rules) for extension in OFFERED)
+        self._say(replies.hello(self.rules.fqdn, self.peer, keywords))
+        self._end_transaction()  # §4.1.4: EHLO in mid-session is a RSET as well
+
+    def _answer_data(self, reply: Reply) -> None:
+        self._say(reply)
+        if reply.code == 354:
+            self.state = State.CONTENT
+            self._reader = ContentReader(self.rules.max_line_octets)
+        elif self._buffer:
+            # Rule 3: what lies behind this DATA may be a content that its
+            # sender did not wait to be asked for.
+            self._close()
+
+    def _end_transaction(self) -> None:
+        """The one place where a transaction ends, whatever ended it."""
+        if self.state not in _CLEAN:
+            self._ready.append(_OVER)
+        self._reader = None
+        if self.state is not State.CLOSED:
+            self.state = State.GREETED
+
+    def _close(self) -> None:
+        self._end_transaction()
+        self.state = State.CLOSED
+        self._buffer = b""
+
+    # ---- content
+
+    def _read_content(self, reader: ContentReader) -> None:
+        octets, self._buffer = self._buffer, b""
+        block, rest = reader.feed(octets)
+        if block:
+            self._ready.append(ContentBlock(block))
+        if reader.ended:
+            self._buffer = rest
+            self._reader = None
+            self._ready.append(ContentEnded(reader.fault))
+
+    # ---- commands
+
+    def _read_command(self) -> bool:
+        """Use one command line; `False` when there is no whole one."""
+        end = self._buffer.find(b"\r\n")
+        if end < 0:
+            self._check_partial_line()
+            return bool(self._ready) or self.state is State.CLOSED
+        line, self._buffer = self._buffer[:end], self._buffer[end + 2 :]
+        if self._swallowed or end + 2 > self.rules.max_command_octets:
+            self._swallowed = 0
+            self._fault(replies.LINE_TOO_LONG)
+        elif b"\n" in line or b"\r" in line or b"\0" in line:
+            # The peer and we do not agree on where lines end (§2.3.8).
+            self.close(replies.BARE_LINE_END)
+        else:
+            self._command(line)
+        return True
+
+    def _check_partial_line(self) -> None:
+        if b"\n" in self._buffer or b"\r" in self._buffer[:-1]:
+            self.close(replies.BARE_LINE_END)
+        elif len(self._buffer) > self.rules.max_command_octets or self._swallowed:
+            self._swallowed += len(self._buffer)
+            self._buffer = b"\r" if self._buffer.endswith(b"\r") else b""
+            if self._swallowed > _MAX_SWALLOWED_OCTETS:
+                self.close(replies.LINE_TOO_LONG)
+
+    def _command(self, line: bytes) -> None:
+        try:
+            verb, argument = parse_verb(line.decode("ascii"))
+        except UnicodeDecodeError:
+            eight_bit = line[:5].upper() in (b"MAIL ", b"RCPT ")
+            self._fault(replies.EIGHT_BIT_ADDRESS if eight_bit else replies.EIGHT_BIT_COMMAND)
+            return
+        row = TABLE.get(verb)
+        if row is None:
+            self._unknown(verb)
+            return
+        refused = order.refusal(self.state, verb)
+        if refused is not None:
+            self._fault(refused)
+            return
+        met = row(argument)
+        if not isinstance(met, Reply):
+            self._ready.append(met)
+        elif not met.positive:
+            self._fault(met)
+        else:
+            self._done(verb, met)
+
+    def _done(self, verb: str, reply: Reply) -> None:
+        """A command that nobody has to decide: NOOP, RSET, VRFY, HELP, QUIT."""
+        if reply is QUIT_ACCEPTED:
+            self.close(replies.closing(self.rules.fqdn))
+            return
+        self._say(reply)
+        if verb == "RSET" and self.state is not State.CONNECTED:
+            self._end_transaction()
+
+    def _unknown(self, verb: str) -> None:
+        if verb in ENDING:
+            self.close(ENDING[verb])
+        elif verb in NOT_OFFERED:
+            self._fault(replies.NOT_SUPPORTED)
+        else:
+            self._fault(replies.UNKNOWN_COMMAND)
+
+    def _fault(self, reply: Reply) -> None:
+        self._errors += 1
+        self._say(reply)
+        if self._errors >= self.rules.max_errors:
+            self.close(replies.TOO_MANY_ERRORS)
