@@ -172,8 +172,8 @@ class IQueueStore(Interface):
         """
         Messages with a recipient due before *before*, the most urgent first.
 
-        Each carries only the recipients that are due.  Messages whose `key` is
-        in *skip* (the caller has them) are left out.
+        Each carries all recipients without a terminal outcome, due or not.
+        Messages whose `key` is in *skip* (the caller has them) are left out.
         """
 
     def next_due_at() -> Awaitable[float | None]:
@@ -189,6 +189,10 @@ class IQueueStore(Interface):
         Write outcomes down, and queue the *reports* that tell of them, in one
         transaction.  A message whose every recipient has a terminal outcome
         leaves the queue.
+
+        *message* is brought up to date at once: recipients with a terminal
+        outcome are gone from it, delayed ones are counted and due later.  When
+        the record fails it is as before.
 
         :returns: the queued reports.
         """

@@ -1,0 +1,171 @@
+"""
+What is committed together: one transaction, one sync.
+
+:Room: ``spool``
+:Called by: `mailhost.spool.sqlite`; `write` runs in the writer thread.
+
+While one group is on its way to the disk the next one gathers, so that under
+load a sync serves dozens of messages, and when idle one message waits for
+nobody.  Acceptances, outcomes and deletions share it.
+
+A thread that comes back to Python between two rows waits each time for the
+interpreter's lock; therefore rows go into few statements of many rows.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+
+from mailhost.model.queue import QueuedMessage, Result
+from mailhost.spool import schema
+from mailhost.spool.incoming import StoredBody
+
+T = TypeVar("T")
+#: SQLite takes 32,766 variables in one statement; a message row has 8.
+_ROWS_PER_STATEMENT = 500
+_MAX_OCTETS = 8 * 1024 * 1024
+
+
+@define(eq=False)
+class Accept:
+    """A message to take over."""
+
+    message: QueuedMessage
+    body: StoredBody
+
+    def message_row(self) -> tuple[object, ...]:
+        """In the order of `schema.MESSAGE_COLUMNS`."""
+        message = self.message
+        path = message.reverse_path
+        return (
+            message.key,
+            "" if path is None else str(path),
+            message.body,
+            message.hello,
+            message.accepted_at,
+            message.size,
+            self.body.digest,
+            self.body.octets,
+        )
+
+
+@define(eq=False)
+class Record:
+    """
+    Outcomes of one message.
+
+    :ivar whole: they are terminal, and the only ones still missing: everything
+        about the message can go at once.
+    """
+
+    key: int
+    results: Sequence[Result]
+    whole: bool
+
+
+@define(eq=False)
+class Change:
+    """
+    Something one caller waits for: all of it is committed, or nothing.
+
+    :ivar vital: it frees room or keeps a promise already given; when the disk
+        is full it is tried again without the others.
+    """
+
+    accepts: Sequence[Accept]
+    records: Sequence[Record]
+    done: Deferred[None] = field(factory=Deferred)
+
+    @property
+    def vital(self) -> bool:
+        """See above: outcomes are, new mail is not."""
+        return bool(self.records)
+
+    @property
+    def octets(self) -> int:
+        """Content it brings into the database."""
+        return sum(len(accept.body.octets or b"") for accept in self.accepts)
+
+
+def take_group(pending: list[Change]) -> list[Change]:
+    """Remove from the front of *pending* what fits into one transaction."""
+    octets = 0
+    count = 0
+    for change in pending:
+        octets += change.octets
+        if count and octets > _MAX_OCTETS:
+            break
+        count += 1
+    group = pending[:count]
+    del pending[:count]
+    return group
+
+
+def write(connection: sqlite3.Connection, group: Sequence[Change]) -> None:
+    """
+    Commit *group*, in the writer thread.
+
+    :raises sqlite3.Error: nothing of it is committed.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        _write_accepts(connection, [accept for change in group for accept in change.accepts])
+        _write_records(connection, [record for change in group for record in change.records])
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _write_accepts(connection: sqlite3.Connection, accepts: list[Accept]) -> None:
+    rows = [accept.message_row() for accept in accepts]
+    for part in _parts(rows):
+        connection.execute(schema.insert_messages(len(part)), [v for row in part for v in row])
+    recipients = [
+        (
+            accept.message.key,
+            recipient.number,
+            recipient.forward_path.local,
+            recipient.forward_path.domain,
+            recipient.due_at,
+        )
+        for accept in accepts
+        for recipient in accept.message.recipients.values()
+    ]
+    for part in _parts(recipients):
+        connection.execute(schema.insert_recipients(len(part)), [v for row in part for v in row])
+
+
+def _write_records(connection: sqlite3.Connection, records: list[Record]) -> None:
+    whole = [record.key for record in records if record.whole]
+    for keys in _parts(whole):
+        connection.execute(schema.delete_recipients_of(len(keys)), keys)
+        connection.execute(schema.delete_messages(len(keys)), keys)
+    for record in records:
+        if not record.whole:
+            _write_results(connection, record)
+
+
+def _write_results(connection: sqlite3.Connection, record: Record) -> None:
+    finished = [result.number for result in record.results if result.outcome.fate.terminal]
+    for numbers in _parts(finished):
+        connection.execute(schema.delete_recipients(len(numbers)), (record.key, *numbers))
+    if finished:
+        connection.execute(schema.FORGET_IF_FINISHED, (record.key,))
+    delayed = [
+        (r.due_at, r.notified, r.outcome.status, r.outcome.words, record.key, r.number)
+        for r in record.results
+        if not r.outcome.fate.terminal
+    ]
+    connection.executemany(schema.DELAY, delayed)
+
+
+def _parts(rows: Sequence[T]) -> Iterator[Sequence[T]]:
+    for start in range(0, len(rows), _ROWS_PER_STATEMENT):
+        yield rows[start : start + _ROWS_PER_STATEMENT]

@@ -1,0 +1,143 @@
+"""
+A content on its way into the store.
+
+:Room: ``spool``
+:Implements: `mailhost.interfaces.IIncomingMessage`.
+
+Small ones stay in memory until the commit.  A large one goes to SortTemp in
+steps of `_SPILL_OCTETS`, in a thread; while a step is being written the sender
+has to wait, so memory stays bounded (P7).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from mailhost.interfaces import IIncomingMessage
+from mailhost.spool.content import Runner
+from mailhost.spool.files import BodyFile
+
+T = TypeVar("T")
+_SPILL_OCTETS = 262144
+
+
+@define
+class StoredBody:
+    """
+    A content that can be committed.
+
+    :ivar octets: the content itself when it goes into the row, else `None`: it
+        is a file under its final name, synced.
+    """
+
+    octets: bytes | None
+    size: int
+    digest: bytes
+
+
+@implementer(IIncomingMessage)
+@define(eq=False)
+class IncomingMessage:
+    """
+    :ivar small_octets: up to so many the content stays in memory.
+    :ivar part: where a large one is written.
+    :ivar run: runs file work in a thread.
+    :ivar released: called once when its room on the disk is no longer needed.
+    """
+
+    small_octets: int
+    part: Path
+    run: Runner
+    released: Callable[[], None]
+    size: int = field(default=0, init=False)
+    _blocks: list[bytes] = field(factory=list, init=False)
+    _gathered: int = field(default=0, init=False)
+    _file: BodyFile | None = field(default=None, init=False)
+    _spilling: Deferred[None] | None = field(default=None, init=False)
+    _over: bool = field(default=False, init=False)
+
+    def write(self, octets: bytes) -> Deferred[None] | None:
+        """See `IIncomingMessage`."""
+        self._blocks.append(octets)
+        self.size += len(octets)
+        self._gathered += len(octets)
+        if self.size <= self.small_octets or self._gathered < _SPILL_OCTETS:
+            return None
+        return self._spill()
+
+    def _spill(self) -> Deferred[None]:
+        blocks, self._blocks, self._gathered = self._blocks, [], 0
+        writing: Deferred[None] = self.run(self._write, blocks)  # type: ignore[assignment]  # Runner forgets what runs
+        self._spilling = writing
+        return writing
+
+    def _write(self, blocks: list[bytes]) -> None:
+        """In a thread."""
+        if self._file is None:
+            self._file = BodyFile(self.part)
+        self._file.write(blocks)
+
+    async def finish(self, final: Path) -> StoredBody:
+        """
+        Make it ready for its row; a large one is durable under *final* then.
+
+        :raises SpoolProblem: the disk did not take it.
+        """
+        if self.size > self.small_octets:
+            digest = await self.run(self._keep, self._blocks, final)
+            assert isinstance(digest, bytes)
+            return StoredBody(None, self.size, digest)
+        return self.small_body()
+
+    @property
+    def small(self) -> bool:
+        """The content is whole in memory, and `small_body` may be asked for."""
+        return self.size <= self.small_octets
+
+    def small_body(self) -> StoredBody:
+        """A small content, ready for its row without a thread."""
+        octets = self._blocks[0] if len(self._blocks) == 1 else b"".join(self._blocks)
+        return StoredBody(octets, self.size, hashlib.sha256(octets).digest())
+
+    def _keep(self, blocks: list[bytes], final: Path) -> bytes:
+        """In a thread."""
+        self._write(blocks)
+        assert self._file is not None
+        return self._file.keep(final)
+
+    def stored(self) -> None:
+        """Its row is committed: nothing is left to forget."""
+        self._end()
+
+    def discard(self) -> None:
+        """See `IIncomingMessage`."""
+        if not self._end() or self.size <= self.small_octets:
+            return
+        if self._spilling is not None and not self._spilling.called:
+            self._spilling.addBoth(self._drop_later)
+        else:
+            self._drop_later(None)
+
+    def _drop_later(self, result: T) -> T:
+        # What cannot be removed now goes with the rest of SortTemp at the next start.
+        self.run(self._drop).addErrback(lambda failure: None)
+        return result
+
+    def _drop(self) -> None:
+        """In a thread."""
+        if self._file is not None:
+            self._file.drop()
+
+    def _end(self) -> bool:
+        first, self._over = not self._over, True
+        if first:
+            self._blocks = []
+            self.released()
+        return first

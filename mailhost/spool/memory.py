@@ -1,0 +1,180 @@
+"""
+A queue that forgets everything when the process ends.
+
+:Room: ``spool``
+:Implements: `mailhost.interfaces.IQueueStore`, for tests, simulations and
+    embedding applications that keep mail safe by other means.  It keeps the
+    contract's order and failures, not promise P1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, fail, succeed
+from zope.interface import implementer
+
+from mailhost.errors import ContentDamaged, SpoolFull
+from mailhost.interfaces import IIncomingMessage, IQueueStore
+from mailhost.model.envelope import Envelope
+from mailhost.model.queue import (
+    QueueCounts,
+    QueuedMessage,
+    QueuedRecipient,
+    Result,
+    Submission,
+)
+from mailhost.spool.content import MemoryContent
+from mailhost.spool.ids import QueueIds, key_of
+from mailhost.spool.recipients import apply_results
+
+T = TypeVar("T")
+
+
+@implementer(IIncomingMessage)
+@define(eq=False)
+class MemoryIncoming:
+    """A content on its way in."""
+
+    octets: bytearray
+
+    @property
+    def size(self) -> int:
+        """See `IIncomingMessage`."""
+        return len(self.octets)
+
+    def write(self, octets: bytes) -> None:
+        """See `IIncomingMessage`."""
+        self.octets += octets
+
+    def discard(self) -> None:
+        """See `IIncomingMessage`."""
+
+
+@implementer(IQueueStore)
+@define(eq=False)
+class MemoryQueue:
+    """
+    :ivar clock: seconds since the epoch.
+    :ivar max_octets: content it holds in all before it says that it is full.
+    :ivar messages: what waits, by key; open to tests.
+    """
+
+    clock: Callable[[], float]
+    max_octets: int = 256 * 1024 * 1024
+    messages: dict[int, QueuedMessage] = field(factory=dict, init=False)
+    _contents: dict[int, bytes] = field(factory=dict, init=False)
+    _octets: int = field(default=0, init=False)
+    _ids: QueueIds = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._ids = QueueIds(0, self.clock)
+
+    def start(self) -> None:
+        """See `IQueueStore`."""
+
+    def stop(self) -> Deferred[None]:
+        """See `IQueueStore`."""
+        return succeed(None)
+
+    def new_queue_id(self) -> str:
+        """See `IQueueStore`."""
+        return self._ids.next()
+
+    def check_room(self, size: int | None) -> None:
+        """See `IQueueStore`."""
+        if self._octets + (size or 0) > self.max_octets:
+            raise SpoolFull(f"{self._octets} octets are in memory already")
+
+    def new_message(self, prefix: bytes, expected: int | None) -> MemoryIncoming:
+        """See `IQueueStore`."""
+        self.check_room(expected)
+        return MemoryIncoming(bytearray(prefix))
+
+    def commit(
+        self, incoming: IIncomingMessage, queue_id: str, envelope: Envelope, hello: str, now: float
+    ) -> Deferred[QueuedMessage]:
+        """See `IQueueStore`."""
+        assert isinstance(incoming, MemoryIncoming)
+        try:
+            self.check_room(incoming.size)
+        except SpoolFull as problem:
+            return fail(problem)
+        return succeed(self._accept(bytes(incoming.octets), queue_id, envelope, hello, now))
+
+    def _accept(
+        self, octets: bytes, queue_id: str, envelope: Envelope, hello: str, now: float
+    ) -> QueuedMessage:
+        message = QueuedMessage(
+            key_of(queue_id),
+            queue_id,
+            envelope.reverse_path,
+            envelope.body,
+            len(octets),
+            now,
+            hello,
+            {n: QueuedRecipient(n, path, 0, now) for n, path in enumerate(envelope.forward_paths)},
+        )
+        self.messages[message.key] = message
+        self._contents[message.key] = octets
+        self._octets += len(octets)
+        return message
+
+    def load_due(
+        self, before: float, limit: int, skip: frozenset[int]
+    ) -> Deferred[list[QueuedMessage]]:
+        """See `IQueueStore`."""
+        due = [
+            (min(r.due_at for r in message.recipients.values()), key)
+            for key, message in self.messages.items()
+            if key not in skip
+        ]
+        keys = [key for at, key in sorted(due) if at < before]
+        return succeed([self.messages[key] for key in keys[:limit]])
+
+    def next_due_at(self) -> Deferred[float | None]:
+        """See `IQueueStore`."""
+        return succeed(
+            min(
+                (r.due_at for m in self.messages.values() for r in m.recipients.values()),
+                default=None,
+            )
+        )
+
+    def open_content(self, message: QueuedMessage) -> MemoryContent:
+        """See `IQueueStore`."""
+        octets = self._contents.get(message.key)
+        if octets is None or len(octets) != message.size:
+            raise ContentDamaged(f"the content of {message.queue_id} is not what was accepted")
+        return MemoryContent(octets)
+
+    def record(
+        self,
+        message: QueuedMessage,
+        results: Sequence[Result],
+        reports: Sequence[Submission],
+        now: float,
+    ) -> Deferred[list[QueuedMessage]]:
+        """See `IQueueStore`."""
+        message.recipients = apply_results(message.recipients, results)
+        if not message.recipients:
+            del self.messages[message.key]
+            self._octets -= len(self._contents.pop(message.key))
+        return succeed(
+            [
+                self._accept(report.octets, self.new_queue_id(), report.envelope, "", now)
+                for report in reports
+            ]
+        )
+
+    def quarantine(self, message: QueuedMessage, reason: str) -> Deferred[None]:
+        """See `IQueueStore`."""
+        return succeed(None)
+
+    def counts(self) -> Deferred[QueueCounts]:
+        """See `IQueueStore`."""
+        return succeed(
+            QueueCounts(len(self.messages), sum(len(m.recipients) for m in self.messages.values()))
+        )

@@ -1,0 +1,48 @@
+"""
+The recipients of a queued message, before and after an attempt.
+
+:Room: ``spool``
+:Called by: every store, so that they agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from mailhost.model.address import Mailbox
+from mailhost.model.queue import QueuedRecipient, Result
+
+
+def apply_results(
+    before: Mapping[int, QueuedRecipient], results: Sequence[Result]
+) -> dict[int, QueuedRecipient]:
+    """
+    Who is still to be served, once *results* are written down.
+
+    A recipient with a terminal outcome is gone; a delayed one has one attempt
+    more and is due later.
+    """
+    after = dict(before)
+    for result in results:
+        known = after.pop(result.number)
+        if not result.outcome.fate.terminal:
+            after[result.number] = QueuedRecipient(
+                known.number,
+                known.forward_path,
+                known.attempts + 1,
+                result.due_at,
+                known.notified or result.notified,
+            )
+    return after
+
+
+def mailbox_of(path: str) -> Mailbox | None:
+    """
+    A stored reverse-path; empty is the null one.
+
+    The domain has no ``@``, a quoted local part may have.
+    """
+    if not path:
+        return None
+    local, at, domain = path.rpartition("@")
+    return Mailbox(local, domain) if at else Mailbox(path, "")

@@ -1,0 +1,120 @@
+"""
+The queue's tables, and every SQL statement.
+
+:Room: ``spool``
+:Called by: `mailhost.spool.group` (writes) and `mailhost.spool.sqlite` (the rest).
+
+A recipient's row lives from the commit of its message to its terminal outcome;
+a message's row lives as long as one of its recipients.  Times are seconds since
+the epoch, addresses are as on the wire; an empty ``reverse_path`` is the null
+reverse-path.
+"""
+
+from __future__ import annotations
+
+#: Kept in ``PRAGMA user_version``.
+FORMAT = 1
+
+CREATE = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE messages (
+    key INTEGER PRIMARY KEY,
+    reverse_path TEXT NOT NULL,
+    body TEXT NOT NULL,
+    hello TEXT NOT NULL,
+    accepted_at REAL NOT NULL,
+    size INTEGER NOT NULL,
+    digest BLOB NOT NULL,
+    octets BLOB
+);
+CREATE TABLE recipients (
+    key INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    local TEXT NOT NULL,
+    domain TEXT NOT NULL,
+    due_at REAL NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    notified INTEGER NOT NULL DEFAULT 0,
+    status TEXT,
+    words TEXT,
+    PRIMARY KEY (key, number)
+) WITHOUT ROWID;
+CREATE INDEX recipients_due ON recipients (due_at);
+"""
+
+#: A reader never waits for the writer; a commit is on the disk when it returns.
+PRAGMAS = """
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = FULL;
+PRAGMA wal_autocheckpoint = 4000;
+PRAGMA cache_size = -16384;
+PRAGMA temp_store = MEMORY;
+"""
+
+MESSAGE_COLUMNS = "key, reverse_path, body, hello, accepted_at, size, digest, octets"
+RECIPIENT_COLUMNS = "key, number, local, domain, due_at"
+
+DELAY = """
+UPDATE recipients
+SET due_at = ?, attempts = attempts + 1, notified = max(notified, ?), status = ?, words = ?
+WHERE key = ? AND number = ?
+"""
+#: A message goes with its last recipient, and only then.
+FORGET_IF_FINISHED = """
+DELETE FROM messages
+WHERE key = ? AND NOT EXISTS (SELECT 1 FROM recipients WHERE recipients.key = messages.key)
+"""
+
+SELECT_DUE = "SELECT key FROM recipients WHERE due_at < ? ORDER BY due_at LIMIT ? OFFSET ?"
+SELECT_CONTENT = "SELECT size, digest, octets FROM messages WHERE key = ?"
+SELECT_NEXT_DUE = "SELECT min(due_at) FROM recipients"
+SELECT_COUNTS = "SELECT (SELECT count(*) FROM messages), (SELECT count(*) FROM recipients)"
+SELECT_LARGE = "SELECT key FROM messages WHERE octets IS NULL"
+SELECT_LAST = "SELECT max(key) FROM messages"
+
+
+def insert_messages(count: int) -> str:
+    """One statement for *count* messages: one step in C, not *count*."""
+    row = "(?, ?, ?, ?, ?, ?, ?, ?)"
+    return f"INSERT INTO messages ({MESSAGE_COLUMNS}) VALUES {', '.join([row] * count)}"
+
+
+def insert_recipients(count: int) -> str:
+    """One statement for *count* recipients."""
+    row = "(?, ?, ?, ?, ?)"
+    return f"INSERT INTO recipients ({RECIPIENT_COLUMNS}) VALUES {', '.join([row] * count)}"
+
+
+def select_messages(count: int) -> str:
+    """Everything about *count* messages but their content."""
+    return (
+        "SELECT key, reverse_path, body, hello, accepted_at, size FROM messages "
+        f"WHERE key IN ({_marks(count)})"
+    )
+
+
+def select_recipients(count: int) -> str:
+    """All recipients of *count* messages."""
+    return (
+        "SELECT key, number, local, domain, due_at, attempts, notified FROM recipients "
+        f"WHERE key IN ({_marks(count)}) ORDER BY key, number"
+    )
+
+
+def delete_recipients(count: int) -> str:
+    """One statement that forgets *count* recipients of one message."""
+    return f"DELETE FROM recipients WHERE key = ? AND number IN ({_marks(count)})"
+
+
+def delete_messages(count: int) -> str:
+    """One statement that forgets *count* messages."""
+    return f"DELETE FROM messages WHERE key IN ({_marks(count)})"
+
+
+def delete_recipients_of(count: int) -> str:
+    """One statement that forgets all recipients of *count* messages."""
+    return f"DELETE FROM recipients WHERE key IN ({_marks(count)})"
+
+
+def _marks(count: int) -> str:
+    return ", ".join("?" * count)
