@@ -41,10 +41,10 @@ class IReception(Interface):
     session = Attribute("The session's `SessionFacts`; shared with the asker.")
 
     def connected() -> Maybe[Reply]:
-        """A client has connected.  220 lets it in; 421 and 554 close."""
+        """A client has connected.  A positive reply lets it in; any other closes."""
 
     def hello(name: str, extended: bool) -> Maybe[Reply]:
-        """HELO, or EHLO where *extended*; a 250 opens the session."""
+        """HELO, or EHLO where *extended*; a positive reply opens the session."""
 
     def sender(reverse_path: Mailbox | None, size: int | None, body: str) -> Maybe[Reply]:
         """

@@ -28,7 +28,7 @@ class Wait(Enum):
 
 @frozen
 class Connected:
-    """The connection is open; the reply is the banner."""
+    """The connection is open; a positive reply lets the banner be said."""
 
 
 @frozen

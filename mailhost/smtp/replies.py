@@ -76,7 +76,7 @@ def unknown_parameter(name: str) -> Reply:
 START_CONTENT = Reply(354, None, "Start mail input; end with <CRLF>.<CRLF>")
 TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients")
 MESSAGE_TOO_BIG = Reply(552, "5.3.4", "Message size exceeds fixed maximum message size")
-SESSION_TOO_BIG = Reply(552, "5.3.4", "Session size exceeds fixed maximum session size")
+SESSION_TOO_BIG = Reply(421, "4.3.4", "Session size exceeds fixed maximum session size")
 NO_ROOM = Reply(452, "4.3.1", "Insufficient system storage")
 SPOOL_FAILED = Reply(451, "4.3.0", "Message could not be stored, try again later")
 BARE_CR_OR_LF = Reply(554, "5.6.0", "Message content has a bare CR or a bare LF")

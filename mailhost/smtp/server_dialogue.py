@@ -82,6 +82,11 @@ class ServerDialogue:
         return self.state is State.CONTENT
 
     @property
+    def closed(self) -> bool:
+        """The last reply has been given."""
+        return self.state is State.CLOSED
+
+    @property
     def paused(self) -> bool:
         """An event waits for its reply."""
         return self._asked is not None
@@ -116,16 +121,14 @@ class ServerDialogue:
         """
         Reply to the event that was handed out last.
 
-        A positive reply to `HelloGiven` only says yes: the greeting's lines are
-        written here.  A reply that closes (221, 421) ends the session, and so
-        does any refusal of `Connected`.
+        A positive reply to `Connected` or `HelloGiven` only says yes: banner and
+        greeting are written here.  A reply that closes (221, 421) ends the
+        session, and so does any refusal of `Connected`.
         """
         event, self._asked = self._asked, None
         assert event is not None, "no event waits for a reply"
         if isinstance(event, Connected):
-            self._say(reply)
-            if not reply.positive:
-                self._close()
+            self._answer_connected(reply)
         elif isinstance(event, HelloGiven):
             self._answer_hello(event, reply)
         elif isinstance(event, ContentEnded):
@@ -162,6 +165,13 @@ class ServerDialogue:
         if not isinstance(event, (ContentBlock, TransactionOver)):
             self._asked = event
         return event
+
+    def _answer_connected(self, reply: Reply) -> None:
+        if reply.positive:
+            self._say(replies.banner(self.rules.fqdn, self.rules.banner_words))
+        else:
+            self._say(reply)
+            self._close()
 
     def _answer_hello(self, event: HelloGiven, reply: Reply) -> None:
         if not reply.positive:

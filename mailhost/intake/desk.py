@@ -1,0 +1,83 @@
+"""
+What all ways into one virtual server share.
+
+:Room: ``intake``
+:Called by: `mailhost.intake.reception` (sessions) and `mailhost.intake.pickup`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from attrs import define, field
+
+from mailhost.config.settings import VirtualServerSettings
+from mailhost.errors import ResolveProblem
+from mailhost.interfaces import INameResolver, IQueueStore
+from mailhost.model.queue import QueuedMessage
+from mailhost.routing.categorizer import Categorizer
+
+
+class Clock(Protocol):
+    """The part of `twisted.internet.interfaces.IReactorTime` used here."""
+
+    def seconds(self) -> float:
+        """Seconds since the epoch."""
+
+
+@define(eq=False)
+class Desk:
+    """
+    :ivar settings: the virtual server's; replaced whole when they are read anew,
+        and sessions see the new ones from their next command on.
+    :ivar categorizer: built from them.
+    :ivar store: its queue.
+    :ivar resolver: for the names of clients.
+    :ivar clock: the time.
+    :ivar accepted: told of every message once it is ours.
+    :ivar open_sessions: how many there are.
+    """
+
+    settings: VirtualServerSettings
+    categorizer: Categorizer
+    store: IQueueStore
+    resolver: INameResolver
+    clock: Clock
+    accepted: Callable[[QueuedMessage], None]
+    open_sessions: int = field(default=0, init=False)
+
+    @property
+    def names_matter(self) -> bool:
+        """Whether a client's name has to be known: for a list, or for a note."""
+        access = self.settings.access
+        return (
+            access.connections.needs_names
+            or access.relay.needs_names
+            or self.settings.delivery.reverse_dns
+        )
+
+    async def find_names(self, address: str) -> tuple[str, ...]:
+        """
+        The names of *address* that lead back to it.
+
+        A name that does not is anybody's claim, and counts as none; so does one
+        that cannot be looked up now (IIS ACC-23: failure means no match).
+        """
+        try:
+            names = await _ready(self.resolver.names(address))
+        except ResolveProblem:
+            return ()
+        return tuple([name for name in names[:8] if await self._leads_to(name, address)])
+
+    async def _leads_to(self, name: str, address: str) -> bool:
+        try:
+            return address in await _ready(self.resolver.addresses(name))
+        except ResolveProblem:
+            return False
+
+
+async def _ready(answer: object) -> Sequence[str]:
+    if isinstance(answer, (list, tuple)):
+        return answer
+    return await answer  # type: ignore[misc, no-any-return]  # what is not ready is awaitable

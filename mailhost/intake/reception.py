@@ -1,0 +1,314 @@
+"""
+One inbound session's decisions, and the moment a message becomes ours.
+
+:Room: ``intake``
+:Implements: `mailhost.interfaces.IReception`.
+:RFC: 5321 §3.3, §4.1.1, §6.1 (responsibility); promises P1, P4.
+:Called by: `mailhost.net.inbound`.
+
+What RSET drops lives in `_Transaction`; what it keeps, in `SessionFacts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import cast
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from mailhost.content.headers import header_end, scan_header
+from mailhost.content.trace import PeerNote, received_field
+from mailhost.errors import SpoolFull, SpoolProblem
+from mailhost.intake.desk import Desk
+from mailhost.interfaces import IIncomingMessage, IReception, Maybe
+from mailhost.model.address import Mailbox
+from mailhost.model.envelope import Envelope
+from mailhost.model.queue import QueuedMessage
+from mailhost.model.reply import Reply
+from mailhost.model.session import SessionFacts
+from mailhost.policy.connection import check_connection
+from mailhost.policy.limits import (
+    check_hops,
+    check_message_size,
+    check_recipient_count,
+    check_session_size,
+)
+from mailhost.policy.relaying import check_relaying
+from mailhost.routing.domains import LocalDomain, RemoteDomain
+from mailhost.smtp import replies
+
+#: A header may be so long; what is behind is content to us (attacks.md, §1.4).
+_MAX_HEADER_OCTETS = 262144
+
+
+@define(eq=False)
+class _Transaction:
+    """
+    What RSET forgets.
+
+    :ivar recipients: in order, without repetition.
+    :ivar fault: why the content will be refused at its end.
+    """
+
+    reverse_path: Mailbox | None
+    size: int | None
+    body: str
+    recipients: dict[Mailbox, None] = field(factory=dict)
+    queue_id: str = ""
+    incoming: IIncomingMessage | None = None
+    octets: int = 0
+    header: bytes = b""
+    header_whole: bool = False
+    fault: Reply | None = None
+
+
+@implementer(IReception)
+@define(eq=False)
+class Reception:
+    """
+    :ivar desk: what this session shares with all others.
+    :ivar session: its facts.
+    """
+
+    desk: Desk
+    session: SessionFacts
+    _transaction: _Transaction | None = field(default=None, init=False)
+    _counted: bool = field(default=False, init=False)
+
+    _log = Logger()
+
+    # ---- the session
+
+    def connected(self) -> Maybe[Reply]:
+        """See `IReception`."""
+        self.desk.open_sessions += 1
+        self._counted = True
+        if self.desk.names_matter:
+            return self._connected_by_name()
+        return self._admit()
+
+    async def _connected_by_name(self) -> Reply:
+        self.session.peer_names = await self.desk.find_names(self.session.peer)
+        return self._admit()
+
+    def _admit(self) -> Reply:
+        settings = self.desk.settings
+        refused = check_connection(
+            self.session,
+            settings.access.connections,
+            self.desk.open_sessions,
+            settings.max_connections,
+        )
+        if refused is not None:
+            self._log.info(
+                "{peer} is not let in: {reply}", peer=self.session.peer, reply=str(refused)
+            )
+        return refused or replies.OK
+
+    def hello(self, name: str, extended: bool) -> Reply:
+        """See `IReception`."""
+        self.session.hello = name
+        self.session.protocol = "ESMTP" if extended else "SMTP"
+        return replies.OK
+
+    def disconnected(self) -> None:
+        """See `IReception`."""
+        if self._counted:
+            self._counted = False
+            self.desk.open_sessions -= 1
+
+    # ---- the transaction
+
+    def sender(self, reverse_path: Mailbox | None, size: int | None, body: str) -> Reply:
+        """See `IReception`."""
+        limits = self.desk.settings.messages
+        if reverse_path is not None:
+            reverse_path = self.desk.categorizer.qualify(reverse_path)
+        refused = check_message_size(size, limits.max_message_size) or check_session_size(
+            self.session.content_octets + (size or 0), limits.max_session_size
+        )
+        if refused is not None:
+            return refused
+        try:
+            self.desk.store.check_room(size)
+        except SpoolProblem as problem:
+            return self._no_room(problem)
+        self._transaction = _Transaction(reverse_path, size, body)
+        return replies.sender_ok(reverse_path)
+
+    def recipient(self, forward_path: Mailbox) -> Reply:
+        """See `IReception`."""
+        transaction = self._open
+        categorizer = self.desk.categorizer
+        path = categorizer.qualify(forward_path)
+        domain = categorizer.find_domain(path)
+        if not isinstance(domain, LocalDomain):
+            relays = isinstance(domain, RemoteDomain) and domain.relay
+            refused = check_relaying(self.session, path, relays, self.desk.settings.access.relay)
+            if refused is not None:
+                self._log.info(
+                    "{peer} may not relay to {path}", peer=self.session.peer, path=str(path)
+                )
+                return refused
+        stamped = categorizer.stamp(path)
+        if stamped not in transaction.recipients:
+            limit = self.desk.settings.messages.max_recipients
+            refused = check_recipient_count(len(transaction.recipients) + 1, limit)
+            if refused is not None:
+                return refused
+            transaction.recipients[stamped] = None
+        return replies.recipient_ok(path)
+
+    def content(self) -> Reply:
+        """See `IReception`."""
+        transaction = self._open
+        store = self.desk.store
+        try:
+            transaction.queue_id = store.new_queue_id()
+            transaction.incoming = store.new_message(
+                self._received(transaction.queue_id), transaction.size
+            )
+        except SpoolProblem as problem:
+            return self._no_room(problem)
+        return replies.START_CONTENT
+
+    def _received(self, queue_id: str) -> bytes:
+        session = self.session
+        return received_field(
+            session.hello,
+            session.peer,
+            self._peer_note(),
+            self.desk.settings.fqdn,
+            session.protocol,
+            queue_id,
+            self.desk.clock.seconds(),
+        )
+
+    def _peer_note(self) -> PeerNote:
+        """IIS DEL-45: what DNS says of the name the client gave."""
+        names = self.session.peer_names
+        if not self.desk.settings.delivery.reverse_dns:
+            return ""
+        if not names:
+            return " RDNS failed"
+        hello = self.session.hello.rstrip(".").lower()
+        same = any(name.rstrip(".").lower() == hello for name in names)
+        return "" if same else " unverified"
+
+    def write(self, octets: bytes) -> Awaitable[None] | None:
+        """See `IReception`."""
+        transaction = self._open
+        transaction.octets += len(octets)
+        if transaction.incoming is None:
+            return None
+        settings = self.desk.settings.messages
+        session_octets = self.session.content_octets + transaction.octets
+        transaction.fault = check_message_size(
+            transaction.octets, settings.max_message_size
+        ) or check_session_size(session_octets, settings.max_session_size)
+        if transaction.fault is not None:
+            self._discard(transaction)
+            return None
+        if not transaction.header_whole:
+            self._gather_header(transaction, octets)
+        try:
+            waiting = transaction.incoming.write(octets)
+        except SpoolProblem as problem:
+            self._write_failed(transaction, problem)
+            return None
+        if waiting is None:
+            return None
+        return self._written(transaction, waiting)
+
+    async def _written(self, transaction: _Transaction, waiting: Awaitable[None]) -> None:
+        try:
+            await waiting
+        except SpoolProblem as problem:
+            self._write_failed(transaction, problem)
+
+    def _write_failed(self, transaction: _Transaction, problem: SpoolProblem) -> None:
+        transaction.fault = self._no_room(problem)
+        self._discard(transaction)
+
+    def _gather_header(self, transaction: _Transaction, octets: bytes) -> None:
+        header = transaction.header + octets if transaction.header else octets
+        end = header_end(header)
+        if end >= 0:
+            transaction.header, transaction.header_whole = header[:end], True
+        else:
+            transaction.header = header
+            transaction.header_whole = len(header) > _MAX_HEADER_OCTETS
+
+    def end_of_content(self, fault: Reply | None) -> Maybe[Reply]:
+        """See `IReception`."""
+        transaction = self._open
+        self.session.content_octets += transaction.octets
+        facts = scan_header(transaction.header)
+        refused = (
+            fault
+            or transaction.fault
+            or check_hops(facts.received_count, self.desk.settings.delivery.max_hops)
+        )
+        if refused is not None or transaction.incoming is None:
+            self._discard(transaction)
+            return refused or replies.LOCAL_ERROR
+        message_id = facts.message_id.decode("ascii") if facts.message_id else None
+        return self._commit(transaction, transaction.incoming, message_id)
+
+    def _commit(
+        self, transaction: _Transaction, incoming: IIncomingMessage, message_id: str | None
+    ) -> Awaitable[Reply]:
+        """From here on the store has it, whatever becomes of the session."""
+        transaction.incoming = None
+        desk = self.desk
+        committed = desk.store.commit(
+            incoming,
+            transaction.queue_id,
+            Envelope(transaction.reverse_path, tuple(transaction.recipients), transaction.body),
+            self.session.hello,
+            desk.clock.seconds(),
+        )
+        assert isinstance(committed, Deferred)
+
+        def ours(message: QueuedMessage) -> Reply:
+            self.session.message_count += 1
+            desk.accepted(message)
+            return replies.queued(
+                message_id or f"<{message.queue_id}@{desk.settings.fqdn}>", message.queue_id
+            )
+
+        def not_ours(failure: Failure) -> Reply:
+            incoming.discard()
+            if not isinstance(failure.value, SpoolProblem):
+                failure.raiseException()
+            return self._no_room(cast("SpoolProblem", failure.value))
+
+        return committed.addCallbacks(ours, not_ours)
+
+    def reset(self) -> None:
+        """See `IReception`."""
+        transaction, self._transaction = self._transaction, None
+        if transaction is not None:
+            self._discard(transaction)
+
+    # ---- helpers
+
+    @property
+    def _open(self) -> _Transaction:
+        assert self._transaction is not None, "the dialogue keeps the order"
+        return self._transaction
+
+    def _discard(self, transaction: _Transaction) -> None:
+        incoming, transaction.incoming = transaction.incoming, None
+        if incoming is not None:
+            incoming.discard()
+
+    def _no_room(self, problem: SpoolProblem) -> Reply:
+        self._log.warn(
+            "{peer} has to wait: {problem}", peer=self.session.peer, problem=str(problem)
+        )
+        return replies.NO_ROOM if isinstance(problem, SpoolFull) else replies.SPOOL_FAILED

@@ -1,0 +1,5 @@
+"""
+Every SMTP socket, inbound and outbound.
+
+:Room: ``net``
+"""

@@ -1,0 +1,118 @@
+"""
+One factory per listening address; it may stand in any Twisted application.
+
+:Room: ``net``
+:Called by: `mailhost.server`, and by whoever embeds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.protocol import ServerFactory
+from twisted.mail.interfaces import IMessageDelivery, IMessageDeliveryFactory
+
+from mailhost.interfaces import IReception
+from mailhost.model.session import SessionFacts
+from mailhost.net.deadlines import Deadlines
+from mailhost.net.inbound import InboundProtocol
+from mailhost.net.message_delivery import MessageDeliveryReception
+from mailhost.smtp import replies
+from mailhost.smtp.rules import Rules
+
+Receive = Callable[[SessionFacts], IReception]
+
+_session_numbers = count(1)
+
+
+class ESMTPFactory(ServerFactory):
+    """
+    Speaks ESMTP with whoever connects.
+
+    :param receive: decides what is accepted: a function that makes an
+        `IReception` for each session, or a `twisted.mail` ``IMessageDelivery``
+        or ``IMessageDeliveryFactory``.
+    :param reactor: the clock; the global reactor is never used.
+    :param rules: names and limits; a plain ``Rules(fqdn)`` will do.  Replacing
+        the attribute acts on sessions that begin later.
+    :param timeout_seconds: patience with a silent client (RFC 5321
+        §4.5.3.2.7: at least 300).
+    :ivar sessions: the open ones.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        receive: Receive | IMessageDelivery | IMessageDeliveryFactory,
+        reactor: IReactorTime,
+        rules: Rules,
+        timeout_seconds: float = 600,
+    ) -> None:
+        self.rules = rules
+        self.timeout_seconds = timeout_seconds
+        self.sessions: set[InboundProtocol] = set()
+        self._receive = _receiver(receive, rules)
+        self._clock = reactor
+        self._deadlines = Deadlines(reactor)
+        self._stopped: list[Deferred[None]] = []
+
+    def buildProtocol(self, addr: IAddress | None) -> InboundProtocol:
+        """A client has connected from *addr*."""
+        session = SessionFacts(
+            session_id=f"{next(_session_numbers):x}",
+            peer=getattr(addr, "host", ""),
+            peer_port=getattr(addr, "port", 0),
+            connected_at=self._clock.seconds(),
+        )
+        protocol = InboundProtocol(
+            self._receive(session), self.rules, self.timeout_seconds, self._deadlines, self._gone
+        )
+        protocol.factory = self
+        self.sessions.add(protocol)
+        return protocol
+
+    def end_sessions(self) -> Deferred[None]:
+        """
+        Say 421 to every session, each between two of its commands.
+
+        :returns: fires when the last one has gone.
+        """
+        if not self.sessions:
+            return succeed(None)
+        ended: Deferred[None] = Deferred()
+        self._stopped.append(ended)
+        for session in list(self.sessions):
+            session.say_farewell(replies.STOPPING)
+        return ended
+
+    def abort_sessions(self) -> None:
+        """End every connection now."""
+        for session in list(self.sessions):
+            session.abort()
+
+    def _gone(self, session: InboundProtocol) -> None:
+        self.sessions.discard(session)
+        if not self.sessions:
+            stopped, self._stopped = self._stopped, []
+            for waiting in stopped:
+                waiting.callback(None)
+
+
+def _receiver(
+    receive: Receive | IMessageDelivery | IMessageDeliveryFactory, rules: Rules
+) -> Receive:
+    if IMessageDeliveryFactory.providedBy(receive):
+        make: Any = receive
+        return lambda session: MessageDeliveryReception(make.getMessageDelivery(), session, rules)
+    if IMessageDelivery.providedBy(receive):
+        return lambda session: MessageDeliveryReception(receive, session, rules)
+    if not callable(receive):
+        raise TypeError(
+            f"{receive!r} is neither a function of a session nor a twisted.mail IMessageDelivery"
+        )
+    return receive

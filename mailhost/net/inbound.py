@@ -1,0 +1,307 @@
+"""
+An inbound session on its socket.
+
+:Room: ``net``
+:RFC: 5321 §3.8 (how a session ends), §4.5.3.2.7 (time-out); promises P5, P7.
+:Called by: the reactor, through `mailhost.net.factory.ESMTPFactory`.
+
+Three things can make the session wait, each for its own reason: a decision
+that is not ready (the dialogue says paused), content that the store has not
+taken yet, and a peer that does not read our replies.  While any of them holds
+no event is taken; the last two, and too much unread input, also stop reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine
+from enum import Flag, auto
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from mailhost.interfaces import IReception, Maybe
+from mailhost.model.reply import Reply
+from mailhost.model.session import SessionFacts
+from mailhost.net.deadlines import Deadlines
+from mailhost.smtp import replies
+from mailhost.smtp.events import (
+    Connected,
+    ContentAsked,
+    ContentBlock,
+    ContentEnded,
+    HelloGiven,
+    MailGiven,
+    RecipientGiven,
+    TransactionOver,
+    Wait,
+)
+from mailhost.smtp.rules import Rules
+from mailhost.smtp.server_dialogue import ServerDialogue
+
+#: Input kept while a decision is pending, before reading stops.
+_MAX_HELD_OCTETS = 131072
+#: A content that comes slower than this runs out of time (attacks.md A35).
+_MIN_OCTETS_PER_SECOND = 500
+#: After the last reply the peer has so long to take it and go.
+_FAREWELL_SECONDS = 15.0
+
+
+class _Hold(Flag):
+    """Why no event is taken."""
+
+    NOTHING = 0
+    STORE_BUSY = auto()
+    PEER_NOT_READING = auto()
+    INPUT_FULL = auto()
+
+
+@implementer(IPushProducer)
+class InboundProtocol(Protocol):
+    """
+    One session.
+
+    :param reception: decides.
+    :param rules: what the dialogue allows.
+    :param timeout_seconds: patience with a silent client.
+    :param deadlines: where the patience is looked after.
+    :param gone: called once when the connection is lost.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reception: IReception,
+        rules: Rules,
+        timeout_seconds: float,
+        deadlines: Deadlines,
+        gone: Callable[[InboundProtocol], None],
+    ) -> None:
+        self.session: SessionFacts = reception.session
+        self.deadline_at = 0.0
+        self._reception = reception
+        self._dialogue = ServerDialogue(rules, self.session.peer)
+        self._timeout_seconds = timeout_seconds
+        self._deadlines = deadlines
+        self._gone = gone
+        self._hold = _Hold.NOTHING
+        self._pumping = False
+        self._lost = False
+        self._farewell: Reply | None = None
+
+    # ---- Twisted's side
+
+    def connectionMade(self) -> None:
+        """The client has connected."""
+        transport: Any = self.transport
+        here = transport.getHost()
+        self.session.local = getattr(here, "host", "")
+        self.session.local_port = getattr(here, "port", 0)
+        set_no_delay = getattr(transport, "setTcpNoDelay", None)
+        if set_no_delay is not None:
+            set_no_delay(True)
+        transport.registerProducer(self, True)
+        self._extend_deadline()
+        self._deadlines.watch(self)
+        self._pump()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Octets from the client."""
+        dialogue = self._dialogue
+        dialogue.receive_octets(data)
+        if dialogue.in_content:
+            now = self._deadlines.clock.seconds()
+            self.deadline_at = min(
+                now + self._timeout_seconds,
+                self.deadline_at + len(data) / _MIN_OCTETS_PER_SECOND,
+            )
+        if dialogue.paused or self._hold:
+            if dialogue.held_octets > _MAX_HELD_OCTETS:
+                self._stop_reading(_Hold.INPUT_FULL)
+            return
+        self._pump()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The connection is gone, whoever ended it."""
+        self._lost = True
+        self._deadlines.forget(self)
+        self._reception.reset()
+        self._reception.disconnected()
+        self._gone(self)
+
+    def pauseProducing(self) -> None:
+        """The client does not read: stop hearing it out (attacks.md A36)."""
+        self._stop_reading(_Hold.PEER_NOT_READING)
+
+    def resumeProducing(self) -> None:
+        """The client reads again."""
+        self._read_again(_Hold.PEER_NOT_READING)
+
+    def stopProducing(self) -> None:
+        """The transport is going away; `connectionLost` follows."""
+
+    # ---- ending
+
+    def say_farewell(self, reply: Reply) -> None:
+        """End the session with *reply* as soon as it is between two commands."""
+        self._farewell = reply
+        if not self._dialogue.paused and not self._hold:
+            self._pump()
+
+    def abort(self) -> None:
+        """End the connection now, in the middle of whatever it is."""
+        transport: Any = self.transport
+        transport.abortConnection()
+
+    def expire(self) -> None:
+        """The client was silent for too long, or does not go."""
+        if self._dialogue.paused or _Hold.STORE_BUSY in self._hold:
+            self._extend_deadline()  # it waits for us, not we for it
+        elif self._dialogue.closed or self._dialogue.in_content:
+            # In content no reply can be given: the peer would take it for the
+            # answer to its final dot.
+            self.abort()
+        else:
+            self._log.info("{peer} was silent for too long", peer=self.session.peer)
+            self._dialogue.close(replies.TIMED_OUT)
+            self._pump()
+
+    def _extend_deadline(self) -> None:
+        self.deadline_at = self._deadlines.clock.seconds() + self._timeout_seconds
+
+    # ---- the pump
+
+    def _pump(self) -> None:
+        """Take events while there are any, then send what has gathered, once."""
+        self._pumping = True
+        try:
+            waiting = self._take_events()
+        finally:
+            self._pumping = False
+        if waiting is Wait.NEED_DATA and self._farewell and not self._dialogue.in_content:
+            self._dialogue.close(self._farewell)
+            waiting = self._take_events()
+        octets = self._dialogue.octets_to_send()
+        if octets:
+            if not self._dialogue.in_content:
+                self._extend_deadline()
+            transport: Any = self.transport
+            transport.write(octets)
+        if waiting is Wait.CLOSED:
+            self._hang_up()
+
+    def _take_events(self) -> Wait | None:
+        dialogue = self._dialogue
+        while not self._hold:
+            event = dialogue.next_event()
+            if isinstance(event, Wait):
+                return event
+            try:
+                _EVENTS[type(event)](self, event)
+            except Exception:
+                self._log.failure("A decision has failed")
+                if dialogue.paused:
+                    dialogue.answer(replies.LOCAL_ERROR)
+        return None
+
+    def _hang_up(self) -> None:
+        transport: Any = self.transport
+        transport.unregisterProducer()
+        transport.loseConnection()
+        self.deadline_at = self._deadlines.clock.seconds() + _FAREWELL_SECONDS
+
+    def _stop_reading(self, why: _Hold) -> None:
+        if not self._hold:
+            transport: Any = self.transport
+            transport.pauseProducing()
+        self._hold |= why
+
+    def _read_again(self, why: _Hold) -> None:
+        self._hold &= ~why
+        if self._hold or self._lost:
+            return
+        transport: Any = self.transport
+        transport.resumeProducing()
+        if not self._pumping:
+            self._pump()
+
+    # ---- decisions
+
+    def _ask(self, answer: Maybe[Reply]) -> None:
+        if isinstance(answer, Reply):
+            self._dialogue.answer(answer)
+            return
+        _deferred(answer).addErrback(self._failed).addCallback(self._decided)
+
+    def _failed(self, failure: Failure) -> Reply:
+        self._log.failure("A decision has failed", failure)
+        return replies.LOCAL_ERROR
+
+    def _decided(self, reply: Reply) -> None:
+        if self._lost:
+            return
+        self._dialogue.answer(reply)
+        if _Hold.INPUT_FULL in self._hold:
+            self._read_again(_Hold.INPUT_FULL)
+        elif not self._pumping:
+            self._pump()
+
+    def _on_connected(self, event: Connected) -> None:
+        self._ask(self._reception.connected())
+
+    def _on_hello(self, event: HelloGiven) -> None:
+        self._ask(self._reception.hello(event.name, event.extended))
+
+    def _on_mail(self, event: MailGiven) -> None:
+        self._ask(self._reception.sender(event.reverse_path, event.size, event.body))
+
+    def _on_recipient(self, event: RecipientGiven) -> None:
+        self._ask(self._reception.recipient(event.forward_path))
+
+    def _on_content_asked(self, event: ContentAsked) -> None:
+        self._ask(self._reception.content())
+
+    def _on_block(self, event: ContentBlock) -> None:
+        waiting = self._reception.write(event.octets)
+        if waiting is not None:
+            self._stop_reading(_Hold.STORE_BUSY)
+            self._wait_for_store(waiting)
+
+    def _wait_for_store(self, waiting: Awaitable[None]) -> None:
+        written = _deferred(waiting)
+
+        def swallow_the_rest(failure: Failure) -> None:
+            self._log.failure("Content could not be written", failure)
+
+        written.addErrback(swallow_the_rest)
+        written.addCallback(lambda nothing: self._read_again(_Hold.STORE_BUSY))
+
+    def _on_content_ended(self, event: ContentEnded) -> None:
+        self._ask(self._reception.end_of_content(event.fault))
+
+    def _on_over(self, event: TransactionOver) -> None:
+        self._reception.reset()
+
+
+def _deferred(answer: Awaitable[Any]) -> Deferred[Any]:
+    """What an interface calls awaitable is a Deferred or a coroutine."""
+    if isinstance(answer, Deferred):
+        return answer
+    return Deferred.fromCoroutine(cast("Coroutine[Deferred[Any], Any, Any]", answer))
+
+
+_EVENTS: dict[type, Callable[[InboundProtocol, Any], None]] = {
+    Connected: InboundProtocol._on_connected,
+    HelloGiven: InboundProtocol._on_hello,
+    MailGiven: InboundProtocol._on_mail,
+    RecipientGiven: InboundProtocol._on_recipient,
+    ContentAsked: InboundProtocol._on_content_asked,
+    ContentBlock: InboundProtocol._on_block,
+    ContentEnded: InboundProtocol._on_content_ended,
+    TransactionOver: InboundProtocol._on_over,
+}

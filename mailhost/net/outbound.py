@@ -1,0 +1,291 @@
+"""
+An outbound session on its socket.
+
+:Room: ``net``
+:RFC: 5321 §4.5.3.2 (time-outs), §3.3, §4.1.1.4; promise P6.
+:Called by: `mailhost.relay.connections`.
+
+A session is opened once and then carries one transaction after another, as
+long as there is work for its site.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from mailhost.errors import SpoolProblem
+from mailhost.interfaces import IStoredContent
+from mailhost.model.address import Mailbox
+from mailhost.model.reply import Reply
+from mailhost.net.deadlines import Deadlines
+from mailhost.smtp.client_dialogue import (
+    ClientDialogue,
+    ContentWanted,
+    Phase,
+    Ready,
+    SessionOver,
+    TransactionDone,
+)
+from mailhost.smtp.events import Wait
+
+
+@frozen
+class Transcript:
+    """
+    What one transaction, or the attempt to open a session, came to.
+
+    :ivar replies: per recipient; `None` where the peer said nothing about it.
+    :ivar words: why there are `None`, for people.
+    :ivar in_doubt: the peer may have taken the message (promise P3).
+    :ivar alive: the session can take another envelope.
+    :ivar spoken: the peer's reply that ended the session, if it gave one.
+    """
+
+    replies: tuple[Reply | None, ...]
+    words: str
+    in_doubt: bool
+    alive: bool
+    spoken: Reply | None = None
+
+
+@implementer(IPushProducer)
+class OutboundProtocol(Protocol):
+    """
+    One session.
+
+    :param hello_name: what we call ourselves.
+    :param use_helo: HELO instead of EHLO.
+    :param timeout_seconds: the longest patience with a silent peer; where RFC
+        5321 §4.5.3.2 asks for more than this, the operator's word counts.
+    :param deadlines: where the patience is looked after.
+    :param gone: called once when the connection is lost.
+    :ivar ready: fires with `None` when the session can take an envelope, or
+        with the `Transcript` of its refusal.
+    """
+
+    def __init__(
+        self,
+        hello_name: str,
+        use_helo: bool,
+        timeout_seconds: float,
+        deadlines: Deadlines,
+        gone: Callable[[], None],
+    ) -> None:
+        self.deadline_at = 0.0
+        self.ready: Deferred[Transcript | None] = Deferred()
+        self._dialogue = ClientDialogue(hello_name, use_helo)
+        self._timeout_seconds = timeout_seconds
+        self._deadlines = deadlines
+        self._gone = gone
+        self._waiting: Deferred[Transcript] | None = None
+        self._content: IStoredContent | None = None
+        self._recipients: Sequence[Mailbox] = ()
+        self._full = False
+        self._reading = False
+        self._lost = False
+
+    # ---- the relay's side
+
+    @property
+    def extensions(self) -> dict[str, str]:
+        """What the peer offered: keyword -> words."""
+        return self._dialogue.extensions
+
+    def send(
+        self,
+        reverse_path: Mailbox | None,
+        recipients: Sequence[Mailbox],
+        content: IStoredContent,
+        body: str,
+    ) -> Deferred[Transcript]:
+        """
+        Carry one transaction; allowed when the last one is over.
+
+        :param content: read block by block; when it turns out to be damaged or
+            to hold a bare CR or LF the connection is dropped before the final dot.
+        """
+        waiting: Deferred[Transcript] = Deferred()
+        self._waiting = waiting
+        self._content = content
+        self._recipients = recipients
+        if self._lost:
+            self._answer(Transcript((None,) * len(recipients), "connection lost", False, False))
+            return waiting
+        self._dialogue.send_envelope(reverse_path, recipients, content.size, body)
+        self._flush()
+        return waiting
+
+    def quit(self) -> None:
+        """Say goodbye and close."""
+        if self._lost:
+            return
+        if self._dialogue.phase is Phase.READY:
+            self._dialogue.quit()
+            self._flush()
+        else:
+            self.drop()
+
+    def drop(self) -> None:
+        """Close now."""
+        transport: Any = self.transport
+        transport.abortConnection()
+
+    # ---- Twisted's side
+
+    def connectionMade(self) -> None:
+        """The peer's host took the connection."""
+        transport: Any = self.transport
+        set_no_delay = getattr(transport, "setTcpNoDelay", None)
+        if set_no_delay is not None:
+            set_no_delay(True)
+        transport.registerProducer(self, True)
+        self._extend_deadline()
+        self._deadlines.watch(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Replies from the peer."""
+        dialogue = self._dialogue
+        dialogue.receive_octets(data)
+        while not isinstance(event := dialogue.next_event(), Wait):
+            if isinstance(event, TransactionDone):
+                self._done(event)
+            elif isinstance(event, ContentWanted):
+                self._send_content()
+            elif isinstance(event, Ready):
+                self.ready.callback(None)
+            else:
+                self._over(event)
+                return
+        self._flush()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The connection is gone."""
+        self._lost = True
+        self._deadlines.forget(self)
+        self._dialogue.receive_end(f"connection lost: {reason.getErrorMessage()}")
+        event = self._dialogue.next_event()
+        if isinstance(event, SessionOver):
+            self._tell_over(event)
+        self._gone()
+
+    def pauseProducing(self) -> None:
+        """The peer does not take more content now."""
+        self._full = True
+
+    def resumeProducing(self) -> None:
+        """It takes more."""
+        self._full = False
+        if self._dialogue.phase is Phase.CONTENT and not self._reading:
+            self._send_content()
+
+    def stopProducing(self) -> None:
+        """The transport is going away; `connectionLost` follows."""
+
+    def expire(self) -> None:
+        """The peer was silent for too long."""
+        words = f"timed out waiting for {self._dialogue.phase.value[1]}"
+        self._dialogue.receive_end(words)
+        event = self._dialogue.next_event()
+        if isinstance(event, SessionOver):
+            self._tell_over(event)
+        self.drop()
+
+    # ---- content
+
+    def _send_content(self) -> None:
+        """Blocks as long as they are ready and the peer takes them."""
+        content = self._content
+        assert content is not None, "content is asked for in a transaction"
+        while not self._full and not self._lost:
+            try:
+                block = content.read()
+            except SpoolProblem as problem:
+                self._content_failed(problem)
+                return
+            if not isinstance(block, bytes):
+                self._reading = True
+                reading = cast("Deferred[bytes]", block)
+                reading.addCallbacks(self._block_read, self._block_failed)
+                return
+            if not self._send_block(block):
+                return
+
+    def _block_read(self, block: bytes) -> None:
+        self._reading = False
+        if not self._lost and self._send_block(block):
+            self._send_content()
+
+    def _block_failed(self, failure: Failure) -> None:
+        self._reading = False
+        if not self._lost:
+            self._content_failed(failure.value)
+
+    def _send_block(self, block: bytes) -> bool:
+        """Send one block, the empty one as the end; `True` when more is wanted."""
+        if self._dialogue.phase is not Phase.CONTENT:
+            return False
+        if block:
+            self._dialogue.write_content(block)
+            self._flush()
+            return True
+        if not self._dialogue.end_content():
+            self._content_failed(SpoolProblem("the content has a bare CR or a bare LF"))
+            return False
+        self._flush()
+        return False
+
+    def _content_failed(self, problem: BaseException | None) -> None:
+        """A peer that waits for content gets no dot: it must not keep half a message."""
+        self._dialogue.receive_end(str(problem))
+        event = self._dialogue.next_event()
+        if isinstance(event, SessionOver):
+            waiting, self._waiting = self._waiting, None
+            if waiting is not None:
+                waiting.errback(Failure(problem))
+        self.drop()
+
+    # ---- results
+
+    def _done(self, event: TransactionDone) -> None:
+        alive = self._dialogue.phase is Phase.READY
+        self._answer(Transcript(tuple(event.replies), "", False, alive))
+
+    def _over(self, event: SessionOver) -> None:
+        self._tell_over(event)
+        transport: Any = self.transport
+        transport.unregisterProducer()
+        transport.loseConnection()
+
+    def _tell_over(self, event: SessionOver) -> None:
+        replies = event.replies or (None,) * len(self._recipients)
+        transcript = Transcript(replies, event.words, event.in_doubt, False, event.reply)
+        if not self.ready.called:
+            self.ready.callback(transcript)
+        self._answer(transcript)
+
+    def _answer(self, transcript: Transcript) -> None:
+        waiting, self._waiting = self._waiting, None
+        self._content = None
+        if waiting is not None:
+            waiting.callback(transcript)
+
+    # ---- octets and time
+
+    def _flush(self) -> None:
+        octets = self._dialogue.octets_to_send()
+        if octets:
+            transport: Any = self.transport
+            transport.write(octets)
+        self._extend_deadline()
+
+    def _extend_deadline(self) -> None:
+        patience = min(self._timeout_seconds, self._dialogue.phase.patience_seconds)
+        self.deadline_at = self._deadlines.clock.seconds() + patience

@@ -1,0 +1,28 @@
+"""
+May this client send to that domain?
+
+:Room: ``policy``
+:IIS: ACC-30, ACC-31 (relay restrictions), DOM-10 (a remote domain that may be
+    relayed to); the order is iis-smtp.md §3.4's.  The null reverse-path gets no
+    exemption.
+"""
+
+from __future__ import annotations
+
+from mailhost.model.access import AccessList
+from mailhost.model.address import Mailbox
+from mailhost.model.reply import Reply
+from mailhost.model.session import SessionFacts
+from mailhost.smtp import replies
+
+
+def check_relaying(
+    session: SessionFacts, forward_path: Mailbox, domain_relays: bool, relay: AccessList
+) -> Reply | None:
+    """
+    :param forward_path: a recipient that is not local.
+    :param domain_relays: its remote domain allows incoming mail to be relayed.
+    """
+    if domain_relays or relay.permits(session.peer, session.peer_names or ()):
+        return None
+    return replies.relaying_denied(forward_path)

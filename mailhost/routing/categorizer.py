@@ -1,0 +1,87 @@
+"""
+The categorizer: each recipient gets one route.
+
+:Room: ``routing``
+:IIS: precedence of §5.4: a remote domain's route, the virtual server's smart
+    host, MX; DEL-41 (masquerade domain), DEL-43, DEL-44.
+:RFC: 5321 §5.1, §4.1.3 (address literals).
+:Called by: `mailhost.intake` at RCPT, `mailhost.relay` at each attempt, so that a
+    change of the configuration acts on mail that is queued already.
+"""
+
+from __future__ import annotations
+
+from attrs import define
+
+from mailhost.model.address import Mailbox
+from mailhost.model.route import Drop, MailExchange, NextHop, Route, SmartHosts
+from mailhost.routing.domains import Domain, DomainTable, LocalDomain, RemoteDomain
+
+
+@define
+class Categorizer:
+    """
+    :ivar domains: whose domain is whose.
+    :ivar smart_hosts: the virtual server's, in order; empty for none.
+    :ivar direct_first: try MX before the smart host (DEL-44).
+    :ivar masquerade_domain: replaces a local domain in the reverse-path of what
+        leaves; `None`: nothing is replaced.
+    """
+
+    domains: DomainTable
+    smart_hosts: tuple[NextHop, ...] = ()
+    direct_first: bool = False
+    masquerade_domain: str | None = None
+
+    def qualify(self, path: Mailbox) -> Mailbox:
+        """*path* with the default domain where it has none (IIS §3.4)."""
+        return path if path.domain else path.in_domain(self.domains.default)
+
+    def find_domain(self, path: Mailbox) -> Domain | None:
+        """The entry that rules the domain of *path*."""
+        return self.domains.find(path.domain_key)
+
+    def stamp(self, path: Mailbox) -> Mailbox:
+        """*path* with the default domain in place of an alias of it (IIS §8)."""
+        found = self.find_domain(path)
+        if isinstance(found, LocalDomain) and found.alias:
+            return path.in_domain(self.domains.default)
+        return path
+
+    def masquerade(self, path: Mailbox | None) -> Mailbox | None:
+        """
+        The reverse-path for the next hop (DEL-41).
+
+        Only a local sender is replaced: for him this is the first hop.
+        """
+        if path is None or self.masquerade_domain is None:
+            return path
+        if not self.domains.is_local(path.domain_key):
+            return path
+        return path.in_domain(self.masquerade_domain)
+
+    def route(self, path: Mailbox) -> Route:
+        """Where mail for *path* goes."""
+        found = self.find_domain(path)
+        if isinstance(found, LocalDomain):
+            return Drop()
+        rules = found or RemoteDomain("")
+        if rules.hops:
+            return SmartHosts(rules.hops, rules.helo)
+        if found is not None and rules.hops is None:
+            return self._by_name(path, rules.helo, None)
+        return self._without_entry(path, rules.helo)
+
+    def _without_entry(self, path: Mailbox, helo: bool) -> Route:
+        if not self.smart_hosts:
+            return self._by_name(path, helo, None)
+        smart = SmartHosts(self.smart_hosts, helo)
+        return self._by_name(path, helo, smart) if self.direct_first else smart
+
+    def _by_name(self, path: Mailbox, helo: bool, otherwise: SmartHosts | None) -> Route:
+        if path.domain.startswith("["):
+            address = path.domain[1:-1]
+            if address[:5].upper() == "IPV6:":
+                address = address[5:]
+            return SmartHosts((NextHop(address, literal=True),), helo)
+        return MailExchange(path.domain_key, helo, otherwise)
