@@ -12,7 +12,6 @@ What RSET drops lives in `_Transaction`; what it keeps, in `SessionFacts`.
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import cast
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
@@ -285,7 +284,7 @@ class Reception:
             incoming.discard()
             if not isinstance(failure.value, SpoolProblem):
                 failure.raiseException()
-            return self._no_room(cast("SpoolProblem", failure.value))
+            return self._no_room(failure.value)
 
         return committed.addCallbacks(ours, not_ours)
 

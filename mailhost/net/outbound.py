@@ -226,7 +226,7 @@ class OutboundProtocol(Protocol):
     def _block_failed(self, failure: Failure) -> None:
         self._reading = False
         if not self._lost:
-            self._content_failed(failure.value)
+            self._content_failed(cast("Exception", failure.value))
 
     def _send_block(self, block: bytes) -> bool:
         """Send one block, the empty one as the end; `True` when more is wanted."""
@@ -242,14 +242,14 @@ class OutboundProtocol(Protocol):
         self._flush()
         return False
 
-    def _content_failed(self, problem: BaseException | None) -> None:
+    def _content_failed(self, problem: Exception) -> None:
         """A peer that waits for content gets no dot: it must not keep half a message."""
         self._dialogue.receive_end(str(problem))
         event = self._dialogue.next_event()
         if isinstance(event, SessionOver):
             waiting, self._waiting = self._waiting, None
             if waiting is not None:
-                waiting.errback(Failure(problem))
+                waiting.errback(problem)
         self.drop()
 
     # ---- results

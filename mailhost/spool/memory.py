@@ -134,14 +134,10 @@ class MemoryQueue:
         keys = [key for at, key in sorted(due) if at < before]
         return succeed([self.messages[key] for key in keys[:limit]])
 
-    def next_due_at(self) -> Deferred[float | None]:
+    def next_due_at(self, after: float) -> Deferred[float | None]:
         """See `IQueueStore`."""
-        return succeed(
-            min(
-                (r.due_at for m in self.messages.values() for r in m.recipients.values()),
-                default=None,
-            )
-        )
+        due = (r.due_at for m in self.messages.values() for r in m.recipients.values())
+        return succeed(min((at for at in due if at > after), default=None))
 
     def open_content(self, message: QueuedMessage) -> MemoryContent:
         """See `IQueueStore`."""

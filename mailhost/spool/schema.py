@@ -67,7 +67,7 @@ WHERE key = ? AND NOT EXISTS (SELECT 1 FROM recipients WHERE recipients.key = me
 
 SELECT_DUE = "SELECT key FROM recipients WHERE due_at < ? ORDER BY due_at LIMIT ? OFFSET ?"
 SELECT_CONTENT = "SELECT size, digest, octets FROM messages WHERE key = ?"
-SELECT_NEXT_DUE = "SELECT min(due_at) FROM recipients"
+SELECT_NEXT_DUE = "SELECT min(due_at) FROM recipients WHERE due_at > ?"
 SELECT_COUNTS = "SELECT (SELECT count(*) FROM messages), (SELECT count(*) FROM recipients)"
 SELECT_LARGE = "SELECT key FROM messages WHERE octets IS NULL"
 SELECT_LAST = "SELECT max(key) FROM messages"

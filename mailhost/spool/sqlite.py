@@ -419,12 +419,13 @@ class SQLiteQueue:
         # The last outcome may have been committed between two of the questions.
         return [found[key] for key in keys if key in found and found[key].recipients]
 
-    def next_due_at(self) -> Deferred[float | None]:
+    def next_due_at(self, after: float) -> Deferred[float | None]:
         """See `IQueueStore`."""
-        return self._in_reader(self._query_one, schema.SELECT_NEXT_DUE)
+        return self._in_reader(self._next_due_at, after)
 
-    def _query_one(self, statement: str) -> Any:
-        return self._reader.execute(statement).fetchone()[0]
+    def _next_due_at(self, after: float) -> float | None:
+        (found,) = self._reader.execute(schema.SELECT_NEXT_DUE, (after,)).fetchone()
+        return None if found is None else float(found)
 
     def open_content(self, message: QueuedMessage) -> IStoredContent | Deferred[IStoredContent]:
         """See `IQueueStore`."""

@@ -1,0 +1,48 @@
+"""
+What one transaction has to carry.
+
+:Room: ``relay``
+:Made by: `mailhost.relay.manager`; carried by `mailhost.relay.sites`.
+"""
+
+from __future__ import annotations
+
+from attrs import define, field, frozen
+
+from mailhost.model.outcome import Outcome
+from mailhost.model.queue import QueuedMessage, QueuedRecipient
+from mailhost.model.route import NextHop
+
+
+@frozen
+class Destination:
+    """
+    One site: a set of hosts that serve the same mail.
+
+    :ivar key: the same for all domains of one provider.
+    :ivar hops: its hosts, in the order to try.
+    :ivar helo: say HELO instead of EHLO.
+    """
+
+    key: str
+    hops: tuple[NextHop, ...]
+    helo: bool = False
+
+
+@define(eq=False)
+class Job:
+    """
+    Some recipients of one message that go to one site together.
+
+    :ivar message: carries the envelope and leads to the content.
+    :ivar recipients: those of its recipients that this job serves.
+    :ivar destination: where to.
+    :ivar tried: addresses that have had this job in this attempt.
+    :ivar so_far: what the last of them said about each recipient, if one did.
+    """
+
+    message: QueuedMessage
+    recipients: list[QueuedRecipient]
+    destination: Destination
+    tried: set[str] = field(factory=set)
+    so_far: list[Outcome] | None = None

@@ -1,0 +1,140 @@
+"""
+Opening a session to a site: its hosts, their addresses, one after the other.
+
+:Room: ``relay``
+:RFC: 5321 §5.1 (try every address in order), §4.5.3.2.1.
+:IIS: DEL-31 (time-out), DEL-33 (TCP port).
+:Called by: `mailhost.relay.sites`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from attrs import define, field, frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Factory
+
+from mailhost.errors import ResolveProblem
+from mailhost.model.outcome import Outcome
+from mailhost.model.route import HostAddress, NextHop
+from mailhost.net.deadlines import Deadlines
+from mailhost.net.outbound import OutboundProtocol
+from mailhost.relay.job import Destination
+from mailhost.relay.mail_exchange import MailExchangeResolver
+from mailhost.relay.outcomes import unopened_outcome, unreachable, unresolved
+
+#: A host that takes no connection for so long is passed over; the operating
+#: system's own patience is two minutes for each address.
+CONNECT_SECONDS = 30
+#: Addresses of one site that are tried in one attempt (attacks.md A63).
+MAX_ADDRESSES = 5
+
+Connect = Callable[[HostAddress, Factory], Deferred[OutboundProtocol]]
+
+
+@frozen
+class Opened:
+    """A session that can take an envelope, and where it leads."""
+
+    session: OutboundProtocol
+    place: HostAddress
+
+
+class _SessionFactory(Factory):
+    noisy = False
+
+    def __init__(self, make: Callable[[], OutboundProtocol]) -> None:
+        self._make = make
+
+    def buildProtocol(self, addr: IAddress | None) -> OutboundProtocol:
+        return self._make()
+
+
+@define(eq=False)
+class Line:
+    """
+    :ivar reactor: connects and tells the time.
+    :ivar exchanges: finds the addresses of hosts.
+    :ivar hello_name: what we call ourselves.
+    :ivar port: where a next hop names none.
+    :ivar timeout_seconds: patience with a silent peer.
+    :ivar source_address: local address to connect from; `None`: the system's choice.
+    :ivar connect: opens a connection; replaced in tests.
+    """
+
+    reactor: Any
+    exchanges: MailExchangeResolver
+    hello_name: str
+    port: int = 25
+    timeout_seconds: float = 600
+    source_address: str | None = None
+    connect: Connect | None = None
+    _deadlines: Deadlines = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._deadlines = Deadlines(self.reactor)
+
+    async def open(
+        self, destination: Destination, tried: set[str], gone: Callable[[], None]
+    ) -> Opened | Outcome | None:
+        """
+        The first session that can be had.
+
+        :param tried: addresses to pass over; those tried here are added.
+        :param gone: called when the session given is lost.
+        :returns: why there is none, as an outcome, when every host has failed;
+            `None` when there was no further host to try.
+        """
+        last: Outcome | None = None
+        for hop in destination.hops:
+            try:
+                places = await self._places(hop)
+            except ResolveProblem as problem:
+                # A host whose name leads nowhere is one host less; it decides
+                # about the message only when it was the only one.
+                last = last or unresolved(problem)
+                continue
+            for place in places:
+                if place.address in tried or len(tried) >= MAX_ADDRESSES:
+                    continue
+                tried.add(place.address)
+                opened = await self._open_at(place, destination.helo, gone)
+                if isinstance(opened, Opened):
+                    return opened
+                last = opened
+        return last
+
+    async def _places(self, hop: NextHop) -> tuple[HostAddress, ...]:
+        port = hop.port or self.port
+        if hop.literal:
+            return (HostAddress(hop.host, hop.host, port),)
+        found = self.exchanges.host_addresses(hop.host, port)
+        return await found if isinstance(found, Awaitable) else found
+
+    async def _open_at(
+        self, place: HostAddress, helo: bool, gone: Callable[[], None]
+    ) -> Opened | Outcome:
+        name = f"{place.host} [{place.address}]:{place.port}"
+        factory = _SessionFactory(
+            lambda: OutboundProtocol(
+                self.hello_name, helo, self.timeout_seconds, self._deadlines, gone
+            )
+        )
+        try:
+            session = await (self.connect or self._connect)(place, factory)
+        except Exception as error:
+            return unreachable(name, str(error) or type(error).__name__)
+        refused = await session.ready
+        return Opened(session, place) if refused is None else unopened_outcome(refused, name)
+
+    def _connect(self, place: HostAddress, factory: Factory) -> Deferred[OutboundProtocol]:
+        endpoint = TCP6ClientEndpoint if ":" in place.address else TCP4ClientEndpoint
+        bind = (self.source_address, 0) if self.source_address else None
+        connecting: Any = endpoint(
+            self.reactor, place.address, place.port, timeout=CONNECT_SECONDS, bindAddress=bind
+        ).connect(factory)
+        return connecting  # type: ignore[no-any-return]  # endpoints know IProtocol only

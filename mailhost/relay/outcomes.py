@@ -1,0 +1,70 @@
+"""
+What a dialogue, or its failure, means for each recipient.
+
+:Room: ``relay``
+:RFC: 5321 §4.2.1 (classes), 3463 (X.4: network and routing status); promises P3, P4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mailhost.errors import ResolveProblem
+from mailhost.model.outcome import Fate, Outcome, outcome_of
+from mailhost.net.outbound import Transcript
+
+
+def transcript_outcomes(transcript: Transcript, peer: str) -> list[Outcome]:
+    """
+    One outcome per recipient of the transaction.
+
+    A recipient about whom *peer* said nothing is delayed (4.4.2), in doubt when
+    our final dot was on its way.
+    """
+    silent = Outcome(
+        Fate.DELAYED, "4.4.2", transcript.words, peer=peer, in_doubt=transcript.in_doubt
+    )
+    return [silent if reply is None else outcome_of(reply, peer) for reply in transcript.replies]
+
+
+def unopened_outcome(transcript: Transcript, peer: str) -> Outcome:
+    """
+    A session that did not come to an envelope.
+
+    Temporary, whatever the peer said: a 554 in place of a greeting speaks of the
+    host or of us today, not of the message (RFC 5321 §3.1).
+    """
+    if transcript.spoken is None:
+        return Outcome(Fate.DELAYED, "4.4.2", transcript.words, peer=peer)
+    return Outcome(Fate.DELAYED, "4.4.1", str(transcript.spoken), peer=peer, spoken=True)
+
+
+def unreachable(peer: str, words: str) -> Outcome:
+    """No connection to *peer* (RFC 3463 X.4.1: no answer from host)."""
+    return Outcome(Fate.DELAYED, "4.4.1", f"{peer}: {words}", peer=peer)
+
+
+def unresolved(problem: ResolveProblem) -> Outcome:
+    """There is no host to connect to, for ever or for now."""
+    fate = Fate.FAILED if problem.permanent else Fate.DELAYED
+    return Outcome(fate, problem.status, problem.words)
+
+
+def expired(last: Outcome) -> Outcome:
+    """*last* was the last attempt (RFC 3463 X.4.7: delivery time expired)."""
+    return Outcome(
+        Fate.FAILED,
+        "4.4.7",
+        f"delivery time expired; last: {last.words}",
+        peer=last.peer,
+        in_doubt=last.in_doubt,
+    )
+
+
+def worth_another_host(outcomes: Sequence[Outcome]) -> bool:
+    """
+    Whether a further host of the site may do better (RFC 5321 §5.1).
+
+    Not after a doubt: the first host may have the message.
+    """
+    return any(o.fate is Fate.DELAYED for o in outcomes) and not any(o.in_doubt for o in outcomes)

@@ -1,0 +1,221 @@
+"""
+From outcomes to what is written down, and who is told.
+
+:Room: ``relay``
+:RFC: 5321 §4.5.4.1 (retry), §6.1 (who fails is told), §4.5.5 (no report about a
+    report); 3464; promises P2, P4.
+:IIS: DEL-01..08, MSG-05, MSG-06, §10.5.
+:Called by: `mailhost.relay.manager`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import Any, cast
+
+from attrs import define, field, frozen
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from mailhost.errors import ContentDamaged, DirectoryProblem
+from mailhost.interfaces import IQueueStore, IStoredContent
+from mailhost.model.outcome import Fate, Outcome
+from mailhost.model.queue import QueuedMessage, QueuedRecipient, Result, Submission
+from mailhost.model.schedule import RetrySchedule
+from mailhost.relay.outcomes import expired
+from mailhost.relay.terms import Terms
+from mailhost.reports.compose import compose_report
+from mailhost.reports.values import (
+    OriginalMessage,
+    ReportedRecipient,
+    ReportKind,
+    reportable,
+)
+from mailhost.spool.badmail import CODE_REPORT, Badmail, BadMessage, BadRecipient
+
+#: An original larger than this is returned as its header only (attacks.md A58).
+MAX_RETURNED_OCTETS = 65536
+
+Told = tuple[QueuedRecipient, Outcome]
+
+
+@frozen
+class Verdict:
+    """
+    What an attempt comes to.
+
+    :ivar results: for the store, one per recipient.
+    :ivar failed: recipients whose sender must be told.
+    :ivar delayed: recipients whose sender is to hear that it takes longer.
+    """
+
+    results: tuple[Result, ...]
+    failed: tuple[Told, ...]
+    delayed: tuple[Told, ...]
+
+
+def judge(
+    message: QueuedMessage,
+    recipients: Sequence[QueuedRecipient],
+    outcomes: Sequence[Outcome],
+    schedule: RetrySchedule,
+    now: float,
+) -> Verdict:
+    """Apply *schedule*: who is tried again and when, who is given up, who is warned about."""
+    results: list[Result] = []
+    failed: list[Told] = []
+    delayed: list[Told] = []
+    for recipient, outcome in zip(recipients, outcomes, strict=True):
+        if not outcome.fate.terminal and now >= schedule.expires_at(message.accepted_at):
+            outcome = expired(outcome)
+        if outcome.fate is Fate.FAILED:
+            failed.append((recipient, outcome))
+        if outcome.fate.terminal:
+            results.append(Result(recipient.number, outcome))
+            continue
+        warn = not recipient.notified and schedule.delay_due(message.accepted_at, now)
+        if warn:
+            delayed.append((recipient, outcome))
+        due_at = _due_at(message, recipient, schedule, recipient.notified or warn, now)
+        results.append(Result(recipient.number, outcome, due_at, warn))
+    return Verdict(tuple(results), tuple(failed), tuple(delayed))
+
+
+def _due_at(
+    message: QueuedMessage,
+    recipient: QueuedRecipient,
+    schedule: RetrySchedule,
+    notified: bool,
+    now: float,
+) -> float:
+    """The next attempt; never later than a delay report that is still to be made."""
+    due_at = schedule.next_attempt_at(recipient.attempts + 1, message.accepted_at, now)
+    after = schedule.delay_notification_seconds
+    if not notified and after is not None:
+        due_at = min(due_at, message.accepted_at + after)
+    return due_at
+
+
+@define(eq=False)
+class Settlement:
+    """
+    :ivar store: records.
+    :ivar terms: names and the copy's address.
+    :ivar badmail: takes what cannot be returned; `None`: such mail stays queued.
+    """
+
+    store: IQueueStore
+    terms: Terms
+    badmail: Badmail | None = field(default=None)
+
+    _log = Logger()
+
+    async def reports(
+        self, message: QueuedMessage, verdict: Verdict, now: float
+    ) -> list[Submission]:
+        """
+        The reports that *verdict* calls for; what cannot be returned is in
+        Badmail when this is done.
+
+        :raises DirectoryProblem: Badmail cannot take it now.
+        """
+        made: list[Submission] = []
+        excerpt = await self._excerpt(message)
+        if verdict.failed and not reportable(message):
+            await self._to_badmail(message, verdict.failed, now)
+        elif verdict.failed:
+            made += self._compose(ReportKind.FAILURE, message, excerpt, verdict.failed, now)
+        if verdict.delayed and reportable(message):
+            made += self._compose(ReportKind.DELAY, message, excerpt, verdict.delayed, now)
+        return made
+
+    def _compose(
+        self,
+        kind: ReportKind,
+        message: QueuedMessage,
+        excerpt: bytes,
+        told: Sequence[Told],
+        now: float,
+    ) -> tuple[Submission, ...]:
+        original = OriginalMessage(
+            message.reverse_path,
+            message.queue_id,
+            message.accepted_at,
+            message.hello,
+            message.size,
+            excerpt,
+        )
+        until = self.terms.outbound.expires_at(message.accepted_at)
+        return compose_report(
+            kind,
+            original,
+            [
+                ReportedRecipient(
+                    recipient.forward_path,
+                    outcome,
+                    until if kind is ReportKind.DELAY else None,
+                )
+                for recipient, outcome in told
+            ],
+            fqdn=self.terms.fqdn,
+            domain=self.terms.domain,
+            now=now,
+            boundary_random=secrets.token_bytes(16),
+            max_original_octets=MAX_RETURNED_OCTETS,
+            copy_to=self.terms.copy_ndr_to if kind is ReportKind.FAILURE else None,
+        )
+
+    async def _excerpt(self, message: QueuedMessage) -> bytes:
+        """The beginning of the content; empty where it is damaged."""
+        try:
+            content = await self._open(message)
+        except ContentDamaged:
+            return b""
+        blocks: list[bytes] = []
+        gathered = 0
+        try:
+            while gathered <= MAX_RETURNED_OCTETS:
+                block = content.read()
+                if not isinstance(block, bytes):
+                    block = await block
+                if not block:
+                    break
+                blocks.append(block)
+                gathered += len(block)
+        except ContentDamaged:
+            return b""
+        finally:
+            content.close()
+        return b"".join(blocks)
+
+    async def _to_badmail(self, message: QueuedMessage, failed: Sequence[Told], now: float) -> None:
+        if self.badmail is None:
+            raise DirectoryProblem("there is no Badmail directory")
+        bad = BadMessage(
+            queue_id=message.queue_id,
+            reason=failed[0][1].words,
+            reverse_path=message.reverse_path,
+            recipients=tuple(
+                BadRecipient(recipient.forward_path, recipient.attempts + 1, outcome)
+                for recipient, outcome in failed
+            ),
+            code=CODE_REPORT,
+            body=message.body,
+            hello=message.hello,
+            accepted_at=message.accepted_at,
+        )
+        try:
+            stem = await self.badmail.store(bad, await self._open(message), now)
+        except ContentDamaged:
+            stem = await self.badmail.store(bad, b"", now)
+        self._log.warn(
+            "{id}: to Badmail as {stem}: {reason}",
+            id=message.queue_id,
+            stem=stem,
+            reason=bad.reason,
+        )
+
+    async def _open(self, message: QueuedMessage) -> IStoredContent:
+        opened: Any = self.store.open_content(message)
+        return cast("IStoredContent", await opened if isinstance(opened, Deferred) else opened)

@@ -1,0 +1,5 @@
+"""
+One virtual server, put together, and its life.
+
+:Room: ``server``
+"""

@@ -1,0 +1,128 @@
+"""
+Stopped, running, paused: the states of one virtual server.
+
+:Room: ``server``
+:IIS: SES-03..05.
+:Called by: `mailhost.server.virtual_server`; the doing is passed in as `Parts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from attrs import define
+from automat import TypeMachineBuilder
+from twisted.internet.defer import Deferred, succeed
+
+
+class Lifecycle(Protocol):
+    """What may be asked of a virtual server."""
+
+    def start(self) -> None:
+        """Listen, and deliver what is queued; after a pause, listen again."""
+
+    def pause(self) -> None:
+        """Take no new sessions; the present ones and the queue go on (SES-04)."""
+
+    def stop(self) -> Deferred[None]:
+        """End sessions and deliveries; the queue stays on disk (SES-05)."""
+
+    def stopped(self) -> None:
+        """Everything has come to its end."""
+
+    def state(self) -> str:
+        """``stopped``, ``running``, ``paused`` or ``stopping``."""
+
+
+@define(eq=False)
+class Parts:
+    """
+    What the states do.
+
+    :ivar open: open the queue and begin to deliver; may raise, and then the
+        server stays stopped.
+    :ivar listen: take new sessions; may raise likewise.
+    :ivar unlisten: take no new ones.
+    :ivar close: end sessions and deliveries, close the queue.
+    :ivar ended: callers of `stop`, while it is under way.
+    """
+
+    open: Callable[[], None]
+    listen: Callable[[], None]
+    unlisten: Callable[[], None]
+    close: Callable[[], Deferred[None]]
+    ended: list[Deferred[None]]
+
+
+def _build() -> Callable[[Parts], Lifecycle]:
+    machine = TypeMachineBuilder(Lifecycle, Parts)
+    asked = Lifecycle
+
+    stopped = machine.state("stopped")
+    running = machine.state("running")
+    paused = machine.state("paused")
+    stopping = machine.state("stopping")
+
+    running.upon(asked.start).loop().returns(None)
+    paused.upon(asked.pause).loop().returns(None)
+    stopped.upon(asked.pause).loop().returns(None)
+    stopping.upon(asked.pause).loop().returns(None)
+    stopping.upon(asked.start).loop().returns(None)
+    stopped.upon(asked.stop).loop().returns(succeed(None))
+    for state, name in (
+        (stopped, "stopped"),
+        (running, "running"),
+        (paused, "paused"),
+        (stopping, "stopping"),
+    ):
+        state.upon(asked.state).loop().returns(name)
+
+    @stopped.upon(asked.start).to(running)
+    def begin(life: Lifecycle, parts: Parts) -> None:
+        parts.open()
+        parts.listen()
+
+    @paused.upon(asked.start).to(running)
+    def go_on(life: Lifecycle, parts: Parts) -> None:
+        parts.listen()
+
+    @running.upon(asked.pause).to(paused)
+    def rest(life: Lifecycle, parts: Parts) -> None:
+        parts.unlisten()
+
+    @running.upon(asked.stop).to(stopping)
+    def end(life: Lifecycle, parts: Parts) -> Deferred[None]:
+        parts.unlisten()
+        return _close(life, parts)
+
+    @paused.upon(asked.stop).to(stopping)
+    def end_rest(life: Lifecycle, parts: Parts) -> Deferred[None]:
+        return _close(life, parts)
+
+    @stopping.upon(asked.stop).loop()
+    def wait(life: Lifecycle, parts: Parts) -> Deferred[None]:
+        return _waiter(parts)
+
+    @stopping.upon(asked.stopped).to(stopped)
+    def over(life: Lifecycle, parts: Parts) -> None:
+        ended, parts.ended = parts.ended, []
+        for waiting in ended:
+            waiting.callback(None)
+
+    return machine.build()
+
+
+def _close(life: Lifecycle, parts: Parts) -> Deferred[None]:
+    waiting = _waiter(parts)
+    parts.close().addBoth(lambda result: life.stopped())
+    return waiting
+
+
+def _waiter(parts: Parts) -> Deferred[None]:
+    waiting: Deferred[None] = Deferred()
+    parts.ended.append(waiting)
+    return waiting
+
+
+make_lifecycle = _build()

@@ -1,0 +1,43 @@
+"""
+Listening sockets.
+
+:Room: ``server``
+:IIS: GEN-03, GEN-04.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.protocol import ServerFactory
+
+from mailhost.config.settings import ListenAddress
+
+#: Connections the kernel keeps until we take them (attacks.md A37).
+BACKLOG = 511
+
+
+def listen(reactor: Any, address: ListenAddress, factory: ServerFactory) -> IListeningPort:
+    """
+    Listen on *address*.
+
+    A socket for IPv6 takes no IPv4, whatever the system's default, so that
+    ``0.0.0.0:25`` and ``[::]:25`` can stand side by side.
+
+    :raises OSError: the address cannot be bound.
+    """
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.bind((address.host, address.port))
+        bound.listen(BACKLOG)
+        bound.setblocking(False)
+        port: IListeningPort = reactor.adoptStreamPort(bound.fileno(), family, factory)
+    finally:
+        bound.close()
+    return port

@@ -1,0 +1,302 @@
+"""
+One virtual server: its sockets, intake, queue, relay and directories.
+
+:Room: ``server``
+:IIS: sections 2-5 and 8-10; SES-01..05.
+:Called by: `mailhost.service`, and by whoever embeds one.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.threadpool import ThreadPool
+
+from mailhost.config.settings import DomainSettings, ListenAddress, VirtualServerSettings
+from mailhost.delivery.drop import DropDelivery
+from mailhost.errors import DirectoryProblem, MailhostError
+from mailhost.intake.desk import Desk
+from mailhost.intake.pickup import Pickup
+from mailhost.intake.reception import Reception
+from mailhost.interfaces import INameResolver, IQueueStore
+from mailhost.model.session import SessionFacts
+from mailhost.net.factory import ESMTPFactory
+from mailhost.relay.mail_exchange import MailExchangeResolver
+from mailhost.relay.manager import RelayManager
+from mailhost.relay.terms import Terms
+from mailhost.routing.categorizer import Categorizer
+from mailhost.routing.domains import Domain, DomainTable, LocalDomain, RemoteDomain
+from mailhost.server.lifecycle import Lifecycle, Parts, make_lifecycle
+from mailhost.server.listening import listen
+from mailhost.smtp.rules import Rules
+from mailhost.spool.badmail import Badmail
+from mailhost.spool.sqlite import SQLiteQueue
+
+#: Sessions and deliveries under way have so long to end when the server stops.
+GRACE_SECONDS = 20.0
+
+
+class CannotStart(MailhostError):
+    """The virtual server cannot run now; the words say why."""
+
+
+class VirtualServer:
+    """
+    One virtual server.
+
+    :param settings: its pages.
+    :param reactor: the global one is never used.
+    :param resolver: DNS, shared by all virtual servers.
+    :param store: its queue; by default `SQLiteQueue` below its home.
+    :ivar settings: those in force.
+    :ivar relay: its relay manager, while it is not stopped.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        settings: VirtualServerSettings,
+        reactor: Any,
+        resolver: INameResolver,
+        store: IQueueStore | None = None,
+    ) -> None:
+        self.settings = settings
+        self.relay: RelayManager | None = None
+        self._reactor = reactor
+        self._resolver = resolver
+        self._given_store = store
+        self._ports: dict[ListenAddress, tuple[IListeningPort, ESMTPFactory]] = {}
+        # Factories of addresses that are listened to no longer, while they have sessions.
+        self._leaving: list[ESMTPFactory] = []
+        self._life: Lifecycle = make_lifecycle(
+            Parts(self._open, self._listen, self._unlisten, self._close, [])
+        )
+
+    # ---- what may be asked
+
+    @property
+    def name(self) -> str:
+        """Unique among the virtual servers."""
+        return self.settings.name
+
+    @property
+    def state(self) -> str:
+        """``stopped``, ``running``, ``paused`` or ``stopping``."""
+        return self._life.state()
+
+    def start(self) -> None:
+        """
+        Listen and deliver; after a pause, take sessions again.
+
+        :raises CannotStart: an address, a directory or the queue is not to be
+            had; the server is stopped then, and others are not concerned.
+        """
+        self._life.start()
+
+    def pause(self) -> None:
+        """Take no new sessions; the present ones and the queue go on."""
+        self._life.pause()
+
+    def stop(self) -> Deferred[None]:
+        """Say 421 to sessions, end deliveries, close the queue; fires when done."""
+        return self._life.stop()
+
+    @property
+    def addresses(self) -> tuple[tuple[str, int], ...]:
+        """Where it listens now; ports given by the kernel are told here."""
+        hosts: list[Any] = [port.getHost() for port, _ in self._ports.values()]
+        return tuple((host.host, host.port) for host in hosts)
+
+    @property
+    def sessions(self) -> tuple[SessionFacts, ...]:
+        """The current sessions (SES-01)."""
+        factories = [factory for _, factory in self._ports.values()] + self._leaving
+        return tuple(one.session for factory in factories for one in factory.sessions)
+
+    def configure(self, settings: VirtualServerSettings) -> tuple[str, ...]:
+        """
+        Go by *settings* from now on, without dropping a session.
+
+        Sessions see the new ones from their next command, queued mail from its
+        next attempt.
+
+        :returns: what could not be changed, in words; it needs a restart.
+        :raises CannotStart: a new address cannot be had; the addresses stay as
+            they were, everything else is in force.
+        """
+        kept = _fixed_differences(self.settings, settings)
+        self.settings = settings
+        if self.state == "stopped":
+            return ()
+        categorizer = make_categorizer(settings)
+        self._desk.settings, self._desk.categorizer = settings, categorizer
+        assert self.relay is not None
+        self.relay.configure(Terms.of(settings, categorizer))
+        rules = self._rules()
+        for _, factory in self._ports.values():
+            factory.rules, factory.timeout_seconds = rules, settings.connection_timeout
+        if self.state == "running":
+            self._listen()
+            self._unlisten_others()
+        return kept
+
+    # ---- opening and closing
+
+    def _open(self) -> None:
+        settings = self.settings
+        store = self._given_store or SQLiteQueue(
+            self._reactor,
+            settings.queue_directory,
+            settings.sort_temp_directory,
+            self._reactor.seconds,
+        )
+        self._files = ThreadPool(0, 8, f"delivery {settings.name}")
+        run = partial(deferToThreadPool, self._reactor, self._files)
+        drop = DropDelivery(settings.drop_directory, run, settings.drop.quota)
+        badmail = Badmail(settings.badmail_directory, run)
+        try:
+            store.start()
+        except MailhostError as problem:
+            raise CannotStart(f"virtual server {self.name!r}: {problem}") from problem
+        self._store = store
+        for directory in (drop, badmail):
+            try:
+                directory.start()
+            except DirectoryProblem as problem:
+                # Mail for it waits in the queue until the operator has mended it.
+                self._log.error("{server}: {problem}", server=self.name, problem=str(problem))
+        self._files.start()
+        self._assemble(store, drop, badmail)
+
+    def _assemble(self, store: IQueueStore, drop: DropDelivery, badmail: Badmail) -> None:
+        settings = self.settings
+        categorizer = make_categorizer(settings)
+        exchanges = MailExchangeResolver(
+            self._resolver,
+            self._reactor,
+            own_names=frozenset({settings.fqdn}),
+            own_endpoints=frozenset(
+                (one.host, one.port) for one in settings.listen if one.host not in ("0.0.0.0", "::")
+            ),
+        )
+        terms = Terms.of(settings, categorizer)
+        self.relay = RelayManager(store, exchanges, self._reactor, terms, drop, badmail)
+        self._desk = Desk(
+            settings, categorizer, store, self._resolver, self._reactor, self.relay.accept
+        )
+        self._pickup = Pickup(self._desk, settings.pickup_directory, badmail, self._reactor)
+
+    def _listen(self) -> None:
+        """Bind every address that is not bound yet, all of them or none."""
+        opened: list[ListenAddress] = []
+        try:
+            for address in self.settings.listen:
+                if address not in self._ports:
+                    self._ports[address] = self._bind(address)
+                    opened.append(address)
+        except OSError as error:
+            for address in opened:
+                self._close_port(address)
+            self._give_up_start()
+            raise CannotStart(
+                f"virtual server {self.name!r} cannot listen on {address}: {error.strerror}"
+            ) from error
+        assert self.relay is not None
+        self.relay.start()
+        self._pickup.start()
+
+    def _bind(self, address: ListenAddress) -> tuple[IListeningPort, ESMTPFactory]:
+        factory = ESMTPFactory(
+            partial(Reception, self._desk),
+            self._reactor,
+            self._rules(),
+            self.settings.connection_timeout,
+        )
+        return listen(self._reactor, address, factory), factory
+
+    def _rules(self) -> Rules:
+        messages = self.settings.messages
+        return Rules(
+            self.settings.fqdn,
+            max_message_octets=messages.max_message_size,
+            max_line_octets=messages.max_line_length,
+        )
+
+    def _give_up_start(self) -> None:
+        """Listening failed: from stopped, what was opened is closed again."""
+        if self.state == "stopped":
+            self._close().addErrback(
+                lambda failure: self._log.failure("Closing has failed", failure)
+            )
+
+    def _unlisten(self) -> None:
+        for address in list(self._ports):
+            self._close_port(address)
+
+    def _unlisten_others(self) -> None:
+        for address in set(self._ports) - set(self.settings.listen):
+            self._close_port(address)
+
+    def _close_port(self, address: ListenAddress) -> None:
+        port, factory = self._ports.pop(address)
+        port.stopListening()
+        self._leaving = [one for one in self._leaving if one.sessions]
+        if factory.sessions:
+            self._leaving.append(factory)
+
+    def _close(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._close_down())
+
+    async def _close_down(self) -> None:
+        self._pickup.stop()
+        factories, self._leaving = self._leaving, []
+        aborting = self._reactor.callLater(
+            GRACE_SECONDS, lambda: [factory.abort_sessions() for factory in factories]
+        )
+        await DeferredList([factory.end_sessions() for factory in factories])
+        if aborting.active():
+            aborting.cancel()
+        assert self.relay is not None
+        await self.relay.stop(GRACE_SECONDS)
+        await self._store.stop()
+        self._files.stop()
+
+
+def make_categorizer(settings: VirtualServerSettings) -> Categorizer:
+    """The categorizer that a virtual server's pages describe."""
+    delivery = settings.delivery
+    return Categorizer(
+        DomainTable.build(settings.domain, map(_domain, settings.domains)),
+        delivery.smart_host,
+        delivery.direct_first,
+        delivery.masquerade_domain,
+    )
+
+
+def _domain(settings: DomainSettings) -> Domain:
+    if settings.type == "alias":
+        return LocalDomain(settings.name, alias=True)
+    return RemoteDomain(settings.name, settings.relay, settings.helo, settings.route)
+
+
+def _fixed_differences(
+    old: VirtualServerSettings, new: VirtualServerSettings
+) -> tuple[str, ...]:
+    """Directories in use cannot be exchanged under a running server."""
+    pairs = {
+        "home": (old.home, new.home),
+        "drop.directory": (old.drop_directory, new.drop_directory),
+        "drop.quota": (old.drop.quota, new.drop.quota),
+        "messages.badmail.directory": (old.badmail_directory, new.badmail_directory),
+    }
+    return tuple(
+        f"{key} stays {before} until {new.name!r} is restarted"
+        for key, (before, after) in pairs.items()
+        if before != after
+    )
