@@ -1,0 +1,233 @@
+"""
+A delivery report, from outcomes to octets.
+
+:Room: ``reports``
+:RFC: 3464, 6522 (its earlier form is 3462), 3834 §3.1, 5321 §6.1.
+:IIS: §10.6; MSG-05 (copies of failure reports).
+:Called by: `mailhost.relay`, which hands the result to the spool in one
+    transaction with the outcomes it tells of.
+
+The octets are put together here and by nothing else: every word from outside
+goes through `mailhost.content.words` on its way in, so none can end a line,
+and the boundary is checked against all that it separates.
+
+One difference from IIS: its text says ``charset=unicode-1-1-utf-7``, an
+encoding that is obsolete and in which harmless ASCII can spell markup.  All
+our text is ASCII and says so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from hashlib import sha256
+
+from mailhost.content.headers import scan_header
+from mailhost.content.trace import filetime, message_id, rfc5322_date
+from mailhost.content.words import line_octets, mailbox_octets, token_octets
+from mailhost.model.address import Mailbox
+from mailhost.model.envelope import Envelope
+from mailhost.model.outcome import Fate
+from mailhost.model.queue import Submission
+from mailhost.reports.returned import ReturnedPart, returned_part
+from mailhost.reports.values import OriginalMessage, ReportedRecipient, ReportKind, reportable
+
+#: Of what a peer said, one line of so much is passed on (attacks.md A58).
+MAX_WORDS_OCTETS = 512
+
+_PREAMBLE = (
+    b"This is a MIME-formatted message.  \r\n"
+    b"Portions of this message may be unreadable without a MIME-capable mail program.\r\n"
+)
+_GREETING = b"This is an automatically generated Delivery Status Notification.\r\n\r\n"
+_SENTENCES = {
+    ReportKind.FAILURE: b"Delivery to the following recipients failed.\r\n",
+    ReportKind.DELAY: (
+        b"THIS IS A WARNING MESSAGE ONLY.\r\n\r\n"
+        b"YOU DO NOT NEED TO RESEND YOUR MESSAGE.\r\n\r\n"
+        b"Delivery to the following recipients has been delayed.\r\n"
+    ),
+    ReportKind.SUCCESS: (
+        b"Your message has been delivered to the following recipients, or relayed\r\n"
+        b"to a host that may not send such notifications.\r\n"
+    ),
+}
+_STATUS = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}")
+
+
+def compose_report(
+    kind: ReportKind,
+    original: OriginalMessage,
+    recipients: Sequence[ReportedRecipient],
+    *,
+    fqdn: str,
+    domain: str,
+    now: float,
+    boundary_random: bytes,
+    max_original_octets: int,
+    copy_to: Mailbox | None = None,
+) -> tuple[Submission, ...]:
+    """
+    The report to the sender and, of a failure, its copy.
+
+    :param recipients: at least one; those this report is about.
+    :param fqdn: our name.
+    :param domain: the default domain: the report is from its postmaster.
+    :param boundary_random: 16 octets or more that nobody can guess.
+    :param max_original_octets: larger originals are returned as their header.
+    :param copy_to: gets a second Submission of a failure report (MSG-05).
+    :returns: the report; then the copy, unless it would go to the same mailbox.
+    :raises ValueError: nobody may be told (see `reportable`), nobody is
+        reported on, or there is too little randomness.
+    """
+    sender = original.reverse_path
+    if sender is None or not reportable(original):
+        raise ValueError(f"no report may be sent about {original.queue_id}")
+    if not recipients or len(boundary_random) < 16:
+        raise ValueError("a report needs a recipient and 16 octets of randomness")
+    returned = returned_part(original, max_original_octets)
+    text = _text_part(kind, recipients)
+    status = _status_part(original, recipients, fqdn, now)
+    boundary = _boundary(boundary_random, now, (text, status, returned.octets))
+    octets = b"".join(
+        (
+            _header(kind, original, sender, returned, boundary, fqdn, domain, now, boundary_random),
+            _PREAMBLE,
+            _part(boundary, b"text/plain; charset=us-ascii", b"7bit", text),
+            _part(boundary, b"message/delivery-status", b"7bit", status),
+            _part(boundary, returned.content_type, returned.encoding, returned.octets),
+            b"\r\n--%b--\r\n" % boundary,
+        )
+    )
+    receivers = [sender]
+    if kind is ReportKind.FAILURE and copy_to is not None and copy_to != sender:
+        receivers.append(copy_to)
+    body = "8BITMIME" if returned.encoding == b"8bit" else "7BIT"
+    return tuple(Submission(Envelope(None, (path,), body), octets) for path in receivers)
+
+
+def _header(
+    kind: ReportKind,
+    original: OriginalMessage,
+    sender: Mailbox,
+    returned: ReturnedPart,
+    boundary: bytes,
+    fqdn: str,
+    domain: str,
+    now: float,
+    randomness: bytes,
+) -> bytes:
+    lines = [
+        b"From: postmaster@%b" % token_octets(domain),
+        b"To: %b" % mailbox_octets(sender),
+        b"Date: %b" % rfc5322_date(now),
+        b"MIME-Version: 1.0",
+        b"Content-Type: multipart/report; report-type=delivery-status;",
+        b'\tboundary="%b"' % boundary,
+    ]
+    if returned.encoding == b"8bit":
+        # RFC 2045 §6.4: a multipart declares what its parts need.
+        lines.append(b"Content-Transfer-Encoding: 8bit")
+    digest = sha256(b"message-id" + randomness).digest()
+    lines += [
+        b"Message-ID: %b" % message_id(fqdn, digest[:16], int.from_bytes(digest[16:20])),
+        b"Subject: Delivery Status Notification (%b)" % kind.value.encode("ascii"),
+        b"Auto-Submitted: auto-replied",  # RFC 3834 §3.1.7
+    ]
+    reference = scan_header(original.octets).message_id
+    if reference is not None:
+        # RFC 3834 §3.1.6; the scan lets through only a printable token.
+        lines += [b"In-Reply-To: %b" % reference, b"References: %b" % reference]
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def _part(boundary: bytes, content_type: bytes, encoding: bytes, body: bytes) -> bytes:
+    # 7bit is what no word means (RFC 2045 §6.1); IIS says nothing either.
+    said = b"" if encoding == b"7bit" else b"Content-Transfer-Encoding: %b\r\n" % encoding
+    return b"\r\n--%b\r\nContent-Type: %b\r\n%b\r\n%b" % (boundary, content_type, said, body)
+
+
+def _boundary(randomness: bytes, now: float, parts: Sequence[bytes]) -> bytes:
+    """
+    A boundary in IIS's shape, with 128 bits of chance, that occurs in no part.
+
+    ``=_`` cannot occur in quoted-printable (RFC 2045 §6.7).
+    """
+    draw = 0
+    while True:
+        chance = sha256(b"boundary%d" % draw + randomness).hexdigest()[:32]
+        boundary = f"9B095B5ADSN=_{filetime(now) & (1 << 64) - 1:016X}{chance}".encode("ascii")
+        if not any(boundary in part for part in parts):
+            return boundary
+        draw += 1
+
+
+# ---- part 1, for people
+
+
+def _text_part(kind: ReportKind, recipients: Sequence[ReportedRecipient]) -> bytes:
+    addresses = b"".join(
+        b"       %b\r\n" % mailbox_octets(recipient.forward_path) for recipient in recipients
+    )
+    text = _GREETING + _SENTENCES[kind] + b"\r\n" + addresses + b"\r\n"
+    if kind is ReportKind.SUCCESS:
+        return text
+    reasons = b"".join(
+        b"       %b\r\n          %b\r\n"
+        % (
+            mailbox_octets(recipient.forward_path),
+            line_octets(recipient.outcome.words, MAX_WORDS_OCTETS),
+        )
+        for recipient in recipients
+    )
+    return text + b"The reasons given:\r\n\r\n" + reasons
+
+
+# ---- part 2, for programs
+
+
+def _status_part(
+    original: OriginalMessage,
+    recipients: Sequence[ReportedRecipient],
+    fqdn: str,
+    now: float,
+) -> bytes:
+    """RFC 3464 §2.1: the fields of the message, then a group for each recipient."""
+    fields = [b"Reporting-MTA: dns;%b" % token_octets(fqdn)]
+    if original.hello:
+        fields.append(b"Received-From-MTA: dns;%b" % token_octets(original.hello))
+    fields.append(b"Arrival-Date: %b" % rfc5322_date(original.accepted_at))
+    fields.append(b"X-Mailhost-Queue-ID: %b" % token_octets(original.queue_id))
+    groups = [fields, *(_recipient_fields(recipient, now) for recipient in recipients)]
+    return b"\r\n".join(b"".join(line + b"\r\n" for line in group) for group in groups)
+
+
+def _recipient_fields(recipient: ReportedRecipient, now: float) -> list[bytes]:
+    outcome = recipient.outcome
+    attempted_at = now if recipient.attempted_at is None else recipient.attempted_at
+    fields = [
+        b"Final-Recipient: rfc822;%b" % mailbox_octets(recipient.forward_path),
+        b"Action: %b" % outcome.fate.value.encode("ascii"),
+        b"Status: %b" % _status(recipient),
+    ]
+    if outcome.peer:
+        fields.append(b"Remote-MTA: dns;%b" % token_octets(outcome.peer))
+    # RFC 3464 §2.3.6: "smtp" is for what a peer said; our own reasons have our name.
+    speaker = b"smtp" if outcome.spoken else b"x-mailhost"
+    words = line_octets(outcome.words, MAX_WORDS_OCTETS)
+    if words.strip():
+        fields.append(b"Diagnostic-Code: %b;%b" % (speaker, words))
+    fields.append(b"Last-Attempt-Date: %b" % rfc5322_date(attempted_at))
+    if outcome.fate is Fate.DELAYED and recipient.will_retry_until is not None:
+        # RFC 3464 §2.3.9: in the report of a delay only.
+        fields.append(b"Will-Retry-Until: %b" % rfc5322_date(recipient.will_retry_until))
+    return fields
+
+
+def _status(recipient: ReportedRecipient) -> bytes:
+    """The status, or "other" of the right class where it is none (RFC 3463 §2)."""
+    outcome = recipient.outcome
+    if _STATUS.fullmatch(outcome.status):
+        return outcome.status.encode("ascii")
+    classes = {Fate.FAILED: b"5.0.0", Fate.DELAYED: b"4.0.0"}
+    return classes.get(outcome.fate, b"2.0.0")

@@ -1,0 +1,86 @@
+"""
+The third part of a report: the original, or its header.
+
+:Room: ``reports``
+:RFC: 6522 §3 item 3, §4 (text/rfc822-headers); 2046 §5.2.1 (message/rfc822 is
+    never encoded); 6152 §3.
+:Called by: `mailhost.reports.compose`.
+"""
+
+from __future__ import annotations
+
+from binascii import b2a_qp
+
+from attrs import field, frozen
+
+from mailhost.content.headers import header_end
+from mailhost.reports.values import OriginalMessage
+
+#: Of a header without end, so much is returned.
+MAX_HEADER_OCTETS = 64 * 1024
+#: RFC 5322 §2.1.1, without CRLF.
+MAX_LINE_OCTETS = 998
+
+
+@frozen
+class ReturnedPart:
+    """
+    :ivar content_type: ``message/rfc822`` or ``text/rfc822-headers``.
+    :ivar encoding: ``7bit``, ``8bit`` or ``quoted-printable``.
+    :ivar octets: the part's body.
+    """
+
+    content_type: bytes
+    encoding: bytes
+    octets: bytes = field(repr=False)
+
+
+def returned_part(original: OriginalMessage, max_original_octets: int) -> ReturnedPart:
+    """
+    What of *original* goes back to its sender.
+
+    The whole message where all of it is here, it is not larger than
+    *max_original_octets*, and its lines can stand in mail as they are; else
+    its header alone.  A header that is not plain 7-bit text is encoded (RFC
+    6522 §4), so only a whole 8-bit message needs 8BITMIME on its way back.
+    """
+    octets = original.octets
+    whole = len(octets) == original.size <= max_original_octets
+    if whole and has_plain_lines(octets):
+        return ReturnedPart(
+            b"message/rfc822", b"7bit" if octets.isascii() else b"8bit", octets
+        )
+    header = _header_of(octets)
+    if header.isascii() and has_plain_lines(header):
+        return ReturnedPart(b"text/rfc822-headers", b"7bit", header)
+    return ReturnedPart(b"text/rfc822-headers", b"quoted-printable", _quoted_printable(header))
+
+
+def has_plain_lines(octets: bytes) -> bool:
+    """Whether it is lines of bearable length, ended by CRLF, without NUL (RFC 5322 §2.3)."""
+    ends = octets.count(b"\r\n")
+    return (
+        octets.count(b"\n") == ends == octets.count(b"\r")
+        and b"\0" not in octets
+        and max(map(len, octets.split(b"\r\n"))) <= MAX_LINE_OCTETS
+    )
+
+
+def _header_of(octets: bytes) -> bytes:
+    """Its header without the blank line; what is there of it, if it has no end."""
+    end = header_end(octets)
+    if 0 <= end <= MAX_HEADER_OCTETS:
+        return octets[: end - 2]
+    shortened = octets[:MAX_HEADER_OCTETS]
+    # Half a line would be taken for a whole field.
+    lines, line_end, _half = shortened.rpartition(b"\r\n")
+    return lines + line_end or shortened
+
+
+def _quoted_printable(octets: bytes) -> bytes:
+    # Line by line and as binary, so that a bare CR or LF within is encoded too;
+    # what line ends come out are then soft ones.
+    return b"\r\n".join(
+        b2a_qp(line, istext=False).replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+        for line in octets.split(b"\r\n")
+    )
