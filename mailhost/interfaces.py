@@ -176,8 +176,8 @@ class IQueueStore(Interface):
         Messages whose `key` is in *skip* (the caller has them) are left out.
         """
 
-    def next_due_at() -> Awaitable[float | None]:
-        """The earliest ``due_at`` in the store; `None` when it is empty."""
+    def next_due_at(after: float) -> Awaitable[float | None]:
+        """The earliest ``due_at`` later than *after*; `None` when there is none."""
 
     def open_content(message: QueuedMessage) -> Maybe[IStoredContent]:
         """:raises mailhost.errors.ContentDamaged: it is missing or damaged."""

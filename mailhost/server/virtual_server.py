@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
 from mailhost.config.settings import DomainSettings, ListenAddress, VirtualServerSettings
-from mailhost.delivery.drop import DropDelivery
+from mailhost.delivery.drop import DropDelivery, Run
 from mailhost.errors import DirectoryProblem, MailhostError
 from mailhost.intake.desk import Desk
 from mailhost.intake.pickup import Pickup
@@ -172,9 +172,11 @@ class VirtualServer:
                 # Mail for it waits in the queue until the operator has mended it.
                 self._log.error("{server}: {problem}", server=self.name, problem=str(problem))
         self._files.start()
-        self._assemble(store, drop, badmail)
+        self._assemble(store, drop, badmail, run)
 
-    def _assemble(self, store: IQueueStore, drop: DropDelivery, badmail: Badmail) -> None:
+    def _assemble(
+        self, store: IQueueStore, drop: DropDelivery, badmail: Badmail, run: Run
+    ) -> None:
         settings = self.settings
         categorizer = make_categorizer(settings)
         exchanges = MailExchangeResolver(
@@ -190,7 +192,7 @@ class VirtualServer:
         self._desk = Desk(
             settings, categorizer, store, self._resolver, self._reactor, self.relay.accept
         )
-        self._pickup = Pickup(self._desk, settings.pickup_directory, badmail, self._reactor)
+        self._pickup = Pickup(self._desk, settings.pickup_directory, badmail, self._reactor, run)
 
     def _listen(self) -> None:
         """Bind every address that is not bound yet, all of them or none."""
@@ -254,7 +256,7 @@ class VirtualServer:
         return Deferred.fromCoroutine(self._close_down())
 
     async def _close_down(self) -> None:
-        self._pickup.stop()
+        await self._pickup.stop()
         factories, self._leaving = self._leaving, []
         aborting = self._reactor.callLater(
             GRACE_SECONDS, lambda: [factory.abort_sessions() for factory in factories]
