@@ -113,6 +113,8 @@ class InboundProtocol(Protocol):
     def dataReceived(self, data: bytes) -> None:
         """Octets from the client."""
         dialogue = self._dialogue
+        if dialogue.closed:
+            return  # the last reply is on its way out
         dialogue.receive_octets(data)
         if dialogue.in_content:
             now = self._deadlines.clock.seconds()

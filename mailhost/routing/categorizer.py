@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from attrs import define
 
+from mailhost.config.settings import DomainSettings, VirtualServerSettings
 from mailhost.model.address import Mailbox
 from mailhost.model.route import Drop, MailExchange, NextHop, Route, SmartHosts
 from mailhost.routing.domains import Domain, DomainTable, LocalDomain, RemoteDomain
@@ -85,3 +86,20 @@ class Categorizer:
                 address = address[5:]
             return SmartHosts((NextHop(address, literal=True),), helo)
         return MailExchange(path.domain_key, helo, otherwise)
+
+
+def make_categorizer(settings: VirtualServerSettings) -> Categorizer:
+    """The categorizer that a virtual server's pages describe."""
+    delivery = settings.delivery
+    return Categorizer(
+        DomainTable.build(settings.domain, map(_domain, settings.domains)),
+        delivery.smart_host,
+        delivery.direct_first,
+        delivery.masquerade_domain,
+    )
+
+
+def _domain(settings: DomainSettings) -> Domain:
+    if settings.type == "alias":
+        return LocalDomain(settings.name, alias=True)
+    return RemoteDomain(settings.name, settings.relay, settings.helo, settings.route)

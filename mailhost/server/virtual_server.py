@@ -17,7 +17,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
-from mailhost.config.settings import DomainSettings, ListenAddress, VirtualServerSettings
+from mailhost.config.settings import ListenAddress, VirtualServerSettings
 from mailhost.delivery.drop import DropDelivery, Run
 from mailhost.errors import DirectoryProblem, MailhostError
 from mailhost.intake.desk import Desk
@@ -29,8 +29,7 @@ from mailhost.net.factory import ESMTPFactory
 from mailhost.relay.mail_exchange import MailExchangeResolver
 from mailhost.relay.manager import RelayManager
 from mailhost.relay.terms import Terms
-from mailhost.routing.categorizer import Categorizer
-from mailhost.routing.domains import Domain, DomainTable, LocalDomain, RemoteDomain
+from mailhost.routing.categorizer import make_categorizer
 from mailhost.server.lifecycle import Lifecycle, Parts, make_lifecycle
 from mailhost.server.listening import listen
 from mailhost.smtp.rules import Rules
@@ -174,9 +173,7 @@ class VirtualServer:
         self._files.start()
         self._assemble(store, drop, badmail, run)
 
-    def _assemble(
-        self, store: IQueueStore, drop: DropDelivery, badmail: Badmail, run: Run
-    ) -> None:
+    def _assemble(self, store: IQueueStore, drop: DropDelivery, badmail: Badmail, run: Run) -> None:
         settings = self.settings
         categorizer = make_categorizer(settings)
         exchanges = MailExchangeResolver(
@@ -270,26 +267,7 @@ class VirtualServer:
         self._files.stop()
 
 
-def make_categorizer(settings: VirtualServerSettings) -> Categorizer:
-    """The categorizer that a virtual server's pages describe."""
-    delivery = settings.delivery
-    return Categorizer(
-        DomainTable.build(settings.domain, map(_domain, settings.domains)),
-        delivery.smart_host,
-        delivery.direct_first,
-        delivery.masquerade_domain,
-    )
-
-
-def _domain(settings: DomainSettings) -> Domain:
-    if settings.type == "alias":
-        return LocalDomain(settings.name, alias=True)
-    return RemoteDomain(settings.name, settings.relay, settings.helo, settings.route)
-
-
-def _fixed_differences(
-    old: VirtualServerSettings, new: VirtualServerSettings
-) -> tuple[str, ...]:
+def _fixed_differences(old: VirtualServerSettings, new: VirtualServerSettings) -> tuple[str, ...]:
     """Directories in use cannot be exchanged under a running server."""
     pairs = {
         "home": (old.home, new.home),

@@ -65,29 +65,33 @@ class ContentReader:
         if not block:
             return b"", rest
         if self.fault is None:
-            self._check(block)
+            self._check_octets(block)
         if b"\r\n." in block:
             block = block.replace(b"\r\n.", b"\r\n")
+        if self.fault is None:
+            self._check_lines(block)
         if self._virtual:
             self._virtual, block = 0, block[2:]
         return block, rest
 
-    def _check(self, block: bytes) -> None:
+    def _check_octets(self, block: bytes) -> None:
         pairs = block.count(b"\r\n")
         if block.count(b"\r") != pairs or block.count(b"\n") != pairs:
             self.fault = replies.BARE_CR_OR_LF
         elif b"\0" in block:
             # RFC 5322 §4: NUL is obsolete, RFC 6152 §3 keeps it out of 8BITMIME.
             self.fault = replies.NUL_IN_CONTENT
-        elif self.max_line_octets is not None and self._too_long(block, self.max_line_octets):
-            self.fault = replies.content_line_too_long(self.max_line_octets)
+
+    def _check_lines(self, block: bytes) -> None:
+        # After un-stuffing: the transparent dot is not counted (§4.5.3.1.6).
+        limit = self.max_line_octets
+        if limit is not None and self._too_long(block, limit):
+            self.fault = replies.content_line_too_long(limit)
 
     def _too_long(self, block: bytes, limit: int) -> bool:
         """Jump from line end to line end in steps of *limit*, not line by line."""
         size = len(block)
-        # A stuffed dot is not counted (§4.5.3.1.6), hence one octet of grace, and
-        # one for the CR that stands before the LF looked for.
-        reach = limit + 2
+        reach = limit + 1  # the LF looked for stands behind a CR
         start = -self._line_octets
         while size - start > reach:
             found = block.rfind(b"\n", max(start, 0), start + reach + 1)

@@ -1,0 +1,24 @@
+"""
+The ``mailhost`` command.
+
+:Room: ``cli`` (floor 7); never imports the reactor.
+:Exit status: 0 done, 1 refused or not found, 2 usage.
+"""
+
+from __future__ import annotations
+
+import click
+
+from mailhost import __version__
+from mailhost.cli.check import check
+
+__all__ = ["main"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="mailhost")
+def main() -> None:
+    """Look after the SMTP virtual servers of mailhost."""
+
+
+main.add_command(check)

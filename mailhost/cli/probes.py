@@ -1,0 +1,88 @@
+"""
+What a configuration would meet on this machine: ports and directories.
+
+:Room: ``cli`` (floor 7)
+:Called by: `mailhost.cli.check`.
+
+Nothing is made or changed; a port is bound for an instant and never listened on.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path as FilePath
+
+from mailhost.config.checks import Finding, Severity
+from mailhost.config.faults import Path
+from mailhost.config.settings import ListenAddress, Settings, VirtualServerSettings
+
+_ADVICE = {
+    errno.EADDRINUSE: "taken already; advised: another port, or end the program that has it",
+    errno.EACCES: "not allowed to this user; advised: a port from 1024, or start as root",
+    errno.EPERM: "not allowed to this user; advised: a port from 1024, or start as root",
+    errno.EADDRNOTAVAIL: "not an address of this machine; advised: one that is, or 0.0.0.0",
+    errno.EAFNOSUPPORT: "of a family this machine does not have; advised: an IPv4 address",
+}
+
+
+def probe_machine(settings: Settings) -> Iterator[Finding]:
+    """Warnings about addresses that cannot be bound and directories that cannot be used."""
+    for index, server in enumerate(settings.virtual_servers):
+        at: Path = ("virtual_servers", index)
+        for place, address in enumerate(server.listen):
+            words = probe_address(address)
+            if words is not None:
+                yield Finding(Severity.WARNING, (*at, "listen", place), f"{address} is {words}")
+        for path, directory in _directories(server):
+            words = probe_directory(directory)
+            if words is not None:
+                yield Finding(Severity.WARNING, (*at, *path), f"'{directory}' {words}")
+
+
+def _directories(server: VirtualServerSettings) -> Iterator[tuple[Path, FilePath]]:
+    yield ("home",), server.home
+    if server.drop.directory is not None:
+        yield ("drop", "directory"), server.drop.directory
+    if server.messages.badmail.directory is not None:
+        yield ("messages", "badmail", "directory"), server.messages.badmail.directory
+
+
+def probe_address(address: ListenAddress) -> str | None:
+    """Why *address* cannot be bound, or `None`."""
+    family = socket.AF_INET6 if address.is_ipv6 else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as port:
+            # As Twisted does, so that a port in TIME_WAIT counts as free.
+            port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if address.is_ipv6:
+                port.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            port.bind(_socket_address(address))
+    except OSError as error:
+        known = _ADVICE.get(error.errno or 0)
+        return known or f"not to be bound: {error.strerror or error}; advised: another address"
+    return None
+
+
+def _socket_address(address: ListenAddress) -> tuple[str, int] | tuple[str, int, int, int]:
+    host, _, scope = address.host.partition("%")
+    if not scope:
+        return host, address.port
+    index = int(scope) if scope.isdigit() else socket.if_nametoindex(scope)
+    return host, address.port, 0, index
+
+
+def probe_directory(directory: FilePath) -> str | None:
+    """Why *directory* cannot be used or made, or `None`."""
+    existing = directory.absolute()
+    while not os.path.lexists(existing) and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        return f"cannot be used: '{existing}' is not a directory; advised: another path"
+    if os.access(existing, os.R_OK | os.W_OK | os.X_OK):
+        return None
+    if existing == directory.absolute():
+        return "cannot be read and written by this user; advised: change its owner or mode"
+    return f"cannot be made: '{existing}' is not writable; advised: make it, or another path"

@@ -1,0 +1,279 @@
+"""
+Whether the settings make sense together.
+
+:Room: ``config`` (floor 1)
+:IIS: GEN-04, MSG-02, DEL-32, DOM-01 (what the console's pages check across their fields).
+:Called by: `mailhost.config.reader`, and by whoever builds `Settings` in code.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path as FilePath
+
+from attrs import frozen
+
+from mailhost.config.faults import Path
+from mailhost.config.settings import (
+    DomainSettings,
+    ListenAddress,
+    Settings,
+    VirtualServerSettings,
+)
+from mailhost.model.access import Network
+
+
+class Severity(Enum):
+    """What follows from a finding."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+@frozen
+class Finding:
+    """
+    Settings that do not go together, or that are dangerous.
+
+    :ivar severity: an error refuses the configuration.
+    :ivar path: the key it is about.
+    :ivar words: what is wrong, and what is allowed or advised.
+    :ivar others: further keys it rests on.
+    """
+
+    severity: Severity
+    path: Path
+    words: str
+    others: tuple[Path, ...] = ()
+
+
+def cross_check(settings: Settings) -> tuple[Finding, ...]:
+    """All that does not go together in *settings*; errors and warnings, in their order."""
+    findings = list(_check_names(settings))
+    findings += _check_homes(settings)
+    findings += _check_listen(settings)
+    for index, server in enumerate(settings.virtual_servers):
+        at: Path = ("virtual_servers", index)
+        findings += _check_limits(server, at)
+        findings += _check_schedules(server, at)
+        findings += _check_directories(server, at)
+        findings += _check_domains(server, at)
+        findings += _check_access(server, at)
+    return tuple(findings)
+
+
+def _error(path: Path, words: str, *others: Path) -> Finding:
+    return Finding(Severity.ERROR, path, words, others)
+
+
+def _warning(path: Path, words: str, *others: Path) -> Finding:
+    return Finding(Severity.WARNING, path, words, others)
+
+
+# ---- between virtual servers
+
+
+def _check_names(settings: Settings) -> Iterator[Finding]:
+    first: dict[str, int] = {}
+    for index, server in enumerate(settings.virtual_servers):
+        # Compared without case: names are typed on command lines and stand in INI heads.
+        earlier = first.setdefault(server.name.lower(), index)
+        if earlier != index:
+            yield _error(
+                ("virtual_servers", index, "name"),
+                f"'{server.name}' is the name of virtual_servers[{earlier}] too; "
+                "allowed: a name of its own",
+                ("virtual_servers", earlier, "name"),
+            )
+
+
+def _check_homes(settings: Settings) -> Iterator[Finding]:
+    first: dict[str, int] = {}
+    for index, server in enumerate(settings.virtual_servers):
+        earlier = first.setdefault(_same(server.home), index)
+        if earlier != index:
+            yield _error(
+                ("virtual_servers", index, "home"),
+                f"'{server.home}' is the home of virtual server "
+                f"'{settings.virtual_servers[earlier].name}' too; allowed: a directory of its own",
+                ("virtual_servers", earlier, "home"),
+            )
+
+
+def _check_listen(settings: Settings) -> Iterator[Finding]:
+    seen: list[tuple[int, ListenAddress, Path]] = []
+    for index, server in enumerate(settings.virtual_servers):
+        for place, address in enumerate(server.listen):
+            path: Path = ("virtual_servers", index, "listen", place)
+            for earlier, taken, other in seen:
+                if earlier == index and taken == address:
+                    yield _error(path, f"{address} stands here twice; allowed: once", other)
+                    break
+                if _collide(taken, address):
+                    # GEN-04: at run time the second one fails, alone.
+                    yield _warning(
+                        path,
+                        f"{address} is taken by {taken} of virtual server "
+                        f"'{settings.virtual_servers[earlier].name}', so one of the two will not "
+                        "listen; advised: another address or port",
+                        other,
+                    )
+                    break
+            seen.append((index, address, path))
+
+
+def _collide(one: ListenAddress, other: ListenAddress) -> bool:
+    """Whether the kernel refuses to bind both; port 0 never collides."""
+    if one.port != other.port or one.port == 0 or one.is_ipv6 != other.is_ipv6:
+        return False
+    return one.host == other.host or one.is_wildcard or other.is_wildcard
+
+
+# ---- within one virtual server
+
+
+def _check_limits(server: VirtualServerSettings, at: Path) -> Iterator[Finding]:
+    message, session = server.messages.max_message_size, server.messages.max_session_size
+    at_session, at_message = (
+        (*at, "messages", "max_session_size"), (*at, "messages", "max_message_size")
+    )
+    if session is not None and message is None:
+        yield _warning(
+            at_session,
+            f"{session} octets limit the largest message as well, although max_message_size is "
+            "unlimited; advised: unlimited",
+            at_message,
+        )
+    elif session is not None and message is not None and session < message:
+        yield _error(
+            at_session,
+            f"{session} octets are less than max_message_size ({message}); "
+            "allowed: as much or more",
+            at_message,
+        )
+    most, per_domain = server.delivery.connections.max, server.delivery.connections.max_per_domain
+    if most is not None and per_domain is not None and per_domain > most:
+        yield _error(
+            (*at, "delivery", "connections", "max_per_domain"),
+            f"{per_domain} connections are more than max ({most}); allowed: as many or fewer",
+            (*at, "delivery", "connections", "max"),
+        )
+
+
+def _check_schedules(server: VirtualServerSettings, at: Path) -> Iterator[Finding]:
+    for half in ("outbound", "local"):
+        schedule = getattr(server.delivery, half)
+        after = schedule.delay_notification_seconds
+        if after is not None and after >= schedule.expiration_seconds:
+            yield _warning(
+                (*at, "delivery", half, "delay_notification"),
+                "comes no earlier than expiration, so nobody will be told of a delay; "
+                "advised: an earlier time, or none",
+                (*at, "delivery", half, "expiration"),
+            )
+
+
+def _check_directories(server: VirtualServerSettings, at: Path) -> Iterator[Finding]:
+    at_badmail = (*at, "messages", "badmail", "directory")
+    taken = {
+        _same(server.pickup_directory): "Pickup",
+        _same(server.queue_directory): "Queue",
+        _same(server.sort_temp_directory): "SortTemp",
+    }
+    for path, name, directory in (
+        ((*at, "drop", "directory"), "Drop", server.drop_directory),
+        (at_badmail, "Badmail", server.badmail_directory),
+    ):
+        # DOM-01: Drop must differ from Pickup, or delivered mail is sent again and again.
+        owner = taken.setdefault(_same(directory), name)
+        if owner != name:
+            yield _error(
+                path,
+                f"'{directory}' is this virtual server's {owner} directory; "
+                "allowed: a directory of its own",
+                (*at, "home"), (*at, "drop", "directory"),
+            )
+
+
+def _check_domains(server: VirtualServerSettings, at: Path) -> Iterator[Finding]:
+    first: dict[str, int] = {}
+    for index, domain in enumerate(server.domains):
+        here: Path = (*at, "domains", index)
+        earlier = first.setdefault(domain.name, index)
+        if earlier != index:
+            yield _error(
+                (*here, "name"),
+                f"'{domain.name}' is already domains[{earlier}]; allowed: one entry per domain",
+                (*at, "domains", earlier, "name"),
+            )
+        elif domain.name == server.domain:
+            yield _error(
+                (*here, "name"),
+                f"'{domain.name}' is the default domain already; allowed: another domain",
+                (*at, "domain"), (*at, "fqdn"),
+            )
+        if domain.type == "alias":
+            yield from _check_alias(domain, here)
+
+
+def _check_alias(domain: DomainSettings, here: Path) -> Iterator[Finding]:
+    if domain.name.startswith("*."):
+        yield _error(
+            (*here, "name"),
+            f"'{domain.name}' is an alias with a wildcard; allowed: *. in remote domains only",
+            (*here, "type"),
+        )
+    given = {"relay": domain.relay, "helo": domain.helo, "route": domain.route is not None}
+    for name, is_set in given.items():
+        if is_set:
+            yield _error(
+                (*here, name),
+                "an alias domain is local, so nothing is sent to it; "
+                "allowed: in remote domains only",
+                (*here, "type"),
+            )
+
+
+# ---- open relays
+
+
+#: A list that holds more of the Internet than this is no list of one's own clients.
+_WIDEST = {4: 7, 6: 15}
+
+
+def _check_access(server: VirtualServerSettings, at: Path) -> Iterator[Finding]:
+    relay = server.access.relay
+    if relay.allow:
+        yield _warning(
+            (*at, "access", "relay", "default"),
+            "everybody may relay except the list below: an open relay; advised: deny",
+        )
+    else:
+        for network in relay.networks:
+            if _is_wide(network):
+                yield _warning(
+                    (*at, "access", "relay", "except"),
+                    f"{network} lets a large part of the Internet relay: an open relay; "
+                    "advised: the networks of this server's own clients",
+                    (*at, "access", "relay", "default"),
+                )
+    local = {server.domain} | {d.name for d in server.domains if d.type == "alias"}
+    for domain in relay.domains:
+        if domain in local:
+            yield _warning(
+                (*at, "access", "relay", "except"),
+                f"'{domain}' is a local domain, but this list is compared with clients' names in "
+                "DNS, not with addresses of mail; advised: remove it",
+                (*at, "domain"), (*at, "domains"),
+            )
+
+
+def _is_wide(network: Network) -> bool:
+    return network.prefixlen <= _WIDEST[network.version]
+
+
+def _same(directory: FilePath) -> str:
+    """*directory* for comparing; relative and absolute spellings of one place are equal."""
+    return os.path.normcase(os.path.abspath(directory))

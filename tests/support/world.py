@@ -1,0 +1,142 @@
+"""A virtual server's intake in memory: no sockets, no threads, a clock of ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from attrs import define, evolve, field
+from twisted.internet.address import IPv4Address
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from zope.interface import implementer
+
+from mailhost.config.settings import ListenAddress, VirtualServerSettings
+from mailhost.errors import ResolveProblem
+from mailhost.intake.desk import Desk
+from mailhost.intake.reception import Reception
+from mailhost.interfaces import INameResolver
+from mailhost.model.queue import QueuedMessage
+from mailhost.net.factory import ESMTPFactory
+from mailhost.routing.categorizer import make_categorizer
+from mailhost.smtp.rules import Rules
+from mailhost.spool.memory import MemoryQueue
+
+START = 1_000_000_000.0
+
+
+@implementer(INameResolver)
+@define
+class FakeNames:
+    """Answers from tables; what is not in them does not exist."""
+
+    exchanges: dict[str, Any] = field(factory=dict)
+    hosts: dict[str, Any] = field(factory=dict)
+    pointers: dict[str, Any] = field(factory=dict)
+
+    def mail_exchanges(self, domain: str) -> Any:
+        return self._answer(self.exchanges, domain, ())
+
+    def addresses(self, host: str) -> Any:
+        return self._answer(self.hosts, host, None)
+
+    def names(self, address: str) -> Any:
+        return self._answer(self.pointers, address, ())
+
+    def _answer(self, table: dict[str, Any], name: str, missing: Any) -> Any:
+        found = table.get(name, missing)
+        if found is None:
+            raise ResolveProblem("5.1.2", f"{name} does not exist")
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+def make_settings(**changes: Any) -> VirtualServerSettings:
+    """A virtual server for example.com called mail.example.com."""
+    base: dict[str, Any] = {
+        "name": "test",
+        "home": Path("nowhere"),
+        "fqdn": "mail.example.com",
+        "domain": "example.com",
+        "listen": (ListenAddress("127.0.0.1", 0),),
+    }
+    return VirtualServerSettings(**{**base, **changes})
+
+
+@define(eq=False)
+class World:
+    """Everything an inbound session needs, and what it left behind."""
+
+    settings: VirtualServerSettings = field(factory=make_settings)
+    clock: Clock = field(factory=Clock)
+    names: FakeNames = field(factory=FakeNames)
+    store: Any = None
+    accepted: list[QueuedMessage] = field(factory=list)
+    desk: Desk = field(init=False)
+    factory: ESMTPFactory = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.clock.advance(START)
+        if self.store is None:
+            self.store = MemoryQueue(self.clock.seconds)
+        self.desk = Desk(
+            self.settings,
+            make_categorizer(self.settings),
+            self.store,
+            self.names,
+            self.clock,
+            self.accepted.append,
+        )
+        self.factory = ESMTPFactory(
+            lambda session: Reception(self.desk, session),
+            self.clock,
+            Rules(
+                self.settings.fqdn,
+                max_message_octets=self.settings.messages.max_message_size,
+                max_line_octets=self.settings.messages.max_line_length,
+            ),
+            self.settings.connection_timeout,
+        )
+
+    def connect(self, peer: str = "192.0.2.7") -> Session:
+        """A client connects."""
+        return Session(self, peer)
+
+    def contents(self) -> list[bytes]:
+        """What was accepted, as it is stored."""
+        return [bytes(self.store.open_content(message).read()) for message in self.accepted]
+
+
+class Session:
+    """One client's side of a connection in memory."""
+
+    def __init__(self, world: World, peer: str) -> None:
+        address = IPv4Address("TCP", peer, 40000)
+        self.protocol = world.factory.buildProtocol(address)
+        self.transport = StringTransport(
+            hostAddress=IPv4Address("TCP", "127.0.0.1", 25), peerAddress=address
+        )
+        self.protocol.makeConnection(self.transport)
+
+    def send(self, octets: bytes) -> bytes:
+        """Send *octets*; what the server said to them."""
+        self.protocol.dataReceived(octets)
+        return self.read()
+
+    def read(self) -> bytes:
+        """What the server has said since."""
+        said = self.transport.value()
+        self.transport.clear()
+        return bytes(said)
+
+    @property
+    def closed(self) -> bool:
+        """The server has hung up."""
+        return bool(self.transport.disconnecting or self.transport.disconnected)
+
+
+def with_messages(**changes: Any) -> VirtualServerSettings:
+    """Settings with another Messages page."""
+    base = make_settings()
+    return evolve(base, messages=evolve(base.messages, **changes))
