@@ -10,7 +10,6 @@ from __future__ import annotations
 from attrs import field, frozen
 from attrs.validators import ge
 
-from mailhost import __version__
 
 
 @frozen
@@ -26,7 +25,7 @@ class Rules:
     """
 
     fqdn: str
-    banner_words: str = f"ESMTP mailhost {__version__}"
+    banner_words: str = "ESMTP mailhost"
     max_message_octets: int | None = None
     max_line_octets: int | None = field(default=998)
     max_command_octets: int = field(default=1024, validator=ge(512))
