@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 
 from mailhost.errors import ResolveProblem
-from mailhost.model.outcome import Outcome
+from mailhost.model.outcome import Fate, Outcome
 from mailhost.model.route import HostAddress, NextHop
 from mailhost.net.deadlines import Deadlines
 from mailhost.net.outbound import OutboundProtocol
@@ -32,6 +32,8 @@ from mailhost.relay.outcomes import unopened_outcome, unreachable, unresolved
 CONNECT_SECONDS = 30
 #: Addresses of one site that are tried in one attempt (attacks.md A63).
 MAX_ADDRESSES = 5
+#: What the resolver says of a host that is this machine (RFC 3463 X.4.6).
+LOOPS_BACK = "5.4.6"
 
 Connect = Callable[[HostAddress, Factory], Deferred[OutboundProtocol]]
 
@@ -94,9 +96,12 @@ class Line:
             try:
                 places = await self._places(hop)
             except ResolveProblem as problem:
-                # A host whose name leads nowhere is one host less; it decides
-                # about the message only when it was the only one.
-                last = last or unresolved(problem)
+                # A host without an address is one host less.  It decides about
+                # the message only if no other does, and "not now" beats "never".
+                if last is None or last.fate is Fate.FAILED:
+                    last = unresolved(problem)
+                if problem.status == LOOPS_BACK:
+                    break  # RFC 5321 §5.1: we are this host, and those behind are worse
                 continue
             for place in places:
                 if place.address in tried or len(tried) >= MAX_ADDRESSES:

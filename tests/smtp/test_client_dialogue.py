@@ -1,0 +1,276 @@
+"""Tests for `mailhost.smtp.client_dialogue`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from mailhost.model.address import Mailbox
+from mailhost.model.reply import Reply
+from mailhost.smtp.client_dialogue import (
+    ClientDialogue,
+    ClientEvent,
+    ContentWanted,
+    Phase,
+    Ready,
+    SessionOver,
+    TransactionDone,
+)
+from mailhost.smtp.events import Wait
+
+A, B = Mailbox("a", "example.com"), Mailbox("b", "example.net")
+PIPELINING = b"250-x\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250 8BITMIME\r\n"
+
+
+def hear(dialogue: ClientDialogue, *pieces: bytes) -> list[ClientEvent]:
+    """Feed *pieces* and collect the events."""
+    events: list[ClientEvent] = []
+    for piece in pieces:
+        dialogue.receive_octets(piece)
+        while not isinstance(event := dialogue.next_event(), Wait):
+            events.append(event)
+    return events
+
+
+def octets_of(pieces: Iterable[bytes]) -> list[bytes]:
+    return [bytes([octet]) for piece in pieces for octet in piece]
+
+
+def ready(ehlo: bytes = PIPELINING) -> ClientDialogue:
+    """A session that can take an envelope."""
+    dialogue = ClientDialogue("client.example")
+    hear(dialogue, b"220 x\r\n", ehlo)
+    dialogue.octets_to_send()
+    return dialogue
+
+
+class OpeningTests(SynchronousTestCase):
+    def test_greeting_and_ehlo(self) -> None:
+        """After 220 comes EHLO; its answer lists what the peer offers."""
+        dialogue = ClientDialogue("client.example")
+
+        events = hear(dialogue, *octets_of([b"220-a\r\n220 b\r\n", PIPELINING]))
+
+        self.assertEqual([Ready()], events)
+        self.assertEqual(b"EHLO client.example\r\n", dialogue.octets_to_send())
+        self.assertEqual({"PIPELINING", "SIZE", "8BITMIME"}, set(dialogue.extensions))
+
+    def test_helo_for_an_old_server(self) -> None:
+        """A peer that knows no EHLO gets HELO (RFC 5321 §3.2)."""
+        dialogue = ClientDialogue("client.example")
+
+        events = hear(dialogue, b"220 x\r\n", b"502 what\r\n", b"250 x\r\n")
+
+        self.assertEqual([Ready()], events)
+        self.assertTrue(dialogue.octets_to_send().endswith(b"HELO client.example\r\n"))
+
+    def test_helo_where_the_operator_says_so(self) -> None:
+        """IIS DOM-11."""
+        dialogue = ClientDialogue("client.example", use_helo=True)
+
+        hear(dialogue, b"220 x\r\n")
+
+        self.assertEqual(b"HELO client.example\r\n", dialogue.octets_to_send())
+
+    def test_refused_greeting(self) -> None:
+        """A 554 in place of the greeting ends the session."""
+        dialogue = ClientDialogue("client.example")
+
+        (event,) = hear(dialogue, b"554 5.7.1 no\r\n")
+
+        assert isinstance(event, SessionOver)
+        self.assertEqual(Reply(554, "5.7.1", "no"), event.reply)
+
+    def test_ehlo_refused_for_now(self) -> None:
+        """A 4yz to EHLO is no reason for HELO."""
+        dialogue = ClientDialogue("client.example")
+
+        events = hear(dialogue, b"220 x\r\n", b"450 later\r\n")
+
+        self.assertIsInstance(events[-1], SessionOver)
+
+
+class TransactionTests(SynchronousTestCase):
+    def test_pipelined_envelope_is_one_write(self) -> None:
+        """RFC 2920 §3.1."""
+        dialogue = ready()
+
+        dialogue.send_envelope(None, [A, B], 7, "8BITMIME")
+
+        self.assertEqual(
+            b"MAIL FROM:<> SIZE=7 BODY=8BITMIME\r\nRCPT TO:<a@example.com>\r\n"
+            b"RCPT TO:<b@example.net>\r\nDATA\r\n",
+            dialogue.octets_to_send(),
+        )
+
+    def test_each_recipient_has_its_reply(self) -> None:
+        """A refused RCPT keeps its reply; the final dot answers the others."""
+        dialogue = ready()
+        dialogue.send_envelope(A, [A, B], 7, "7BIT")
+
+        wanted = hear(dialogue, b"250 ok\r\n550 5.1.1 who\r\n250 ok\r\n354 go\r\n")
+        dialogue.write_content(b"x\r\n")
+        self.assertTrue(dialogue.end_content())
+        (done,) = hear(dialogue, b"250 2.0.0 mine\r\n")
+
+        self.assertEqual([ContentWanted()], wanted)
+        assert isinstance(done, TransactionDone)
+        self.assertEqual([550, 250], [reply.code for reply in done.replies])
+
+    def test_one_at_a_time_without_pipelining(self) -> None:
+        """Each command waits for the reply to the one before."""
+        dialogue = ready(b"250 x\r\n")
+        dialogue.send_envelope(A, [A, B], 7, "8BITMIME")
+        sent = [dialogue.octets_to_send()]
+        for reply in (b"250 ok\r\n", b"250 ok\r\n", b"250 ok\r\n"):
+            hear(dialogue, reply)
+            sent.append(dialogue.octets_to_send())
+
+        self.assertEqual(
+            [
+                b"MAIL FROM:<a@example.com>\r\n",
+                b"RCPT TO:<a@example.com>\r\n",
+                b"RCPT TO:<b@example.net>\r\n",
+                b"DATA\r\n",
+            ],
+            sent,
+        )
+
+    def test_nobody_accepted(self) -> None:
+        """When all are refused DATA is not sent, and RSET comes before the next MAIL."""
+        dialogue = ready(b"250 x\r\n")
+        dialogue.send_envelope(A, [A], 7, "7BIT")
+        (done,) = hear(dialogue, b"250 ok\r\n", b"550 no\r\n")
+        dialogue.octets_to_send()
+
+        dialogue.send_envelope(A, [B], 7, "7BIT")
+
+        assert isinstance(done, TransactionDone)
+        self.assertEqual(b"RSET\r\n", dialogue.octets_to_send())
+
+    def test_354_for_nobody(self) -> None:
+        """A peer that wants content for nobody gets an empty one (RFC 2920 §3.1)."""
+        dialogue = ready()
+        dialogue.send_envelope(A, [A], 7, "7BIT")
+        dialogue.octets_to_send()
+
+        before = hear(dialogue, b"250 ok\r\n450 4.2.0 no\r\n354 go\r\n")
+        sent = dialogue.octets_to_send()
+        (done,) = hear(dialogue, b"554 no recipients\r\n")
+
+        self.assertEqual([], before)
+        self.assertEqual(b".\r\n", sent)
+        assert isinstance(done, TransactionDone)
+        self.assertEqual([450], [reply.code for reply in done.replies])
+
+    def test_refused_sender_is_everybodys_reply(self) -> None:
+        """MAIL 550: the 503 that follow are not what recipients are told."""
+        dialogue = ready()
+        dialogue.send_envelope(A, [A, B], 7, "7BIT")
+
+        (done,) = hear(dialogue, b"550 5.7.1 go away\r\n503 x\r\n503 x\r\n503 x\r\n")
+
+        assert isinstance(done, TransactionDone)
+        self.assertEqual([550, 550], [reply.code for reply in done.replies])
+
+    def test_421_in_mid_envelope(self) -> None:
+        """Who has no refusal of its own has the 421; the session is over."""
+        dialogue = ready()
+        dialogue.send_envelope(A, [A, B], 7, "7BIT")
+
+        (over,) = hear(dialogue, b"250 ok\r\n550 no\r\n421 4.3.2 bye\r\n")
+
+        assert isinstance(over, SessionOver)
+        self.assertEqual([550, 421], [reply.code if reply else None for reply in over.replies])
+
+    def test_silence_after_the_dot_is_doubt(self) -> None:
+        """P3: the connection dies between our final dot and the reply."""
+        dialogue = ready()
+        dialogue.send_envelope(A, [A], 3, "7BIT")
+        hear(dialogue, b"250 ok\r\n250 ok\r\n354 go\r\n")
+        dialogue.write_content(b"x\r\n")
+        dialogue.end_content()
+
+        dialogue.receive_end("connection lost")
+        over = dialogue.next_event()
+
+        assert isinstance(over, SessionOver)
+        self.assertTrue(over.in_doubt)
+        self.assertEqual((None,), over.replies)
+
+    def test_loss_before_the_dot_is_no_doubt(self) -> None:
+        """A refusal that was heard stays; a 250 to RCPT promises nothing."""
+        dialogue = ready()
+        dialogue.send_envelope(A, [A, B], 3, "7BIT")
+        hear(dialogue, b"250 ok\r\n250 ok\r\n550 no\r\n")
+
+        dialogue.receive_end("connection lost")
+        over = dialogue.next_event()
+
+        assert isinstance(over, SessionOver)
+        self.assertFalse(over.in_doubt)
+        self.assertEqual([None, 550], [reply.code if reply else None for reply in over.replies])
+
+    def test_bare_line_ends_are_never_sent_to_their_end(self) -> None:
+        """P6: the final dot is withheld from content with a bare CR or LF."""
+        for content in (b"a\nb\r\n", b"a\rb\r\n", b"a\r"):
+            dialogue = ready()
+            dialogue.send_envelope(A, [A], 3, "7BIT")
+            hear(dialogue, b"250 ok\r\n250 ok\r\n354 go\r\n")
+            dialogue.write_content(content)
+
+            self.assertFalse(dialogue.end_content())
+
+
+class HostilePeerTests(SynchronousTestCase):
+    def test_endless_replies_end(self) -> None:
+        """A reply of more than 100 lines, or a line without end, is refused."""
+        for flood in (b"220-x\r\n" * 101, b"2" * 20000):
+            (event,) = hear(ClientDialogue("client.example"), flood)
+
+            self.assertIsInstance(event, SessionOver)
+
+    def test_no_reply_at_all(self) -> None:
+        """What is no reply code is no reply (attacks A65)."""
+        for line in (b"2_0 x\r\n", b"+25 x\r\n", b"-12\r\n", b"hello\r\n", b"25\r\n", b"620 x\r\n"):
+            (event,) = hear(ClientDialogue("client.example"), line)
+
+            self.assertIsInstance(event, SessionOver)
+
+    def test_unasked_reply(self) -> None:
+        """A reply that nothing asked for ends the session."""
+        (event,) = hear(ready(), b"250 surprise\r\n")
+
+        self.assertIsInstance(event, SessionOver)
+
+    @given(st.lists(st.binary(max_size=40), max_size=12))
+    def test_any_octets(self, pieces: list[bytes]) -> None:
+        """Whatever the peer sends becomes events, never an exception."""
+        dialogue = ready()
+        dialogue.send_envelope(A, [A, B], 3, "7BIT")
+        for event in hear(dialogue, *pieces):
+            if isinstance(event, ContentWanted):
+                dialogue.write_content(b"x\r\n")
+                dialogue.end_content()
+
+        self.assertIsInstance(dialogue.phase, Phase)
+
+    @given(st.data())
+    def test_plausible_replies(self, data: st.DataObject) -> None:
+        """Any sequence of good replies gives each recipient one reply or none, once."""
+        dialogue = ready()
+        dialogue.send_envelope(A, [A, B], 3, "7BIT")
+        codes = st.sampled_from([220, 250, 354, 421, 450, 500, 550, 221])
+        finished = []
+        for code in data.draw(st.lists(codes, max_size=10)):
+            for event in hear(dialogue, b"%d x\r\n" % code):
+                if isinstance(event, ContentWanted):
+                    dialogue.write_content(b"x\r\n")
+                    dialogue.end_content()
+                elif isinstance(event, (TransactionDone, SessionOver)) and event.replies:
+                    finished.append(len(event.replies))
+
+        self.assertIn(finished, ([], [2]))

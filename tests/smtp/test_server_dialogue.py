@@ -1,0 +1,125 @@
+"""Tests for `mailhost.smtp.server_dialogue`; most dialogues are files in tests/dialogues."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from mailhost.model.reply import Reply
+from mailhost.smtp import replies
+from mailhost.smtp.events import ContentAsked, ContentEnded, Event, MailGiven, RecipientGiven, Wait
+from mailhost.smtp.order import NEXT, State, after, refusal
+from mailhost.smtp.rules import Rules
+from mailhost.smtp.server_dialogue import ServerDialogue
+
+LINES = [
+    b"EHLO x", b"HELO x", b"MAIL FROM:<a@b.example>", b"RCPT TO:<c@d.example>", b"DATA", b".",
+    b"RSET", b"NOOP", b"QUIT", b"text", b"..", b"MAIL FROM:<>", b"VRFY x", b"\xff", b"BDAT 5",
+]  # fmt: skip
+
+
+def dialogue() -> ServerDialogue:
+    return ServerDialogue(Rules("mail.example.com", max_errors=1000), "192.0.2.7")
+
+
+def yes(event: Event) -> Reply:
+    """The reply of somebody who agrees to everything."""
+    if isinstance(event, ContentAsked):
+        return replies.START_CONTENT
+    if isinstance(event, ContentEnded) and event.fault is not None:
+        return event.fault
+    return replies.OK
+
+
+def play(subject: ServerDialogue, octets: bytes, answer: object = yes) -> list[Event]:
+    """Feed *octets* and answer what asks."""
+    events = []
+    subject.receive_octets(octets)
+    while not isinstance(event := subject.next_event(), Wait):
+        events.append(event)
+        if subject.paused:
+            subject.answer(answer(event))  # type: ignore[operator]  # a function of an event
+    return events
+
+
+class OrderTests(SynchronousTestCase):
+    def test_every_verb_in_every_state(self) -> None:
+        """What is not in the table is refused with 503; what is moves only on a good reply."""
+        verbs = {verb for row in NEXT.values() for verb in row}
+        for state in (State.CONNECTED, State.GREETED, State.SENDER, State.RECIPIENTS):
+            for verb in verbs:
+                refused = refusal(state, verb)
+                if refused is None:
+                    self.assertEqual(state, after(state, verb, replies.LOCAL_ERROR))
+                    self.assertIs(NEXT[state].get(verb, state), after(state, verb, replies.OK))
+                else:
+                    self.assertEqual(503, refused.code)
+
+
+class PauseTests(SynchronousTestCase):
+    def test_nothing_happens_while_a_decision_is_pending(self) -> None:
+        """P5: the next command waits for the reply to the one before."""
+        subject = dialogue()
+        play(subject, b"EHLO x\r\n")
+        subject.octets_to_send()
+        subject.receive_octets(b"MAIL FROM:<a@b.example>\r\nNOOP\r\n")
+
+        first = subject.next_event()
+
+        self.assertIsInstance(first, MailGiven)
+        self.assertIs(Wait.PAUSED, subject.next_event())
+        self.assertEqual(b"", subject.octets_to_send())
+        subject.answer(replies.sender_ok(None))
+        self.assertIs(Wait.NEED_DATA, subject.next_event())
+        self.assertEqual(
+            b"250 2.1.0 <>....Sender OK\r\n250 2.0.0 OK\r\n", subject.octets_to_send()
+        )
+
+    def test_refused_content_with_octets_behind_it(self) -> None:
+        """P6: a content that did not wait for 354 is not read as commands."""
+        subject = dialogue()
+        play(subject, b"EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<a@b.example>\r\n")
+
+        def no_content(event: Event) -> Reply:
+            return replies.NO_ROOM if isinstance(event, ContentAsked) else replies.OK
+
+        events = play(subject, b"DATA\r\nRCPT TO:<victim@b.example>\r\n", no_content)
+
+        self.assertFalse(any(isinstance(event, RecipientGiven) for event in events))
+        self.assertTrue(subject.closed)
+
+
+class AnyInputTests(SynchronousTestCase):
+    @settings(max_examples=300)
+    @given(st.lists(st.binary(max_size=30), max_size=20))
+    def test_any_octets(self, parts: list[bytes]) -> None:
+        """Any octets become events or refusals; what is kept is bounded."""
+        subject = dialogue()
+        for part in parts:
+            play(subject, part)
+            self.assertLessEqual(subject.held_octets, subject.rules.max_command_octets)
+
+    @settings(max_examples=300)
+    @given(st.lists(st.sampled_from(LINES), max_size=30), st.integers(1, 50))
+    def test_segments_do_not_matter(self, lines: list[bytes], step: int) -> None:
+        """The same octets mean the same, however they are cut."""
+        octets = b"".join(line + b"\r\n" for line in lines)
+        once, cut = dialogue(), dialogue()
+        play(once, octets)
+        play(cut, b"")
+        for start in range(0, len(octets), step):
+            play(cut, octets[start : start + step])
+
+        self.assertEqual(once.octets_to_send(), cut.octets_to_send())
+        self.assertEqual(once.state, cut.state)
+
+    def test_endless_line(self) -> None:
+        """A megabyte without a line end costs no megabyte, and ends the session."""
+        subject = dialogue()
+        for _ in range(1024):
+            play(subject, b"x" * 1024)
+            self.assertLessEqual(subject.held_octets, subject.rules.max_command_octets)
+
+        self.assertTrue(subject.closed)
+        self.assertIn(b"500 5.5.2 Line too long", subject.octets_to_send())
