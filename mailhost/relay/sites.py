@@ -144,7 +144,7 @@ class SiteQueue:
         if outcome is None:
             return
         self._window = max(1.0, self._window / 2)
-        if all(other.opening for other in self._connections):
+        if all(other.opening for other in self._connections if other is not connection):
             stranded, self.waiting = self.waiting, deque()
             for waiting in stranded:
                 self.settle(waiting, waiting.so_far or [outcome] * len(waiting.recipients))
