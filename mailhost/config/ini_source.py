@@ -23,6 +23,7 @@ from mailhost.config.keys import SectionKey, SectionsKey, known_keys
 from mailhost.config.tree import Flaw, Listing, Node, Scalar, Table, Unusable, twice
 
 _HEAD = re.compile(r"\[([^\[\]]*(?:\[[^\[\]]*\][^\[\]]*)*)\]")
+_SLASH = re.compile(r"(?<!\S)/(?!\S)")
 _ROOT = "mailhost"
 #: The contract's tree is five sections deep.
 _DEEPEST = 10
@@ -140,7 +141,7 @@ class _Reader:
         self._here = None
         self._lost = True  # until the head turns out well, its keys are nobody's
         match = _HEAD.fullmatch(text)
-        steps = [" ".join(step.split()) for step in re.split(r"\s/\s", match[1])] if match else []
+        steps = [" ".join(step.split()) for step in _SLASH.split(match[1])] if match else []
         if not steps or not all(steps) or len(steps) > _DEEPEST:
             words = f"{shown(text)} is not a section's head"
             self.flaws.append(Flaw(number, (), f"{words}; allowed: [name] or [name / name]"))

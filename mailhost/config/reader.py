@@ -101,7 +101,7 @@ def read_configuration(path: Path) -> Reading:
     root, flaws, is_whole = _read_tree(path)
     structurer = Structurer(file)
     for flaw in flaws:
-        structurer.note(flaw.line, flaw.path, flaw.words)
+        structurer.note_flaw(flaw.line, flaw.path, flaw.words)
     settings = structurer.settings(root, Settings) if is_whole else None
     findings = _sound_findings(settings, structurer) if settings is not None else ()
     for finding in findings:

@@ -59,10 +59,13 @@ class Structurer:
             return None
 
     def note(self, line: int, path: Path, words: str) -> None:
-        """Note a fault of the key *path*."""
+        """Note a fault of the value of *path*, so that nothing is judged by that value."""
+        self.note_flaw(line, path, words)
+        self._faulty.add(path)
+
+    def note_flaw(self, line: int, path: Path, words: str) -> None:
+        """Note a fault of the way something is written; what can be read of it counts."""
         self.faults.append(Fault(self.file, line, dotted(path), words))
-        if path:
-            self._faulty.add(path)
 
     def line_of(self, path: Path) -> int:
         """The line of *path*, or of the nearest thing above it that is in the file."""
@@ -106,7 +109,7 @@ class Structurer:
             raise _Broken from None
 
     def _table(self, node: Node, path: Path) -> Table:
-        self.lines[path] = node.line
+        self.lines.setdefault(path, node.line)
         if isinstance(node, Table):
             return node
         if isinstance(node, Unusable):

@@ -49,19 +49,21 @@ def read_yaml(text: str) -> tuple[Table, list[Flaw], bool]:
     return Table(1), reader.flaws, False
 
 
-def _line(event: yaml.Event) -> int:
-    mark = event.start_mark
-    return mark.line + 1 if mark is not None else 1
-
-
 @define
 class _Reader:
     text: str
     flaws: list[Flaw] = field(factory=list)
     _events: Iterator[yaml.Event] = field(init=False)
+    _last: int = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._last = self.text.rstrip("\n").count("\n")
         self._events = yaml.parse(self.text, Loader=_LOADER)
+
+    def _line(self, event: yaml.Event) -> int:
+        mark = event.start_mark
+        # The null that ends a file is marked behind its last line.
+        return min(mark.line, self._last) + 1 if mark is not None else 1
 
     def document(self) -> Table:
         next(self._events)  # the stream's start
@@ -83,9 +85,14 @@ class _Reader:
 
     def note_syntax(self, error: yaml.MarkedYAMLError) -> None:
         """Note where the parser gave up."""
-        mark = error.problem_mark or error.context_mark
-        lines = self.text.split("\n")
-        line = min(mark.line + 1, len(lines)) if mark is not None else 1
+        lines = self.text.rstrip().split("\n")
+        # What is never closed is noticed at the end of the file, but was begun elsewhere.
+        inside = [
+            mark
+            for mark in (error.problem_mark, error.context_mark)
+            if mark is not None and mark.line < len(lines)
+        ]
+        line = inside[0].line + 1 if inside else len(lines)
         words = f"not YAML: {error.problem or error.context or 'cannot be understood'}"
         if error.context and error.context_mark is not None and error.problem:
             words += f" ({error.context} that begins on line {error.context_mark.line + 1})"
@@ -96,7 +103,7 @@ class _Reader:
         self.flaws.append(Flaw(line, (), words))
 
     def _note(self, event: yaml.Event, path: Path, words: str) -> None:
-        self.flaws.append(Flaw(_line(event), path, words))
+        self.flaws.append(Flaw(self._line(event), path, words))
 
     def _node(self, event: yaml.Event, path: Path) -> Node:
         if len(path) > _DEEPEST:
@@ -104,7 +111,7 @@ class _Reader:
             raise _CannotGoOn
         if isinstance(event, yaml.AliasEvent):
             self._note(event, path, f"alias *{event.anchor}; allowed: the value itself")
-            return Unusable(_line(event))
+            return Unusable(self._line(event))
         if isinstance(event, yaml.NodeEvent) and event.anchor is not None:
             self._note(event, path, f"anchor &{event.anchor}; allowed: no anchors")
         if isinstance(event, (yaml.ScalarEvent, yaml.CollectionStartEvent)) and event.tag:
@@ -112,7 +119,7 @@ class _Reader:
         if isinstance(event, yaml.ScalarEvent):
             is_plain = event.style is None or event.style == ""
             is_null = is_plain and event.value in _NULLS
-            return Scalar(None if is_null else event.value, _line(event))
+            return Scalar(None if is_null else event.value, self._line(event))
         if isinstance(event, yaml.SequenceStartEvent):
             return self._listing(event, path)
         return self._table(event, path)
@@ -121,16 +128,16 @@ class _Reader:
         items: list[Node] = []
         while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
             items.append(self._node(event, (*path, len(items))))
-        return Listing(tuple(items), _line(start))
+        return Listing(tuple(items), self._line(start))
 
     def _table(self, start: yaml.Event, path: Path) -> Table:
-        table = Table(_line(start))
+        table = Table(self._line(start))
         while not isinstance(event := next(self._events), yaml.MappingEndEvent):
             name = self._key(event, path)
             node = self._node(next(self._events), (*path, name or "?"))
             if name is None:
                 continue
-            earlier = table.add(name, _line(event), node)
+            earlier = table.add(name, self._line(event), node)
             if earlier is not None:
                 self._note(event, (*path, name), twice(name, earlier))
         return table

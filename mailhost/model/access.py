@@ -6,7 +6,7 @@
 :Read by: `mailhost.policy`.
 
 An entry is one address, a network in CIDR form, or a domain name; a domain
-covers itself and, written ``*.example.com``, everything below it.
+covers itself or, written ``*.example.com``, everything below that name.
 """
 
 from __future__ import annotations

@@ -1,0 +1,228 @@
+"""Tests for `mailhost.config.checks`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve
+from twisted.trial.unittest import SynchronousTestCase
+
+from mailhost.config.checks import Severity, cross_check
+from mailhost.config.faults import dotted
+from mailhost.config.settings import (
+    AccessSettings,
+    BadmailSettings,
+    DeliverySettings,
+    DomainSettings,
+    DropSettings,
+    ListenAddress,
+    MessagesSettings,
+    OutboundConnections,
+    Settings,
+    VirtualServerSettings,
+)
+from mailhost.model.access import AccessList
+from mailhost.model.route import NextHop
+from mailhost.model.schedule import RetrySchedule
+
+ERROR, WARNING = Severity.ERROR, Severity.WARNING
+
+
+def server(**given: Any) -> VirtualServerSettings:
+    """A virtual server of example.com that nothing is wrong with."""
+    plain = VirtualServerSettings(
+        name="one", home=Path("one"), fqdn="mail.example.com", domain="example.com",
+        listen=(ListenAddress("127.0.0.1", 2525),),
+    )
+    return evolve(plain, **given)
+
+
+def second(**given: Any) -> VirtualServerSettings:
+    """Another one that does not get in its way."""
+    apart = {"name": "two", "home": Path("two"), "listen": (ListenAddress("127.0.0.1", 2526),)}
+    return server(**{**apart, **given})
+
+
+class _FindingsTests(SynchronousTestCase):
+    def found(self, *servers: VirtualServerSettings) -> list[tuple[Severity, str]]:
+        """Severity and key of each finding."""
+        findings = cross_check(Settings(virtual_servers=servers))
+        for finding in findings:
+            self.assertRegex(finding.words, "; (allowed|advised): ")
+        return [(finding.severity, dotted(finding.path)) for finding in findings]
+
+
+class CrossCheckTests(_FindingsTests):
+    def test_nothing_wrong(self) -> None:
+        """Two servers that keep apart give no finding, even with the same local domain."""
+        self.assertEqual([], self.found(server(), second()))
+
+    def test_names(self) -> None:
+        """A name is given once, in whatever case."""
+        found = self.found(server(name="Main"), second(name="main"))
+
+        self.assertEqual([(ERROR, "virtual_servers[1].name")], found)
+
+    def test_homes(self) -> None:
+        """A home is one server's, however it is spelt."""
+        for spelling in (Path("one"), Path("two/../one"), Path("one").absolute()):
+            self.assertEqual(
+                [(ERROR, "virtual_servers[1].home")], self.found(server(), second(home=spelling))
+            )
+
+    def test_same_address_on_two_servers(self) -> None:
+        """GEN-04: the second one will fail alone, so it is a warning."""
+        found = self.found(server(), second(listen=(ListenAddress("127.0.0.1", 2525),)))
+
+        self.assertEqual([(WARNING, "virtual_servers[1].listen[0]")], found)
+
+    def test_all_addresses_take_a_single_one(self) -> None:
+        """0.0.0.0 holds the port on every IPv4 address, and on no IPv6 address."""
+        every = server(listen=(ListenAddress("0.0.0.0", 2525), ListenAddress("::1", 2525)))
+
+        self.assertEqual(
+            [(WARNING, "virtual_servers[1].listen[0]")],
+            self.found(every, second(listen=(ListenAddress("127.0.0.1", 2525),))),
+        )
+        self.assertEqual(
+            [(WARNING, "virtual_servers[1].listen[0]")],
+            self.found(second(listen=(ListenAddress("::1", 25),)),
+                       server(listen=(ListenAddress("::", 25),))),
+        )
+        self.assertEqual([], self.found(server(listen=(
+            ListenAddress("0.0.0.0", 25), ListenAddress("::", 25)
+        ))))
+
+    def test_port_of_the_kernels_choice(self) -> None:
+        """Port 0 is another port each time."""
+        free = (ListenAddress("127.0.0.1", 0),)
+
+        self.assertEqual([], self.found(server(listen=free), second(listen=free)))
+
+    def test_same_address_twice_on_one_server(self) -> None:
+        """An address listed twice is a slip of the pen."""
+        found = self.found(server(listen=(ListenAddress("127.0.0.1", 2525),) * 2))
+
+        self.assertEqual([(ERROR, "virtual_servers[0].listen[1]")], found)
+
+    def test_session_smaller_than_message(self) -> None:
+        """MSG-02: a session holds at least one message."""
+        key = "virtual_servers[0].messages.max_session_size"
+        for message, session, expected in (
+            (2000, 1999, [(ERROR, key)]), (2000, 2000, []), (2000, None, []), (None, None, []),
+            (None, 2000, [(WARNING, key)]),
+        ):
+            limits = MessagesSettings(max_message_size=message, max_session_size=session)
+            self.assertEqual(expected, self.found(server(messages=limits)), (message, session))
+
+    def test_more_per_domain_than_in_all(self) -> None:
+        """DEL-32 is not more than DEL-30."""
+        key = "virtual_servers[0].delivery.connections.max_per_domain"
+        for most, per_domain, expected in (
+            (10, 11, [(ERROR, key)]), (10, 10, []), (None, 11, []), (10, None, []),
+        ):
+            connections = OutboundConnections(max=most, max_per_domain=per_domain)
+            found = self.found(server(delivery=DeliverySettings(connections=connections)))
+            self.assertEqual(expected, found, (most, per_domain))
+
+    def test_delay_report_too_late(self) -> None:
+        """A delay notice that comes after the expiry is never sent."""
+        delivery = DeliverySettings(
+            outbound=RetrySchedule(delay_notification_seconds=60, expiration_seconds=60),
+            local=RetrySchedule(delay_notification_seconds=None, expiration_seconds=60),
+        )
+
+        self.assertEqual(
+            [(WARNING, "virtual_servers[0].delivery.outbound.delay_notification")],
+            self.found(server(delivery=delivery)),
+        )
+
+    def test_directories(self) -> None:
+        """DOM-01: Drop is neither Pickup nor any other of the server's directories."""
+        drop = "virtual_servers[0].drop.directory"
+        for name in ("Pickup", "Queue", "SortTemp"):
+            self.assertEqual(
+                [(ERROR, drop)],
+                self.found(server(drop=DropSettings(directory=Path("one") / name))), name,
+            )
+        self.assertEqual([], self.found(server(drop=DropSettings(directory=Path("elsewhere")))))
+
+    def test_badmail_directory(self) -> None:
+        """Badmail in Pickup would be sent again and again."""
+        for name in ("Pickup", "Drop"):
+            messages = MessagesSettings(badmail=BadmailSettings(directory=Path("one") / name))
+            self.assertEqual(
+                [(ERROR, "virtual_servers[0].messages.badmail.directory")],
+                self.found(server(messages=messages)), name,
+            )
+
+    def test_domains(self) -> None:
+        """A domain has one entry, and the default domain has none."""
+        for domains, expected in (
+            ((DomainSettings("a.example", "alias"), DomainSettings("A.example", "alias")), "[1]"),
+            ((DomainSettings("a.example", "alias"), DomainSettings("a.example", "remote")), "[1]"),
+            ((DomainSettings("example.com", "alias"),), "[0]"),
+            ((DomainSettings("Example.com", "remote"),), "[0]"),
+        ):
+            self.assertEqual(
+                [(ERROR, f"virtual_servers[0].domains{expected}.name")],
+                self.found(server(domains=domains)), domains,
+            )
+
+    def test_wildcard_over_a_local_domain(self) -> None:
+        """``*.example.com`` may be remote while ``example.com`` is local."""
+        domains = (
+            DomainSettings("*.example.com", "remote"), DomainSettings("x.example.com", "alias")
+        )
+
+        self.assertEqual([], self.found(server(domains=domains)))
+
+    def test_wildcard_alias(self) -> None:
+        """An alias is one domain."""
+        domains = (DomainSettings("*.example.net", "alias"),)
+
+        self.assertEqual(
+            [(ERROR, "virtual_servers[0].domains[0].name")], self.found(server(domains=domains))
+        )
+
+    def test_alias_with_a_route(self) -> None:
+        """What says how mail goes away has no meaning for a local domain."""
+        hops = (NextHop("relay.example.net"),)
+        domains = (DomainSettings("example.net", "alias", relay=True, helo=True, route=hops),)
+
+        self.assertEqual(
+            [(ERROR, f"virtual_servers[0].domains[0].{n}") for n in ("relay", "helo", "route")],
+            self.found(server(domains=domains)),
+        )
+
+
+class OpenRelayTests(_FindingsTests):
+    def relay(self, *entries: str, allow: bool = False) -> list[tuple[Severity, str]]:
+        """The findings about a relay list."""
+        domains = (DomainSettings("example.net", "alias"),)
+        access = AccessSettings(relay=AccessList.build(allow, entries))
+        return self.found(server(access=access, domains=domains))
+
+    def test_allowed_to_all(self) -> None:
+        """Everybody except a few is an open relay, whatever the few."""
+        expected = [(WARNING, "virtual_servers[0].access.relay.default")]
+
+        self.assertEqual(expected, self.relay(allow=True))
+        self.assertEqual(expected, self.relay("0.0.0.0/0", allow=True))
+
+    def test_wide_networks(self) -> None:
+        """A list that holds half of the Internet is no list."""
+        expected = [(WARNING, "virtual_servers[0].access.relay.except")]
+
+        for network in ("0.0.0.0/0", "128.0.0.0/1", "::/0", "2000::/3"):
+            self.assertEqual(expected, self.relay(network), network)
+        self.assertEqual([], self.relay("10.0.0.0/8", "127.0.0.1", "::1", "2001:db8::/32"))
+
+    def test_local_domain_listed(self) -> None:
+        """A listed default or alias domain was meant for something else."""
+        expected = [(WARNING, "virtual_servers[0].access.relay.except")]
+
+        self.assertEqual(expected, self.relay("example.net"))
+        self.assertEqual(expected, self.relay("example.com"))
+        self.assertEqual([], self.relay("clients.example.org"))

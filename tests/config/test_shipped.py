@@ -1,0 +1,88 @@
+"""Tests for the files in ``etc/``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from mailhost.config.keys import SectionKey, SectionsKey, known_keys
+from mailhost.config.reader import load_settings, read_configuration
+from mailhost.config.settings import Settings, VirtualServerSettings
+from mailhost.config.tree import Listing, Node, Table
+from mailhost.config.yaml_source import read_yaml
+
+ETC = Path(__file__).parents[2] / "etc"
+
+
+class ShippedTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.settings = load_settings(ETC / "mailhost.yaml")
+
+    def test_both_forms_say_the_same(self) -> None:
+        """YAML and INI give equal settings."""
+        self.assertEqual(self.settings, load_settings(ETC / "mailhost.ini"))
+
+    def test_without_warnings(self) -> None:
+        """What is shipped is what is advised."""
+        for name in ("mailhost.yaml", "mailhost.ini"):
+            self.assertEqual((), read_configuration(ETC / name).findings)
+
+    def test_closed(self) -> None:
+        """Promise P8: it relays for nobody, to no domain."""
+        for server in self.settings.virtual_servers:
+            relay = server.access.relay
+            self.assertEqual((False, (), ()), (relay.allow, relay.networks, relay.domains))
+            self.assertEqual([], [domain.name for domain in server.domains if domain.relay])
+
+    def test_needs_no_root(self) -> None:
+        """High ports of the loopback interface, and homes below ``mailroot``."""
+        for server in self.settings.virtual_servers:
+            self.assertEqual("mailroot", server.home.parts[0])
+            for address in server.listen:
+                self.assertEqual("127.0.0.1", address.host)
+                self.assertGreater(address.port, 1023)
+
+    def test_two_servers_that_differ(self) -> None:
+        """The example shows what virtual servers are for."""
+        first, second = self.settings.virtual_servers[:2]
+
+        self.assertNotEqual(first.domain, second.domain)
+        self.assertNotEqual(first.home, second.home)
+        self.assertNotEqual(first.messages, second.messages)
+        self.assertNotEqual(first.max_connections, second.max_connections)
+
+    def test_first_server_has_the_defaults(self) -> None:
+        """Beside names and places the first server's values are the defaults."""
+        first, plain = self.settings.virtual_servers[0], VirtualServerSettings()
+        for name in (
+            "max_connections", "connection_timeout", "access", "messages", "delivery", "drop",
+            "accept_any_recipient",
+        ):
+            self.assertEqual(getattr(plain, name), getattr(first, name), name)
+        self.assertEqual(Settings().resolver, self.settings.resolver)
+
+    def test_every_setting_is_shown(self) -> None:
+        """The first server, with what stands above it, has every key there is."""
+        root, _, _ = read_yaml((ETC / "mailhost.yaml").read_text("utf-8"))
+
+        self.assertEqual([], _not_shown(root, Settings))
+
+
+def _not_shown(node: Node, page: type[Any]) -> list[str]:
+    """The keys of *page* that are not in *node*; of a list, its fullest item counts."""
+    assert isinstance(node, Table)
+    missing: list[str] = []
+    for name, declared in known_keys(page).items():
+        if name not in node.entries:
+            missing.append(name)
+            continue
+        below = node.entries[name].node
+        if isinstance(declared.key, SectionKey):
+            missing += _not_shown(below, declared.key.page)
+        elif isinstance(declared.key, SectionsKey):
+            assert isinstance(below, Listing)
+            each = [_not_shown(item, declared.key.page) for item in below.items]
+            missing += sorted(each, key=len)[0]
+    return missing
