@@ -33,9 +33,7 @@ class MailhostService(Service):
 
     _log = Logger()
 
-    def __init__(
-        self, settings: Settings, reactor: Any, reread: Callable[[], Settings]
-    ) -> None:
+    def __init__(self, settings: Settings, reactor: Any, reread: Callable[[], Settings]) -> None:
         self._settings = settings
         self._reactor = reactor
         self._reread = reread
@@ -43,7 +41,7 @@ class MailhostService(Service):
 
     def startService(self) -> None:
         """Start every virtual server; one that cannot start fails alone."""
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]  # upstream has no annotations
         resolver = self._settings.resolver
         self._resolver = DNSResolver(
             self._reactor, resolver.servers, resolver.timeout, resolver.cache
@@ -55,7 +53,7 @@ class MailhostService(Service):
 
     def stopService(self) -> Deferred[None]:
         """Stop them all; fires when the last is stopped."""
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]  # upstream has no annotations
         stopping = DeferredList([server.stop() for server in self.virtual_servers.values()])
         return stopping.addCallback(lambda results: self._resolver.close())
 

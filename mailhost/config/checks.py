@@ -137,7 +137,8 @@ def _collide(one: ListenAddress, other: ListenAddress) -> bool:
 def _check_limits(server: VirtualServerSettings, at: Path) -> Iterator[Finding]:
     message, session = server.messages.max_message_size, server.messages.max_session_size
     at_session, at_message = (
-        (*at, "messages", "max_session_size"), (*at, "messages", "max_message_size")
+        (*at, "messages", "max_session_size"),
+        (*at, "messages", "max_message_size"),
     )
     if session is not None and message is None:
         yield _warning(
@@ -193,7 +194,8 @@ def _check_directories(server: VirtualServerSettings, at: Path) -> Iterator[Find
                 path,
                 f"'{directory}' is this virtual server's {owner} directory; "
                 "allowed: a directory of its own",
-                (*at, "home"), (*at, "drop", "directory"),
+                (*at, "home"),
+                (*at, "drop", "directory"),
             )
 
 
@@ -212,7 +214,8 @@ def _check_domains(server: VirtualServerSettings, at: Path) -> Iterator[Finding]
             yield _error(
                 (*here, "name"),
                 f"'{domain.name}' is the default domain already; allowed: another domain",
-                (*at, "domain"), (*at, "fqdn"),
+                (*at, "domain"),
+                (*at, "fqdn"),
             )
         if domain.type == "alias":
             yield from _check_alias(domain, here)
@@ -266,7 +269,8 @@ def _check_access(server: VirtualServerSettings, at: Path) -> Iterator[Finding]:
                 (*at, "access", "relay", "except"),
                 f"'{domain}' is a local domain, but this list is compared with clients' names in "
                 "DNS, not with addresses of mail; advised: remove it",
-                (*at, "domain"), (*at, "domains"),
+                (*at, "domain"),
+                (*at, "domains"),
             )
 
 

@@ -145,11 +145,18 @@ def key(
     :param computed: gives the default from the other fields of the object.
     """
     told = ScalarKey(
-        help, iis, default, name, kind=kind, nullable=nullable or default == "null",
+        help,
+        iis,
+        default,
+        name,
+        kind=kind,
+        nullable=nullable or default == "null",
         stand_in=stand_in,
     )
     options: dict[str, Any] = {
-        "metadata": {_METADATA: told}, "validator": _validator(kind), "converter": converter
+        "metadata": {_METADATA: told},
+        "validator": _validator(kind),
+        "converter": converter,
     }
     if name:
         options["alias"] = name + "_"
@@ -186,8 +193,16 @@ def keys(
         parts = [part for part in default.split(",") if part]
         value, written = tuple(kind.parse(part) for part in parts), f"[{default}]"
     told = ListKey(
-        help, iis, written, name, kind=kind, nullable=default == "null", word=word, least=least,
-        separators=separators, tables=tables,
+        help,
+        iis,
+        written,
+        name,
+        kind=kind,
+        nullable=default == "null",
+        word=word,
+        least=least,
+        separators=separators,
+        tables=tables,
     )
     return field(
         default=value,

@@ -138,13 +138,16 @@ class ConnectionKeys:
     """Connection control: who may connect."""
 
     default: bool = key(
-        _ALLOW, "allow",
+        _ALLOW,
+        "allow",
         help="Whether those who are not listed may connect: allow is IIS's 'All except the "
         "list below', deny its 'Only the list below'.",
         iis="ACC-20 IPSecurity.GrantByDefault",
     )
     except_: tuple[Network | str, ...] = keys(
-        ACCESS_ENTRY, "", name="except",
+        ACCESS_ENTRY,
+        "",
+        name="except",
         help="The list below. A domain is compared with the client's names in DNS, which costs "
         "a look-up for each connection.",
         iis="ACC-21, ACC-22, ACC-23 IPSecurity",
@@ -162,13 +165,16 @@ class RelayKeys:
     not_yet: ClassVar[NotYet] = NotYet("authenticated")
 
     default: bool = key(
-        _ALLOW, "deny",
+        _ALLOW,
+        "deny",
         help="Whether those who are not listed may relay. With allow anybody in the world can "
         "send mail through this server.",
         iis="ACC-30 RelayIpList",
     )
     except_: tuple[Network | str, ...] = keys(
-        ACCESS_ENTRY, "", name="except",
+        ACCESS_ENTRY,
+        "",
+        name="except",
         help="The list below: clients, by address, by network or by their names in DNS.",
         iis="ACC-31 RelayIpList",
     )
@@ -202,7 +208,9 @@ class BadmailSettings:
     not_yet: ClassVar[NotYet] = NotYet("keep", "max_size")
 
     directory: Path | None = key(
-        PATH, "null", help="The Badmail directory; null: Badmail below home.",
+        PATH,
+        "null",
+        help="The Badmail directory; null: Badmail below home.",
         iis="MSG-06 BadMailDirectory",
     )
 
@@ -212,29 +220,38 @@ class MessagesSettings:
     """The *Messages* page: limits, and what happens to undeliverable mail."""
 
     max_message_size: int | None = key(
-        size(1024), "2M", help="The largest message accepted; announced with SIZE (RFC 1870).",
+        size(1024),
+        "2M",
+        help="The largest message accepted; announced with SIZE (RFC 1870).",
         iis="MSG-01 MaxMessageSize",
     )
     max_session_size: int | None = key(
-        size(1024), "10M",
+        size(1024),
+        "10M",
         help="The most content accepted in one connection, which is closed beyond it.",
         iis="MSG-02 MaxSessionSize",
     )
     max_messages_per_connection: int | None = key(
-        whole(1, unit="messages", lifted=True), "20",
+        whole(1, unit="messages", lifted=True),
+        "20",
         help="Messages sent over one outbound connection before a further one is opened.",
         iis="MSG-03 MaxBatchedMessages",
     )
     max_recipients: int | None = key(
-        whole(1, unit="recipients", lifted=True), "100", help="Recipients of one message.",
+        whole(1, unit="recipients", lifted=True),
+        "100",
+        help="Recipients of one message.",
         iis="MSG-04 MaxRecipients",
     )
     max_line_length: int | None = key(
-        size(998), "998",
+        size(998),
+        "998",
         help="The longest line of content, without its CRLF (RFC 5321 §4.5.3.1.6).",
     )
     copy_ndr_to: Mailbox | None = key(
-        MAILBOX, "null", help="Gets a copy of every non-delivery report; null: nobody.",
+        MAILBOX,
+        "null",
+        help="Gets a copy of every non-delivery report; null: nobody.",
         iis="MSG-05 SendNdrTo",
     )
     badmail: BadmailSettings = section(
@@ -250,17 +267,22 @@ class OutboundKeys:
     """When mail for other hosts is tried again."""
 
     retry: tuple[int, ...] = keys(
-        span(), "15m,30m,60m,240m", least=1,
+        span(),
+        "15m,30m,60m,240m",
+        least=1,
         help="Waits after the first, second, ... attempt; the last repeats until expiry.",
         iis="DEL-01, DEL-02, DEL-03, DEL-04 SmtpRemoteProgressiveRetry",
     )
     delay_notification: int | None = key(
-        span(lifted=True), "12h",
+        span(lifted=True),
+        "12h",
         help="After so long in the queue the sender is told of the delay.",
         iis="DEL-05 SmtpRemoteDelayExpireMinutes",
     )
     expiration: int = key(
-        span(), "2d", help="After so long the message is returned.",
+        span(),
+        "2d",
+        help="After so long the message is returned.",
         iis="DEL-06 SmtpRemoteNDRExpireMinutes",
     )
 
@@ -274,17 +296,22 @@ class LocalKeys:
     """When delivery into Drop is tried again."""
 
     retry: tuple[int, ...] = keys(
-        span(), "60m", least=1,
+        span(),
+        "60m",
+        least=1,
         help="Waits after the first, second, ... attempt; the last repeats until expiry.",
         iis="DEL-09 LocalRetryInterval",
     )
     delay_notification: int | None = key(
-        span(lifted=True), "12h",
+        span(lifted=True),
+        "12h",
         help="After so long in the queue the sender is told of the delay.",
         iis="DEL-07 SmtpLocalDelayExpireMinutes",
     )
     expiration: int = key(
-        span(), "2d", help="After so long the message is returned.",
+        span(),
+        "2d",
+        help="After so long the message is returned.",
         iis="DEL-08 SmtpLocalNDRExpireMinutes",
     )
 
@@ -298,24 +325,32 @@ class OutboundConnections:
     """The *Outbound Connections* dialogue of the *Delivery* page."""
 
     max: int | None = key(
-        whole(1, unit="connections", lifted=True), "1000", help="Outbound connections at a time.",
+        whole(1, unit="connections", lifted=True),
+        "1000",
+        help="Outbound connections at a time.",
         iis="DEL-30 MaxOutConnections",
     )
     max_per_domain: int | None = key(
-        whole(1, unit="connections", lifted=True), "100",
+        whole(1, unit="connections", lifted=True),
+        "100",
         help="Outbound connections to one domain at a time; not more than max.",
         iis="DEL-32 MaxOutConnectionsPerDomain",
     )
     timeout: int = key(
-        span(), "10m", help="An outbound connection on which nothing moves is given up.",
+        span(),
+        "10m",
+        help="An outbound connection on which nothing moves is given up.",
         iis="DEL-31 RemoteTimeout",
     )
     port: int = key(
-        whole(1, 65535), "25", help="The TCP port of other hosts, where a route names none.",
+        whole(1, 65535),
+        "25",
+        help="The TCP port of other hosts, where a route names none.",
         iis="DEL-33 RemoteSmtpPort",
     )
     source_address: str | None = key(
-        ADDRESS, "null",
+        ADDRESS,
+        "null",
         help="The address outbound connections come from; null: the system's choice.",
     )
 
@@ -329,32 +364,38 @@ class DeliverySettings:
     outbound: RetrySchedule = section(
         OutboundKeys, make=OutboundKeys.schedule, help="Mail for other hosts."
     )
-    local: RetrySchedule = section(
-        LocalKeys, make=LocalKeys.schedule, help="Mail for Drop."
-    )
+    local: RetrySchedule = section(LocalKeys, make=LocalKeys.schedule, help="Mail for Drop.")
     connections: OutboundConnections = section(OutboundConnections, help="Outbound connections.")
     max_hops: int = key(
-        whole(1, 1000, unit="Received fields"), "15",
+        whole(1, 1000, unit="Received fields"),
+        "15",
         help="A message that has passed through more hosts is taken for a loop and returned.",
         iis="DEL-40 HopCount",
     )
     masquerade_domain: str | None = key(
-        DOMAIN, "null", converter=optional(str.lower),
+        DOMAIN,
+        "null",
+        converter=optional(str.lower),
         help="Replaces a local domain in the reverse-path of mail that leaves.",
         iis="DEL-41 MasqueradeDomain",
     )
     smart_host: tuple[NextHop, ...] = keys(
-        NEXT_HOP, "null", separators=",;",
+        NEXT_HOP,
+        "null",
+        separators=",;",
         help="All mail for other domains goes to the first of these hosts that answers; null: to "
         "the hosts that DNS names. An address stands in brackets, and in quotes in YAML.",
         iis="DEL-43 SmartHost",
     )
     direct_first: bool = key(
-        TRUTH, "false", help="Try the hosts that DNS names before the smart host.",
+        TRUTH,
+        "false",
+        help="Try the hosts that DNS names before the smart host.",
         iis="DEL-44 SmartHostType",
     )
     reverse_dns: bool = key(
-        TRUTH, "false",
+        TRUTH,
+        "false",
         help="Look up the client's name and note the result in the Received field; never refuses.",
         iis="DEL-45 EnableReverseDnsLookup",
     )
@@ -371,7 +412,8 @@ class DropSettings:
         PATH, "null", help="The Drop directory; null: Drop below home.", iis="DOM-01 DropDirectory"
     )
     quota: int | None = key(
-        size(1024), "none",
+        size(1024),
+        "none",
         help="While Drop holds more than this, mail for it waits in the queue. IIS's own quota is "
         "11 times the largest message.",
         iis="DOM-02 RouteAction",
@@ -385,24 +427,35 @@ class DomainSettings:
     not_yet: ClassVar[NotYet] = NotYet("security", "hold")
 
     name: str = key(
-        DOMAIN_PATTERN, stand_in="invalid", converter=str.lower,
+        DOMAIN_PATTERN,
+        stand_in="invalid",
+        converter=str.lower,
         help="The domain; a remote one may be *.example.com for all below example.com.",
     )
     type: Literal["alias", "remote"] = key(
-        choice({"alias": "alias", "remote": "remote"}), stand_in="remote",
+        choice({"alias": "alias", "remote": "remote"}),
+        stand_in="remote",
         help="alias: mail for it is local, as for the default domain. remote: it is not, and the "
         "keys below say how it goes there.",
     )
     relay: bool = key(
-        TRUTH, "false", help="Anybody may send mail to this remote domain through this server.",
+        TRUTH,
+        "false",
+        help="Anybody may send mail to this remote domain through this server.",
         iis="DOM-10 RouteAction 0x1000",
     )
     helo: bool = key(
-        TRUTH, "false", help="Say HELO instead of EHLO to the hosts of this remote domain.",
+        TRUTH,
+        "false",
+        help="Say HELO instead of EHLO to the hosts of this remote domain.",
         iis="DOM-11 RouteAction 0x400000",
     )
     route: tuple[NextHop, ...] | None = keys(
-        NEXT_HOP, "dns", word="dns", least=1, separators=",;",
+        NEXT_HOP,
+        "dns",
+        word="dns",
+        least=1,
+        separators=",;",
         help="Its mail goes to the first of these hosts that answers, before any smart host of the "
         "virtual server; dns: no fixed hosts for this domain.",
         iis="DOM-13, DOM-14 RouteActionString",
@@ -442,28 +495,40 @@ class VirtualServerSettings:
         PATH, "mailroot", help="Badmail, Drop, Pickup, Queue and SortTemp lie below it."
     )
     fqdn: str = key(
-        DOMAIN, "null", computed=lambda server: machine_name(),
+        DOMAIN,
+        "null",
+        computed=lambda server: machine_name(),
         help="What this server calls itself in the banner, in HELO and EHLO, in Received fields "
         "and in reports; null: this machine's name.",
         iis="GEN-02, DEL-42 FullyQualifiedDomainName",
     )
     domain: str = key(
-        DOMAIN, "null", computed=lambda server: server.fqdn, converter=str.lower,
+        DOMAIN,
+        "null",
+        computed=lambda server: server.fqdn,
+        converter=str.lower,
         help="The default domain: its mail is local, and it completes addresses without a domain; "
         "null: the fqdn.",
         iis="DefaultDomain",
     )
     listen: tuple[ListenAddress, ...] = keys(
-        LISTEN, "0.0.0.0:25", least=1, tables=ListenKeys,
+        LISTEN,
+        "0.0.0.0:25",
+        least=1,
+        tables=ListenKeys,
         help="Addresses and ports; 0.0.0.0 and [::] are all of this machine's.",
         iis="GEN-03, GEN-04 ServerBindings",
     )
     max_connections: int | None = key(
-        whole(1, unit="connections", lifted=True), "unlimited",
-        help="Inbound connections at a time.", iis="GEN-06 MaxConnections",
+        whole(1, unit="connections", lifted=True),
+        "unlimited",
+        help="Inbound connections at a time.",
+        iis="GEN-06 MaxConnections",
     )
     connection_timeout: int = key(
-        span(), "10m", help="An inbound connection that says nothing for so long is closed.",
+        span(),
+        "10m",
+        help="An inbound connection that says nothing for so long is closed.",
         iis="GEN-07 ConnectionTimeout",
     )
     access: AccessSettings = section(AccessSettings, help="Who may connect, and who may relay.")
@@ -471,7 +536,8 @@ class VirtualServerSettings:
     delivery: DeliverySettings = section(DeliverySettings, help="How mail leaves.")
     drop: DropSettings = section(DropSettings, help="Mail for the local domains.")
     accept_any_recipient: bool = key(
-        ONLY_TRUE, "true",
+        ONLY_TRUE,
+        "true",
         help="Every local part of a local domain is accepted and goes to Drop, as IIS does.",
     )
     domains: tuple[DomainSettings, ...] = sections(
@@ -512,7 +578,10 @@ class ResolverSettings:
     """How names are looked up."""
 
     servers: tuple[tuple[str, int], ...] | None = keys(
-        NAME_SERVER, "system", word="system", least=1,
+        NAME_SERVER,
+        "system",
+        word="system",
+        least=1,
         help="Name servers, asked in order; system: those this machine uses.",
     )
     timeout: float = key(SHORT_SPAN, "5s", help="How long a name server may take.")

@@ -76,8 +76,7 @@ class Structurer:
     def is_sound(self, path: Path) -> bool:
         """Whether no fault was found in the value of *path*."""
         return not any(
-            path[: len(faulty)] == faulty or faulty[: len(path)] == path
-            for faulty in self._faulty
+            path[: len(faulty)] == faulty or faulty[: len(path)] == path for faulty in self._faulty
         )
 
     # ---- tables
@@ -250,7 +249,8 @@ class Structurer:
             if not isinstance(node, Scalar) or node.text is not None:
                 words = f"{_what(node)} where a list of tables is expected"
                 self.note(
-                    node.line, path,
+                    node.line,
+                    path,
                     f"{words}; allowed: '- name: ...' items, in INI [... {key.ini} NAME] sections",
                 )
                 return ()

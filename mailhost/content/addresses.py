@@ -117,7 +117,7 @@ def _tokens(value: bytes) -> Iterator[_Token]:
 def _end_of(pattern: re.Pattern[bytes], value: bytes, at: int) -> int:
     match = pattern.match(value, at)
     if match is None:
-        raise SyntaxProblem(f"{_shown(value[at:at + 1])} does not belong into an address")
+        raise SyntaxProblem(f"{_shown(value[at : at + 1])} does not belong into an address")
     return match.end()
 
 

@@ -47,9 +47,7 @@ def returned_part(original: OriginalMessage, max_original_octets: int) -> Return
     octets = original.octets
     whole = len(octets) == original.size <= max_original_octets
     if whole and has_plain_lines(octets):
-        return ReturnedPart(
-            b"message/rfc822", b"7bit" if octets.isascii() else b"8bit", octets
-        )
+        return ReturnedPart(b"message/rfc822", b"7bit" if octets.isascii() else b"8bit", octets)
     header = _header_of(octets)
     if header.isascii() and has_plain_lines(header):
         return ReturnedPart(b"text/rfc822-headers", b"7bit", header)

@@ -255,9 +255,7 @@ class VirtualServer:
     async def _close_down(self) -> None:
         await self._pickup.stop()
         factories, self._leaving = self._leaving, []
-        aborting = self._reactor.callLater(
-            GRACE_SECONDS, lambda: [factory.abort_sessions() for factory in factories]
-        )
+        aborting = self._reactor.callLater(GRACE_SECONDS, _abort, factories)
         await DeferredList([factory.end_sessions() for factory in factories])
         if aborting.active():
             aborting.cancel()
@@ -265,6 +263,11 @@ class VirtualServer:
         await self.relay.stop(GRACE_SECONDS)
         await self._store.stop()
         self._files.stop()
+
+
+def _abort(factories: list[ESMTPFactory]) -> None:
+    for factory in factories:
+        factory.abort_sessions()
 
 
 def _fixed_differences(old: VirtualServerSettings, new: VirtualServerSettings) -> tuple[str, ...]:

@@ -11,7 +11,6 @@ from attrs import field, frozen
 from attrs.validators import ge
 
 
-
 @frozen
 class Rules:
     """

@@ -56,8 +56,10 @@ class CheckTests(SynchronousTestCase):
         lines = result.output.splitlines()
         self.assertEqual(
             [f"{self.path}:1: workers", f"{self.path}:1: virtual_servers", f"{self.path}:2: user"],
-            sorted((line.rpartition(": ")[0].rpartition(": ")[0] for line in lines),
-                   key=lambda line: (line.split(":")[1], "virtual" in line)),
+            sorted(
+                (line.rpartition(": ")[0].rpartition(": ")[0] for line in lines),
+                key=lambda line: (line.split(":")[1], "virtual" in line),
+            ),
         )
 
     def test_summary(self) -> None:
@@ -75,15 +77,19 @@ class CheckTests(SynchronousTestCase):
         )
 
         self.assertEqual(
-            (0, f"one: listens on 127.0.0.1:{port}; domain example.com (alias domains: 1, remote "
-             f"domains: 0); home {home}; relays for nobody except 1 listed\n"),
+            (
+                0,
+                f"one: listens on 127.0.0.1:{port}; domain example.com (alias domains: 1, remote "
+                f"domains: 0); home {home}; relays for nobody except 1 listed\n",
+            ),
             (result.exit_code, result.output),
         )
 
     def test_open_relay(self) -> None:
         """An open relay is allowed, and warned of."""
         for relay, key in (
-            ("{default: allow}", "default"), ("{except: [0.0.0.0/0]}", "except"),
+            ("{default: allow}", "default"),
+            ("{except: [0.0.0.0/0]}", "except"),
         ):
             result = self.server(f"    access: {{relay: {relay}}}\n", listening_port(self))
             warnings = self.warnings(result)
@@ -105,10 +111,12 @@ class CheckTests(SynchronousTestCase):
         """A home below a file can never be made."""
         blocked = file_for(self, "", "file") / "home"
 
-        warnings = self.warnings(self.check(
-            f"virtual_servers:\n  - fqdn: a.example\n    home: {blocked}\n"
-            f"    listen: ['127.0.0.1:{listening_port(self)}']\n"
-        ))
+        warnings = self.warnings(
+            self.check(
+                f"virtual_servers:\n  - fqdn: a.example\n    home: {blocked}\n"
+                f"    listen: ['127.0.0.1:{listening_port(self)}']\n"
+            )
+        )
 
         self.assertEqual(2, len(warnings), warnings)
         self.assertIn("3: virtual_servers[0].home: warning: ", warnings[0])
@@ -137,7 +145,11 @@ class CheckTests(SynchronousTestCase):
         )
 
         done = subprocess.run(
-            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False,
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
         )
 
         self.assertEqual(0, done.returncode, done.stderr)

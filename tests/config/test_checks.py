@@ -32,7 +32,10 @@ ERROR, WARNING = Severity.ERROR, Severity.WARNING
 def server(**given: Any) -> VirtualServerSettings:
     """A virtual server of example.com that nothing is wrong with."""
     plain = VirtualServerSettings(
-        name="one", home=Path("one"), fqdn="mail.example.com", domain="example.com",
+        name="one",
+        home=Path("one"),
+        fqdn="mail.example.com",
+        domain="example.com",
         listen=(ListenAddress("127.0.0.1", 2525),),
     )
     return evolve(plain, **given)
@@ -87,12 +90,14 @@ class CrossCheckTests(_FindingsTests):
         )
         self.assertEqual(
             [(WARNING, "virtual_servers[1].listen[0]")],
-            self.found(second(listen=(ListenAddress("::1", 25),)),
-                       server(listen=(ListenAddress("::", 25),))),
+            self.found(
+                second(listen=(ListenAddress("::1", 25),)),
+                server(listen=(ListenAddress("::", 25),)),
+            ),
         )
-        self.assertEqual([], self.found(server(listen=(
-            ListenAddress("0.0.0.0", 25), ListenAddress("::", 25)
-        ))))
+        self.assertEqual(
+            [], self.found(server(listen=(ListenAddress("0.0.0.0", 25), ListenAddress("::", 25))))
+        )
 
     def test_port_of_the_kernels_choice(self) -> None:
         """Port 0 is another port each time."""
@@ -110,7 +115,10 @@ class CrossCheckTests(_FindingsTests):
         """MSG-02: a session holds at least one message."""
         key = "virtual_servers[0].messages.max_session_size"
         for message, session, expected in (
-            (2000, 1999, [(ERROR, key)]), (2000, 2000, []), (2000, None, []), (None, None, []),
+            (2000, 1999, [(ERROR, key)]),
+            (2000, 2000, []),
+            (2000, None, []),
+            (None, None, []),
             (None, 2000, [(WARNING, key)]),
         ):
             limits = MessagesSettings(max_message_size=message, max_session_size=session)
@@ -120,7 +128,10 @@ class CrossCheckTests(_FindingsTests):
         """DEL-32 is not more than DEL-30."""
         key = "virtual_servers[0].delivery.connections.max_per_domain"
         for most, per_domain, expected in (
-            (10, 11, [(ERROR, key)]), (10, 10, []), (None, 11, []), (10, None, []),
+            (10, 11, [(ERROR, key)]),
+            (10, 10, []),
+            (None, 11, []),
+            (10, None, []),
         ):
             connections = OutboundConnections(max=most, max_per_domain=per_domain)
             found = self.found(server(delivery=DeliverySettings(connections=connections)))
@@ -144,7 +155,8 @@ class CrossCheckTests(_FindingsTests):
         for name in ("Pickup", "Queue", "SortTemp"):
             self.assertEqual(
                 [(ERROR, drop)],
-                self.found(server(drop=DropSettings(directory=Path("one") / name))), name,
+                self.found(server(drop=DropSettings(directory=Path("one") / name))),
+                name,
             )
         self.assertEqual([], self.found(server(drop=DropSettings(directory=Path("elsewhere")))))
 
@@ -154,7 +166,8 @@ class CrossCheckTests(_FindingsTests):
             messages = MessagesSettings(badmail=BadmailSettings(directory=Path("one") / name))
             self.assertEqual(
                 [(ERROR, "virtual_servers[0].messages.badmail.directory")],
-                self.found(server(messages=messages)), name,
+                self.found(server(messages=messages)),
+                name,
             )
 
     def test_domains(self) -> None:
@@ -167,13 +180,15 @@ class CrossCheckTests(_FindingsTests):
         ):
             self.assertEqual(
                 [(ERROR, f"virtual_servers[0].domains{expected}.name")],
-                self.found(server(domains=domains)), domains,
+                self.found(server(domains=domains)),
+                domains,
             )
 
     def test_wildcard_over_a_local_domain(self) -> None:
         """``*.example.com`` may be remote while ``example.com`` is local."""
         domains = (
-            DomainSettings("*.example.com", "remote"), DomainSettings("x.example.com", "alias")
+            DomainSettings("*.example.com", "remote"),
+            DomainSettings("x.example.com", "alias"),
         )
 
         self.assertEqual([], self.found(server(domains=domains)))

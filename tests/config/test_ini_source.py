@@ -35,18 +35,24 @@ class TreeTests(SynchronousTestCase):
         domain = Table(
             9, {"name": Entry(9, Scalar("*.x.example", 9)), "type": Entry(10, Scalar("remote", 10))}
         )
-        server = Table(5, {
-            "name": Entry(5, Scalar("a b", 5)),
-            "home": Entry(6, Scalar("x", 6)),
-            "access": Entry(7, Table(7, {"relay": Entry(7, relay)})),
-            "domains": Entry(9, Listing((domain,), 9)),
-        })
+        server = Table(
+            5,
+            {
+                "name": Entry(5, Scalar("a b", 5)),
+                "home": Entry(6, Scalar("x", 6)),
+                "access": Entry(7, Table(7, {"relay": Entry(7, relay)})),
+                "domains": Entry(9, Listing((domain,), 9)),
+            },
+        )
         self.assertEqual(
-            Table(1, {
-                "workers": Entry(2, Scalar("1", 2)),
-                "resolver": Entry(3, Table(3, {"cache": Entry(4, Scalar("5", 4))})),
-                "virtual_servers": Entry(5, Listing((server,), 5)),
-            }),
+            Table(
+                1,
+                {
+                    "workers": Entry(2, Scalar("1", 2)),
+                    "resolver": Entry(3, Table(3, {"cache": Entry(4, Scalar("5", 4))})),
+                    "virtual_servers": Entry(5, Listing((server,), 5)),
+                },
+            ),
             table,
         )
 
@@ -66,8 +72,11 @@ class TreeTests(SynchronousTestCase):
 
         self.assertEqual(
             {"a": "b = c ; d # e", "b": None, "c": None, "d": "x y"},
-            {name: entry.node.text for name, entry in table.entries.items()
-             if isinstance(entry.node, Scalar)},
+            {
+                name: entry.node.text
+                for name, entry in table.entries.items()
+                if isinstance(entry.node, Scalar)
+            },
         )
 
     def test_continued(self) -> None:

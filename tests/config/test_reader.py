@@ -95,11 +95,18 @@ class AllAtOnceTests(SynchronousTestCase):
         server = "virtual_servers[0]"
         self.assertEqual(
             [
-                (1, "workers"), (3, "resolver.servers[0]"), (3, "resolver.timeout"),
-                (5, f"{server}.name"), (6, f"{server}.home"), (7, f"{server}.fqdn"),
-                (8, f"{server}.listen[0]"), (8, f"{server}.listen[1]"),
-                (9, f"{server}.max_conections"), (10, f"{server}.connection_timeout"),
-                (12, f"{server}.access.relay.default"), (12, f"{server}.access.relay.except[0]"),
+                (1, "workers"),
+                (3, "resolver.servers[0]"),
+                (3, "resolver.timeout"),
+                (5, f"{server}.name"),
+                (6, f"{server}.home"),
+                (7, f"{server}.fqdn"),
+                (8, f"{server}.listen[0]"),
+                (8, f"{server}.listen[1]"),
+                (9, f"{server}.max_conections"),
+                (10, f"{server}.connection_timeout"),
+                (12, f"{server}.access.relay.default"),
+                (12, f"{server}.access.relay.except[0]"),
                 (14, f"{server}.messages.max_message_size"),
                 (15, f"{server}.messages.max_message_size"),
                 (16, f"{server}.messages.copy_ndr_to"),
@@ -119,15 +126,23 @@ class AllAtOnceTests(SynchronousTestCase):
         server = "virtual_servers[0]"
         self.assertEqual(
             [
-                (2, "workers"), (5, "resolver.servers[0]"), (6, "resolver.timeout"),
-                (8, f"{server}.home"), (9, f"{server}.fqdn"), (10, f"{server}.listen[0]"),
-                (11, f"{server}.listen[1]"), (12, f"{server}.max_conections"),
-                (13, f"{server}.connection_timeout"), (14, f"{server}.accept_any_recipient"),
-                (15, f"{server}"), (17, f"{server}.access.relay.default"),
+                (2, "workers"),
+                (5, "resolver.servers[0]"),
+                (6, "resolver.timeout"),
+                (8, f"{server}.home"),
+                (9, f"{server}.fqdn"),
+                (10, f"{server}.listen[0]"),
+                (11, f"{server}.listen[1]"),
+                (12, f"{server}.max_conections"),
+                (13, f"{server}.connection_timeout"),
+                (14, f"{server}.accept_any_recipient"),
+                (15, f"{server}"),
+                (17, f"{server}.access.relay.default"),
                 (18, f"{server}.access.relay.except[0]"),
                 (20, f"{server}.messages.max_message_size"),
                 (21, f"{server}.messages.max_message_size"),
-                (22, f"{server}.messages.copy_ndr_to"), (24, f"{server}.messages.badmail.keep"),
+                (22, f"{server}.messages.copy_ndr_to"),
+                (24, f"{server}.messages.badmail.keep"),
                 (26, f"{server}.delivery.smart_host[0]"),
                 (28, f"{server}.delivery.outbound.retry[1]"),
                 (29, f"{server}.domains[0].name"),
@@ -153,7 +168,9 @@ class YAMLTests(SynchronousTestCase):
 
     def test_every_sort_of_value(self) -> None:
         """Each key of the contract reaches its place in its type."""
-        one = server_of(self, """\
+        one = server_of(
+            self,
+            """\
     listen: ["127.0.0.1:25", {address: "[::1]:25"}]
     max_connections: 7
     connection_timeout: 90
@@ -172,7 +189,8 @@ class YAMLTests(SynchronousTestCase):
     domains:
       - {name: "*.P.example", type: remote, relay: true, helo: on, route: "[2001:db8::1]:25"}
       - {name: q.example, type: remote, route: dns}
-""")
+""",
+        )
 
         self.assertEqual((ListenAddress("127.0.0.1", 25), ListenAddress("::1", 25)), one.listen)
         self.assertEqual((7, 90), (one.max_connections, one.connection_timeout))
@@ -196,9 +214,9 @@ class YAMLTests(SynchronousTestCase):
         self.assertTrue(one.delivery.direct_first)
         self.assertEqual(22 << 20, one.drop.quota)
         first, second = one.domains
-        self.assertEqual(("*.p.example", "remote", True, True), (
-            first.name, first.type, first.relay, first.helo
-        ))
+        self.assertEqual(
+            ("*.p.example", "remote", True, True), (first.name, first.type, first.relay, first.helo)
+        )
         self.assertEqual((NextHop("2001:db8::1", 25, True),), first.route)
         self.assertIsNone(second.route)
 
@@ -222,7 +240,7 @@ class YAMLTests(SynchronousTestCase):
         self.assertEqual(server_of(self, ""), one)
 
     def test_none_is_null(self) -> None:
-        """"none" where null is allowed is never taken for a name or a path."""
+        """ "none" where null is allowed is never taken for a name or a path."""
         one = server_of(
             self,
             "    fqdn: a.example\n    domain: none\n    drop: {directory: none}\n"
@@ -283,9 +301,12 @@ class RefusedTests(SynchronousTestCase):
     def test_nearest_known_key(self) -> None:
         """A misspelt key is told the nearest known one; an IIS name counts as a spelling."""
         for key, nearest in (
-            ("max_conection", "max_connections"), ("Listen", "listen"),
-            ("ServerBindings", "listen"), ("ServerComment", "comment"),
-            ("connection-timeout", "connection_timeout"), ("message", "messages"),
+            ("max_conection", "max_connections"),
+            ("Listen", "listen"),
+            ("ServerBindings", "listen"),
+            ("ServerComment", "comment"),
+            ("connection-timeout", "connection_timeout"),
+            ("message", "messages"),
         ):
             self.assertEqual(
                 [f"unknown key; allowed: the nearest known is '{nearest}'"],
@@ -370,7 +391,9 @@ class RefusedTests(SynchronousTestCase):
 
     def test_together(self) -> None:
         """What does not go together is located as well."""
-        found = faults_of(self, """\
+        found = faults_of(
+            self,
+            """\
 virtual_servers:
   - name: one
     home: a
@@ -383,12 +406,14 @@ virtual_servers:
         type: alias
       - name: b.example
         type: remote
-""")
+""",
+        )
 
         self.assertEqual(
             [
                 (4, "virtual_servers[0].messages.max_session_size"),
-                (6, "virtual_servers[1].name"), (7, "virtual_servers[1].home"),
+                (6, "virtual_servers[1].name"),
+                (7, "virtual_servers[1].home"),
                 (11, "virtual_servers[1].domains[1].name"),
             ],
             located(found),
@@ -502,8 +527,10 @@ class FindTests(SynchronousTestCase):
     def test_order(self) -> None:
         """YAML before INI, the current directory before the system's."""
         places = [
-            self.system / "mailhost.ini", self.system / "mailhost.yaml",
-            self.here / "etc" / "mailhost.ini", self.here / "etc" / "mailhost.yaml",
+            self.system / "mailhost.ini",
+            self.system / "mailhost.yaml",
+            self.here / "etc" / "mailhost.ini",
+            self.here / "etc" / "mailhost.yaml",
         ]
         for place in places:
             place.write_text("workers: 1\n")
@@ -529,7 +556,10 @@ class FindTests(SynchronousTestCase):
 class WarningTests(SynchronousTestCase):
     def test_located(self) -> None:
         """Warnings do not refuse, and know their lines."""
-        reading = read_configuration(file_for(self, """\
+        reading = read_configuration(
+            file_for(
+                self,
+                """\
 virtual_servers:
   - name: a
     home: a
@@ -539,7 +569,9 @@ virtual_servers:
   - name: b
     home: b
     listen: ["127.0.0.1:25"]
-"""))
+""",
+            )
+        )
 
         self.assertEqual(
             [(9, "virtual_servers[1].listen[0]"), (6, "virtual_servers[0].access.relay.default")],

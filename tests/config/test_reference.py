@@ -29,7 +29,9 @@ class ReferenceTests(SynchronousTestCase):
         """The command in the page's head writes the page."""
         done = subprocess.run(
             [sys.executable, "-m", "mailhost.config.reference"],
-            cwd=ROOT, capture_output=True, check=True,
+            cwd=ROOT,
+            capture_output=True,
+            check=True,
         )
 
         self.assertEqual(PAGE.read_bytes(), done.stdout)

@@ -96,9 +96,9 @@ class DefaultTests(SynchronousTestCase):
         self.assertEqual(RetrySchedule((900, 1800, 3600, 14400), 43200, 172800), delivery.outbound)
         self.assertEqual(RetrySchedule((3600,), 43200, 172800), delivery.local)
         self.assertEqual(OutboundConnections(1000, 100, 600, 25, None), delivery.connections)
-        self.assertEqual((15, None, ()), (
-            delivery.max_hops, delivery.masquerade_domain, delivery.smart_host
-        ))
+        self.assertEqual(
+            (15, None, ()), (delivery.max_hops, delivery.masquerade_domain, delivery.smart_host)
+        )
         self.assertEqual((False, False), (delivery.direct_first, delivery.reverse_dns))
 
     def test_resolver(self) -> None:
@@ -181,8 +181,11 @@ class ResolvedTests(SynchronousTestCase):
         self.assertEqual(
             [Path("h/Pickup"), Path("h/Queue"), Path("h/SortTemp"), Path("d"), Path("/b")],
             [
-                server.pickup_directory, server.queue_directory, server.sort_temp_directory,
-                server.drop_directory, server.badmail_directory,
+                server.pickup_directory,
+                server.queue_directory,
+                server.sort_temp_directory,
+                server.drop_directory,
+                server.badmail_directory,
             ],
         )
         self.assertEqual(Path("h/Drop"), plain.drop_directory)

@@ -57,7 +57,12 @@ class ShippedTests(SynchronousTestCase):
         """Beside names and places the first server's values are the defaults."""
         first, plain = self.settings.virtual_servers[0], VirtualServerSettings()
         for name in (
-            "max_connections", "connection_timeout", "access", "messages", "delivery", "drop",
+            "max_connections",
+            "connection_timeout",
+            "access",
+            "messages",
+            "delivery",
+            "drop",
             "accept_any_recipient",
         ):
             self.assertEqual(getattr(plain, name), getattr(first, name), name)

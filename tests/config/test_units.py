@@ -37,8 +37,18 @@ class NumberTests(_KindTests):
         """Whole numbers are decimal digits within bounds, and nothing YAML 1.1 makes of them."""
         self.assert_reads(units.whole(1, 65535), {"1": 1, " 25 ": 25, "65535": 65535, "010": 10})
         self.assert_refuses(
-            units.whole(1, 65535), "0", "65536", "-1", "1.5", "0x10", "1_000", "1:30", "", "٣",
-            "unlimited", "9" * 5000,
+            units.whole(1, 65535),
+            "0",
+            "65536",
+            "-1",
+            "1.5",
+            "0x10",
+            "1_000",
+            "1:30",
+            "",
+            "٣",
+            "unlimited",
+            "9" * 5000,
         )
 
     def test_lifted(self) -> None:
@@ -53,8 +63,15 @@ class NumberTests(_KindTests):
         self.assert_reads(
             units.size(1024),
             {
-                "1024": 1024, "2M": 2 << 20, "10 m": 10 << 20, "1k": 1024, "1G": 1 << 30,
-                "0": None, "0K": None, "none": None, "unlimited": None,
+                "1024": 1024,
+                "2M": 2 << 20,
+                "10 m": 10 << 20,
+                "1k": 1024,
+                "1G": 1 << 30,
+                "0": None,
+                "0K": None,
+                "none": None,
+                "unlimited": None,
             },
         )
         self.assert_refuses(units.size(1024), "1023", "2MB", "1.5M", "M", "-1", "1T", "2 M M", "")
@@ -111,8 +128,20 @@ class NameTests(_KindTests):
             {"example.com": "example.com", "Mail.Example.COM.": "Mail.Example.COM", "host": "host"},
         )
         self.assert_refuses(
-            units.DOMAIN, "", ".", "a..b", "*.example.com", "192.0.2.1", "[192.0.2.1]", "a b",
-            "-a.example", "bücher.example", "x" * 64 + ".example", "a@b", "2001:db8::1", "1",
+            units.DOMAIN,
+            "",
+            ".",
+            "a..b",
+            "*.example.com",
+            "192.0.2.1",
+            "[192.0.2.1]",
+            "a b",
+            "-a.example",
+            "bücher.example",
+            "x" * 64 + ".example",
+            "a@b",
+            "2001:db8::1",
+            "1",
         )
 
     def test_domain_pattern(self) -> None:
@@ -128,7 +157,8 @@ class NameTests(_KindTests):
         self.assert_reads(
             units.ADDRESS,
             {
-                "192.0.2.1": "192.0.2.1", "[2001:DB8::1]": "2001:db8::1",
+                "192.0.2.1": "192.0.2.1",
+                "[2001:DB8::1]": "2001:db8::1",
                 "fe80::1%eth0": "fe80::1%eth0",
             },
         )
@@ -147,8 +177,20 @@ class NameTests(_KindTests):
             },
         )
         self.assert_refuses(
-            LISTEN, "25", ":25", "*:25", "localhost:25", "127.0.0.1", "127.0.0.1:", "127.0.0.1:0",
-            "127.0.0.1:65536", "::1:25", "[::1]", "[::1]25", "[::1:25", "1.2.3.4:2 5",
+            LISTEN,
+            "25",
+            ":25",
+            "*:25",
+            "localhost:25",
+            "127.0.0.1",
+            "127.0.0.1:",
+            "127.0.0.1:0",
+            "127.0.0.1:65536",
+            "::1:25",
+            "[::1]",
+            "[::1]25",
+            "[::1:25",
+            "1.2.3.4:2 5",
         )
 
     def test_name_server(self) -> None:
@@ -156,8 +198,11 @@ class NameTests(_KindTests):
         self.assert_reads(
             units.NAME_SERVER,
             {
-                "192.0.2.1": ("192.0.2.1", 53), "127.0.0.1:5353": ("127.0.0.1", 5353),
-                "::1": ("::1", 53), "[::1]": ("::1", 53), "[::1]:5353": ("::1", 5353),
+                "192.0.2.1": ("192.0.2.1", 53),
+                "127.0.0.1:5353": ("127.0.0.1", 5353),
+                "::1": ("::1", 53),
+                "[::1]": ("::1", 53),
+                "[::1]:5353": ("::1", 5353),
             },
         )
         self.assert_refuses(units.NAME_SERVER, "system", "ns.example.com", "127.0.0.1:dns", "")
@@ -176,8 +221,19 @@ class NameTests(_KindTests):
             },
         )
         self.assert_refuses(
-            units.NEXT_HOP, "", "192.0.2.10", "192.0.2.10:25", "2001:db8::1", "[relay]", "[]",
-            "relay:", "relay:0", "relay:99999", "[192.0.2.1]x", "[192.0.2.1", "*.example.net",
+            units.NEXT_HOP,
+            "",
+            "192.0.2.10",
+            "192.0.2.10:25",
+            "2001:db8::1",
+            "[relay]",
+            "[]",
+            "relay:",
+            "relay:0",
+            "relay:99999",
+            "[192.0.2.1]x",
+            "[192.0.2.1",
+            "*.example.net",
         )
 
     def test_mailbox(self) -> None:
@@ -186,9 +242,18 @@ class NameTests(_KindTests):
             units.MAILBOX, {"Post.Master@Example.com": Mailbox("Post.Master", "Example.com")}
         )
         self.assert_refuses(
-            units.MAILBOX, "postmaster", "@example.com", "a@", "a b@example.com", "a@b@c",
-            ".a@example.com", "<a@example.com>", "a@example.com, b@example.com", "x" * 65 + "@a",
-            "a\r\nRCPT@example.com", "ä@example.com",
+            units.MAILBOX,
+            "postmaster",
+            "@example.com",
+            "a@",
+            "a b@example.com",
+            "a@b@c",
+            ".a@example.com",
+            "<a@example.com>",
+            "a@example.com, b@example.com",
+            "x" * 65 + "@a",
+            "a\r\nRCPT@example.com",
+            "ä@example.com",
         )
 
     def test_access_entry(self) -> None:
@@ -206,8 +271,16 @@ class NameTests(_KindTests):
             },
         )
         self.assert_refuses(
-            units.ACCESS_ENTRY, "", "10.0.0.0/33", "300.1.1.1", "a b", "*", "::ffff:10.0.0.1",
-            "::ffff:10.0.0.0/104", "10.0.0.0-10.0.0.9", "1.2.3",
+            units.ACCESS_ENTRY,
+            "",
+            "10.0.0.0/33",
+            "300.1.1.1",
+            "a b",
+            "*",
+            "::ffff:10.0.0.1",
+            "::ffff:10.0.0.0/104",
+            "10.0.0.0-10.0.0.9",
+            "1.2.3",
         )
 
 

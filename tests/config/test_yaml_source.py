@@ -17,10 +17,13 @@ class TreeTests(SynchronousTestCase):
 
         inner = Table(5, {"c": Entry(5, Scalar("1:30", 5))})
         self.assertEqual(
-            Table(2, {
-                "a": Entry(2, Scalar("010", 2)),
-                "b": Entry(3, Listing((Scalar("yes", 4), inner), 4)),
-            }),
+            Table(
+                2,
+                {
+                    "a": Entry(2, Scalar("010", 2)),
+                    "b": Entry(3, Listing((Scalar("yes", 4), inner), 4)),
+                },
+            ),
             table,
         )
         self.assertEqual(([], True), (flaws, is_whole))
@@ -31,8 +34,11 @@ class TreeTests(SynchronousTestCase):
 
         self.assertEqual(
             {"a": None, "b": None, "c": None, "d": "null", "e": ""},
-            {name: entry.node.text for name, entry in table.entries.items()
-             if isinstance(entry.node, Scalar)},
+            {
+                name: entry.node.text
+                for name, entry in table.entries.items()
+                if isinstance(entry.node, Scalar)
+            },
         )
 
     def test_nothing_at_all(self) -> None:
@@ -90,9 +96,15 @@ class RefusedTests(SynchronousTestCase):
     def test_syntax(self) -> None:
         """What is not YAML is refused with the line where it stopped being so."""
         for text, line in (
-            ("a: 1\nb: [1, 2\nc: 3\n", 3), ("a: 1\n\tb: 2\n", 2), ("a: b: c\n", 1),
-            ("a: 'x\n", 1), ("a: @x\n", 1), ("route: [192.0.2.20]:2525\n", 1),
-            ("%YAML 9.9\n---\na: 1\n", 1), ('a: "\\ud800"\n', 1), ("- b\na: 1\n", 2),
+            ("a: 1\nb: [1, 2\nc: 3\n", 3),
+            ("a: 1\n\tb: 2\n", 2),
+            ("a: b: c\n", 1),
+            ("a: 'x\n", 1),
+            ("a: @x\n", 1),
+            ("route: [192.0.2.20]:2525\n", 1),
+            ("%YAML 9.9\n---\na: 1\n", 1),
+            ('a: "\\ud800"\n', 1),
+            ("- b\na: 1\n", 2),
         ):
             table, flaws, is_whole = read_yaml(text)
             self.assertFalse(is_whole, text)

@@ -59,14 +59,18 @@ class GoodListTests(SynchronousTestCase):
             (b"john@example.com (John, who else) ", ["john@example.com"]),
             (b"(a(b)\\)c) john (x) @ (y) example.com", ["john@example.com"]),
             (b"john . doe @ example . com", ["john.doe@example.com"]),
-            (b"Team: a@example.com, B <b@example.com>; c@example.com",
-             ["a@example.com", "b@example.com", "c@example.com"]),
+            (
+                b"Team: a@example.com, B <b@example.com>; c@example.com",
+                ["a@example.com", "b@example.com", "c@example.com"],
+            ),
             (b"undisclosed-recipients:;", []),
             (b"Empty: (nobody) ; , a@example.com", ["a@example.com"]),
             (b"<@one.example,@two.example:a@example.com>", ["a@example.com"]),
             (b"=?utf-8?q?M=C3=BCller=2C_A?= <a@example.com>", ["a@example.com"]),
-            (b"=?utf-8?Q?M=C3=BCller,_(A)?= <a@example.com>, b@example.com",
-             ["a@example.com", "b@example.com"]),
+            (
+                b"=?utf-8?Q?M=C3=BCller,_(A)?= <a@example.com>, b@example.com",
+                ["a@example.com", "b@example.com"],
+            ),
             (b"M\xfcller <a@example.com>", ["a@example.com"]),
             (b"a@example.com <b@example.com>", ["b@example.com"]),
             (b"[Sales] a.b <b@example.com>", ["b@example.com"]),
@@ -161,8 +165,12 @@ class BadListTests(SynchronousTestCase):
             problem = self.assertRaises(SyntaxProblem, addresses_in, value)
             self.assertIn(words, str(problem), value)
 
-    @given(st.lists(st.one_of(st.sampled_from(list("()<>[]:;@\\,\"., ab=?q\r\n\0")),
-                              st.text(max_size=3)), max_size=40))
+    @given(
+        st.lists(
+            st.one_of(st.sampled_from(list('()<>[]:;@\\,"., ab=?q\r\n\0')), st.text(max_size=3)),
+            max_size=40,
+        )
+    )
     def test_nothing_else_is_raised(self, pieces: list[str]) -> None:
         """Any octets give addresses of one line each, or a `SyntaxProblem` of one line."""
         value = "".join(pieces).encode("utf-8", "surrogatepass")
@@ -193,8 +201,24 @@ class EffortTests(SynchronousTestCase):
     def test_linear(self) -> None:
         """Ten times the length takes at most eleven times the calls, whatever the shape."""
         for piece in (
-            b"a@example.com,", b'"x, y" <a@example.com>;', b"(c)", b"()a.", b"a ", b"=?", b"=?a?q?",
-            b"<", b"g:", b"\\", b'"\\""', b"[", b"[]", b"a@", b",", b"\r\n ", b".", b"<a@b>",
+            b"a@example.com,",
+            b'"x, y" <a@example.com>;',
+            b"(c)",
+            b"()a.",
+            b"a ",
+            b"=?",
+            b"=?a?q?",
+            b"<",
+            b"g:",
+            b"\\",
+            b'"\\""',
+            b"[",
+            b"[]",
+            b"a@",
+            b",",
+            b"\r\n ",
+            b".",
+            b"<a@b>",
         ):
             short, long = count_events(piece * 300), count_events(piece * 3000)
             self.assertLessEqual(long, 11 * short, piece)

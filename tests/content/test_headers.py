@@ -32,8 +32,21 @@ BLOCKS = st.lists(
     st.one_of(
         st.sampled_from(
             [
-                b"\r\n", b"\n", b"\r", b" ", b"\t", b":", b"<", b">", b"(", b"\0", b"Received",
-                b"Message-ID:", b"Auto-Submitted: no", b"Bcc: x@example.com\r\n", b"bcc :",
+                b"\r\n",
+                b"\n",
+                b"\r",
+                b" ",
+                b"\t",
+                b":",
+                b"<",
+                b">",
+                b"(",
+                b"\0",
+                b"Received",
+                b"Message-ID:",
+                b"Auto-Submitted: no",
+                b"Bcc: x@example.com\r\n",
+                b"bcc :",
                 b"Date:",
             ]
         ),

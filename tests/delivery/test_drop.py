@@ -169,8 +169,9 @@ class BlockTests(DropTestCase):
         for _ in range(32):
             content.give()
         self.successResultOf(delivered)
-        self.assertEqual(64 * len(block), self.only_file().stat().st_size - len(EXPECTED)
-                         + len(CONTENT))
+        self.assertEqual(
+            64 * len(block), self.only_file().stat().st_size - len(EXPECTED) + len(CONTENT)
+        )
 
     def test_damaged(self) -> None:
         """A damaged content leaves nothing, however much was written (`ContentDamaged`)."""
@@ -498,8 +499,9 @@ class QuotaTests(DropTestCase):
 
         failure = self.failureResultOf(self.deliver_to("d"), DirectoryProblem)
 
-        self.assertIn(f"quota of {3 * size} octets is used up: {3 * size} are there",
-                      str(failure.value))
+        self.assertIn(
+            f"quota of {3 * size} octets is used up: {3 * size} are there", str(failure.value)
+        )
         self.assertEqual(3, len(self.names()))
         (self.directory / self.names()[0]).unlink()
         self.successResultOf(self.deliver_to("d"))

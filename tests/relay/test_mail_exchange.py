@@ -476,9 +476,7 @@ class WholeTests(TestCase):
     async def test_cold_and_warm(self) -> None:
         """Cold it takes Deferreds, warm the answers are there at once."""
         site = await self.resolver.site("example.com")
-        self.assertEqual(
-            ["alias.example.com", "mx.example.com"], [one.host for one in site.hosts]
-        )
+        self.assertEqual(["alias.example.com", "mx.example.com"], [one.host for one in site.hosts])
         for host in ("mx.example.com", "alias.example.com"):
             located = await self.resolver.host_addresses(host, 25)
             self.assertEqual((HostAddress(host, "192.0.2.1", 25),), located)

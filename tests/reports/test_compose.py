@@ -30,8 +30,16 @@ CONTENT = (
 )
 
 #: The fields of every report, in order; those of a threaded one follow.
-FIELDS = ["From", "To", "Date", "MIME-Version", "Content-Type", "Message-ID", "Subject",
-          "Auto-Submitted"]
+FIELDS = [
+    "From",
+    "To",
+    "Date",
+    "MIME-Version",
+    "Content-Type",
+    "Message-ID",
+    "Subject",
+    "Auto-Submitted",
+]
 THREAD = ["In-Reply-To", "References"]
 
 
@@ -96,7 +104,7 @@ Auto-Submitted: auto-replied
 In-Reply-To: <one@example.org>
 References: <one@example.org>
 
-This is a MIME-formatted message.{'  '}
+This is a MIME-formatted message.{"  "}
 Portions of this message may be unreadable without a MIME-capable mail program.
 
 --{boundary}
@@ -132,9 +140,7 @@ Last-Attempt-Date: Thu, 14 Mar 2002 15:31:58 +0000
 Content-Type: message/rfc822
 
 """.replace("\n", "\r\n").encode()
-        self.assertEqual(
-            expected + CONTENT + f"\r\n--{boundary}--\r\n".encode(), submission.octets
-        )
+        self.assertEqual(expected + CONTENT + f"\r\n--{boundary}--\r\n".encode(), submission.octets)
 
     def test_envelope(self) -> None:
         """From nobody, to the sender (RFC 5321 §4.5.5)."""
@@ -244,8 +250,17 @@ HOSTILE = st.one_of(
     st.text(max_size=40),
     st.sampled_from(
         [
-            "a\r\nBcc: victim@example.org", "a\nSubject: x", "a\rX: y", "\r\n\r\n--x", "\0",
-            "--9B095B5ADSN=_", "x" * 3000, "(", '"', "\x0b\x0c\x1c\x85\u2028X: y", "\ud800",
+            "a\r\nBcc: victim@example.org",
+            "a\nSubject: x",
+            "a\rX: y",
+            "\r\n\r\n--x",
+            "\0",
+            "--9B095B5ADSN=_",
+            "x" * 3000,
+            "(",
+            '"',
+            "\x0b\x0c\x1c\x85\u2028X: y",
+            "\ud800",
         ]
     ),
 )
@@ -254,9 +269,23 @@ OUTCOMES = st.builds(
     Outcome, st.sampled_from(Fate), HOSTILE, HOSTILE, st.none() | HOSTILE, st.booleans()
 )
 PIECES = [
-    b"\r\n", b"\n", b"\r", b"\0", b"\xff", b"x" * 1200, b"--9B095B5ADSN=_", b"--", b"Message-ID: ",
-    b"<a@b>", b"Content-Type: multipart/mixed; boundary=x\r\n", b"--x\r\n", b"--x--\r\n",
-    b"Content-Type: message/rfc822\r\n\r\n", b"From: a\r\n", b": ", b" ",
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b"\0",
+    b"\xff",
+    b"x" * 1200,
+    b"--9B095B5ADSN=_",
+    b"--",
+    b"Message-ID: ",
+    b"<a@b>",
+    b"Content-Type: multipart/mixed; boundary=x\r\n",
+    b"--x\r\n",
+    b"--x--\r\n",
+    b"Content-Type: message/rfc822\r\n\r\n",
+    b"From: a\r\n",
+    b": ",
+    b" ",
 ]
 CONTENTS = st.lists(st.sampled_from(PIECES), max_size=12).map(b"".join)
 
@@ -270,7 +299,8 @@ class HostileTests(SynchronousTestCase):
         MAILBOXES.filter(lambda path: "mailer" not in path.local.lower()),
         st.lists(
             st.builds(ReportedRecipient, MAILBOXES, OUTCOMES, st.none() | st.just(NOW)),
-            min_size=1, max_size=3,
+            min_size=1,
+            max_size=3,
         ),
         HOSTILE,
         CONTENTS,
@@ -340,7 +370,9 @@ class HostileTests(SynchronousTestCase):
     def test_status_that_is_none(self) -> None:
         """Something that is no status becomes "other" of the right class (RFC 3463 §2)."""
         for fate, expected in (
-            (Fate.FAILED, "5.0.0"), (Fate.DELAYED, "4.0.0"), (Fate.RELAYED, "2.0.0"),
+            (Fate.FAILED, "5.0.0"),
+            (Fate.DELAYED, "4.0.0"),
+            (Fate.RELAYED, "2.0.0"),
         ):
             outcome = Outcome(fate, "5.1", "words")
             _whole, parts = parsed(report(recipients=(ReportedRecipient(RECIPIENT, outcome),))[0])

@@ -75,8 +75,26 @@ class ReturnedTests(SynchronousTestCase):
         self.assertEqual(b"", returned(b"\r\nbody\r\n", limit=0).octets)
         self.assertEqual(b"", returned(b"", size=5).octets)
 
-    @given(st.lists(st.sampled_from([b"\r\n", b"\r", b"\n", b"\0", b"=", b" ", b".", b"x" * 200,
-                                     b"\xff", b"From: a", b"\t"]), max_size=20).map(b"".join))
+    @given(
+        st.lists(
+            st.sampled_from(
+                [
+                    b"\r\n",
+                    b"\r",
+                    b"\n",
+                    b"\0",
+                    b"=",
+                    b" ",
+                    b".",
+                    b"x" * 200,
+                    b"\xff",
+                    b"From: a",
+                    b"\t",
+                ]
+            ),
+            max_size=20,
+        ).map(b"".join)
+    )
     def test_always_fit_for_mail(self, octets: bytes) -> None:
         """What is returned has lines of at most 998 octets, ended by CRLF, and can be read back."""
         for limit in (0, 10**6):

@@ -72,9 +72,7 @@ class PauseTests(SynchronousTestCase):
         self.assertEqual(b"", subject.octets_to_send())
         subject.answer(replies.sender_ok(None))
         self.assertIs(Wait.NEED_DATA, subject.next_event())
-        self.assertEqual(
-            b"250 2.1.0 <>....Sender OK\r\n250 2.0.0 OK\r\n", subject.octets_to_send()
-        )
+        self.assertEqual(b"250 2.1.0 <>....Sender OK\r\n250 2.0.0 OK\r\n", subject.octets_to_send())
 
     def test_refused_content_with_octets_behind_it(self) -> None:
         """P6: a content that did not wait for 354 is not read as commands."""

@@ -2,6 +2,6 @@
 
 from twisted.application.service import ServiceMaker
 
-mailhost = ServiceMaker(
+mailhost = ServiceMaker(  # type: ignore[no-untyped-call]  # upstream has no annotations
     "mailhost", "mailhost.tap", "Many SMTP virtual servers in one process.", "mailhost"
 )

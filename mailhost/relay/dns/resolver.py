@@ -232,9 +232,7 @@ class DNSResolver(TwistedDoors):
             answer = await self._servers.ask(Question(name, question.kind))
             ttl = min(ttl, answer.ttl_seconds)
             authenticated = authenticated and answer.authenticated
-        return evolve(
-            answer, question=question, ttl_seconds=ttl, authenticated=authenticated
-        )
+        return evolve(answer, question=question, ttl_seconds=ttl, authenticated=authenticated)
 
 
 def _check_arguments(

@@ -159,9 +159,7 @@ class Transport:
     random: Any = field(factory=SystemRandom)
     _idents: set[int] = field(factory=set, init=False)
     _closing: set[Deferred[None]] = field(factory=set, init=False)
-    _sockets: DeferredSemaphore = field(
-        factory=lambda: DeferredSemaphore(MAX_SOCKETS), init=False
-    )
+    _sockets: DeferredSemaphore = field(factory=lambda: DeferredSemaphore(MAX_SOCKETS), init=False)
 
     async def ask(self, question: Question, server: Server) -> Answer:
         """
