@@ -152,5 +152,7 @@ class MessageDeliveryReception:
 
 def _reply_of(error: SMTPServerError) -> Reply:
     """The application's refusal; a status of the code's class where it gives none."""
-    words = error.resp.decode("ascii", "replace")
+    # Upstream's own subclasses hold text where its base class holds octets.
+    resp: str | bytes = error.resp
+    words = resp.decode("ascii", "replace") if isinstance(resp, bytes) else resp
     return Reply(error.code, f"{error.code // 100}.0.0", tuple(words.split("\n")))

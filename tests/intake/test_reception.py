@@ -1,0 +1,145 @@
+"""Tests for `mailhost.intake.reception`; replies in order are in tests/dialogues."""
+
+from __future__ import annotations
+
+from attrs import evolve
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from mailhost.config.settings import DomainSettings, VirtualServerSettings
+from mailhost.errors import ResolveProblem
+from mailhost.model.access import AccessList
+from tests.support.world import World, make_settings
+
+HELLO = b"EHLO client.example\r\n"
+MESSAGE = (
+    b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\nDATA\r\nSubject: x\r\n\r\nt\r\n.\r\n"
+)
+
+
+def with_lists(
+    connections: AccessList | None = None, relay: AccessList | None = None
+) -> VirtualServerSettings:
+    settings = make_settings()
+    access = settings.access
+    return evolve(
+        settings,
+        access=evolve(
+            access, connections=connections or access.connections, relay=relay or access.relay
+        ),
+    )
+
+
+class TraceTests(SynchronousTestCase):
+    def stored(self, pointer: object, reverse_dns: bool = True) -> bytes:
+        settings = make_settings()
+        delivery = evolve(settings.delivery, reverse_dns=reverse_dns)
+        world = World(evolve(settings, delivery=delivery))
+        world.names.pointers["192.0.2.7"] = pointer
+        world.names.hosts["client.example"] = ["192.0.2.7"]
+        world.names.hosts["other.example"] = ["192.0.2.7"]
+        world.names.hosts["liar.example"] = ["198.51.100.1"]
+        world.connect().send(HELLO + MESSAGE)
+        return world.contents()[0]
+
+    def test_received_field(self) -> None:
+        """The stored content begins with our trace field (RFC 5321 §4.4)."""
+        stored = self.stored([], reverse_dns=False)
+
+        self.assertTrue(
+            stored.startswith(
+                b"Received: from client.example ([192.0.2.7]) by mail.example.com with ESMTP id "
+            )
+        )
+        self.assertTrue(stored.endswith(b"\r\nSubject: x\r\n\r\nt\r\n"))
+
+    def test_reverse_dns_notes(self) -> None:
+        """DEL-45: nothing where it agrees, else `unverified` or `RDNS failed`; never a refusal."""
+        self.assertIn(b"([192.0.2.7]) by", self.stored(["client.example"]))
+        self.assertIn(b"([192.0.2.7] unverified) by", self.stored(["other.example"]))
+        self.assertIn(b"([192.0.2.7] RDNS failed) by", self.stored(["liar.example"]))
+        self.assertIn(b"([192.0.2.7] RDNS failed) by", self.stored(ResolveProblem("4.4.3", "no")))
+
+
+class NameTests(SynchronousTestCase):
+    def test_relay_by_domain(self) -> None:
+        """ACC-31: a client whose confirmed name is listed may relay."""
+        world = World(with_lists(relay=AccessList.build(False, ["*.trusted.example"])))
+        world.names.pointers["192.0.2.7"] = ["mx.trusted.example"]
+        world.names.hosts["mx.trusted.example"] = ["192.0.2.7"]
+        session = world.connect()
+
+        said = session.send(HELLO + b"MAIL FROM:<>\r\nRCPT TO:<x@elsewhere.example>\r\n")
+
+        self.assertTrue(said.endswith(b"250 2.1.5 x@elsewhere.example\r\n"))
+
+    def test_a_name_that_does_not_lead_back(self) -> None:
+        """Anybody can claim a name in their own reverse zone; it counts for nothing."""
+        world = World(with_lists(relay=AccessList.build(False, ["*.trusted.example"])))
+        world.names.pointers["192.0.2.7"] = ["mx.trusted.example"]
+        world.names.hosts["mx.trusted.example"] = ["198.51.100.1"]
+        session = world.connect()
+
+        said = session.send(HELLO + b"MAIL FROM:<>\r\nRCPT TO:<x@elsewhere.example>\r\n")
+
+        self.assertIn(b"550 5.7.1 Unable to relay", said)
+
+    def test_refused_by_domain(self) -> None:
+        """ACC-23: connection control by name; the client waits until it is known."""
+        world = World(with_lists(connections=AccessList.build(True, ["*.bad.example"])))
+        looking: Deferred[list[str]] = Deferred()
+        world.names.pointers["192.0.2.7"] = looking
+        world.names.hosts["host.bad.example"] = ["192.0.2.7"]
+        session = world.connect()
+        before = session.send(HELLO)
+
+        looking.callback(["host.bad.example"])
+
+        self.assertEqual(b"", before)
+        self.assertEqual(b"554 5.7.1 Connection refused\r\n", session.read())
+        self.assertTrue(session.closed)
+
+
+class RelayTests(SynchronousTestCase):
+    def relayed(self, settings: VirtualServerSettings, peer: str, domain: str) -> bool:
+        said = (
+            World(settings)
+            .connect(peer)
+            .send(HELLO + b"MAIL FROM:<>\r\nRCPT TO:<x@%b>\r\n" % domain.encode())
+        )
+        return said.splitlines()[-1].startswith(b"250")
+
+    def test_lists(self) -> None:
+        """Networks of both families, with exceptions either way round."""
+        only = with_lists(relay=AccessList.build(False, ["10.0.0.0/8", "2001:db8::/32"]))
+        but = with_lists(relay=AccessList.build(True, ["192.0.2.7"]))
+
+        self.assertTrue(self.relayed(only, "10.1.2.3", "elsewhere.example"))
+        self.assertTrue(self.relayed(only, "2001:db8::7", "elsewhere.example"))
+        self.assertTrue(self.relayed(only, "::ffff:10.1.2.3", "elsewhere.example"))
+        self.assertFalse(self.relayed(only, "192.0.2.7", "elsewhere.example"))
+        self.assertFalse(self.relayed(but, "192.0.2.7", "elsewhere.example"))
+        self.assertTrue(self.relayed(but, "192.0.2.8", "elsewhere.example"))
+
+    def test_remote_domain_that_may_be_relayed_to(self) -> None:
+        """DOM-10 overrides the relay list, for that domain only."""
+        settings = make_settings(
+            domains=(DomainSettings(name="*.partner.example", type="remote", relay=True),)
+        )
+
+        self.assertTrue(self.relayed(settings, "192.0.2.7", "a.partner.example"))
+        self.assertFalse(self.relayed(settings, "192.0.2.7", "partner.example"))
+        self.assertFalse(self.relayed(settings, "192.0.2.7", "elsewhere.example"))
+
+
+class ReloadTests(SynchronousTestCase):
+    def test_session_sees_new_settings(self) -> None:
+        """What is reloaded holds from the session's next command on."""
+        world = World()
+        session = world.connect()
+        session.send(HELLO + b"MAIL FROM:<>\r\n")
+
+        world.desk.settings = with_lists(relay=AccessList.build(True))
+        said = session.send(b"RCPT TO:<x@elsewhere.example>\r\n")
+
+        self.assertTrue(said.startswith(b"250"))
