@@ -9,7 +9,7 @@ Which hosts take mail for a domain, and at which addresses.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from itertools import chain, zip_longest
 from random import Random, SystemRandom
@@ -26,6 +26,7 @@ from mailhost.errors import ResolveProblem
 from mailhost.interfaces import INameResolver, Maybe
 from mailhost.model.route import HostAddress
 from mailhost.relay.dns.names import check_name
+from mailhost.relay.own_addresses import is_own_address
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -39,6 +40,8 @@ MAX_ADDRESSES = 5
 _MEMORY_COUNT = 10_000
 #: RFC 6052 §2.1: the prefix behind which a NAT64 gateway puts IPv4.
 _NAT64 = IPv6Network("64:ff9b::/96")
+
+_ANYWHERE = {4: ip_address("0.0.0.0"), 6: ip_address("::")}
 
 
 class MailExchangeError(ResolveProblem, DNSLookupError):
@@ -106,10 +109,12 @@ class MailExchangeResolver(MXCalculator):
     :param clock: for `markBad`.
     :param own_names: names that are us, lower case.
     :param own_addresses: addresses that are us, whatever the port.
-    :param own_endpoints: addresses and ports where we listen ourselves.
+    :param own_endpoints: addresses and ports where we listen ourselves;
+        ``0.0.0.0`` and ``::`` stand for all of this machine's.
     :param allow_private: whether addresses that the Internet does not route may be used.
     :param timeOutBadMX: seconds for which a host marked bad is passed over by `getMX`.
     :param random: shuffles hosts of equal preference.
+    :param is_own: whether an address is this machine's; replaced in tests.
     """
 
     resolver: INameResolver
@@ -127,6 +132,7 @@ class MailExchangeResolver(MXCalculator):
         *,
         own_endpoints: frozenset[tuple[str, int]] = frozenset(),
         random: Random | None = None,
+        is_own: Callable[[IPv4Address | IPv6Address], bool] = is_own_address,
     ) -> None:
         super().__init__(resolver, clock)  # type: ignore[no-untyped-call] # upstream has no annotations
         self.timeOutBadMX = timeOutBadMX
@@ -135,6 +141,7 @@ class MailExchangeResolver(MXCalculator):
         self._own_addresses = frozenset(map(ip_address, own_addresses))
         self._own_endpoints = frozenset((ip_address(one), port) for one, port in own_endpoints)
         self._random = random or SystemRandom()
+        self._is_own_address = is_own
         self._sites: dict[str, _Arranged] = {}
         self._addresses: dict[tuple[str, int], _Located] = {}
 
@@ -311,7 +318,7 @@ class MailExchangeResolver(MXCalculator):
         addresses = [(text, ip_address(text)) for text in found]
         if any(ip in self._own_addresses for _, ip in addresses):
             raise _loops_back(host)
-        elsewhere = [one for one in addresses if (one[1], port) not in self._own_endpoints]
+        elsewhere = [one for one in addresses if not self._is_us(one[1], port)]
         if addresses and not elsewhere:
             raise _loops_back(host)
         good = [one for one in elsewhere if self._may_connect(one[1])]
@@ -321,6 +328,12 @@ class MailExchangeResolver(MXCalculator):
         four = [text for text, ip in good if ip.version == 4]
         ordered = [text for text in chain(*zip_longest(six, four)) if text is not None]
         return tuple(HostAddress(host, text, port) for text in ordered[:MAX_ADDRESSES])
+
+    def _is_us(self, address: IPv4Address | IPv6Address, port: int) -> bool:
+        if (address, port) in self._own_endpoints:
+            return True
+        anywhere = _ANYWHERE[address.version]
+        return (anywhere, port) in self._own_endpoints and self._is_own_address(address)
 
     def _may_connect(self, address: IPv4Address | IPv6Address) -> bool:
         ip = _embedded(address)

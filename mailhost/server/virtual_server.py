@@ -180,9 +180,7 @@ class VirtualServer:
             self._resolver,
             self._reactor,
             own_names=frozenset({settings.fqdn}),
-            own_endpoints=frozenset(
-                (one.host, one.port) for one in settings.listen if one.host not in ("0.0.0.0", "::")
-            ),
+            own_endpoints=frozenset((one.host, one.port) for one in settings.listen),
         )
         terms = Terms.of(settings, categorizer)
         self.relay = RelayManager(store, exchanges, self._reactor, terms, drop, badmail)

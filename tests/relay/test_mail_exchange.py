@@ -336,6 +336,15 @@ class HostAddressTests(MailExchangeCase):
         own = frozenset({("127.0.0.1", 25)})
         self.assertEqual("5.4.6", self.failing("127.0.0.1", own_endpoints=own))
 
+    def test_listening_everywhere(self) -> None:
+        """Who listens on 0.0.0.0 is every address of this machine, and no other."""
+        everywhere = frozenset({("0.0.0.0", 25)})
+        self.assertEqual("5.4.6", self.failing("127.0.0.1", own_endpoints=everywhere))
+        self.names.hosts["h.example"] = ["192.0.2.77"]
+        resolver = self.make(own_endpoints=everywhere, is_own=lambda address: False)
+        (located,) = resolver.host_addresses("h.example", 25)
+        self.assertEqual("192.0.2.77", located.address)
+
     def test_no_address(self) -> None:
         """A host that has no address, or does not exist, is 5.4.4: the domain does exist."""
         self.assertEqual("5.4.4", self.failing())
