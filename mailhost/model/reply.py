@@ -9,8 +9,9 @@ One SMTP reply: code, enhanced status and words, checked when it is made.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
-from attrs import Attribute, Factory, field, frozen
+from attrs import Attribute, field, frozen
 
 _STATUS = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
 _UNSAFE = re.compile(r"[^\x20-\x7e]")
@@ -45,12 +46,6 @@ class Reply:
     code: int = field()
     status: str | None = field()
     words: tuple[str, ...] = field(converter=_lines)
-    octets: bytes = field(
-        init=False,
-        repr=False,
-        eq=False,
-        default=Factory(lambda self: self._encode(), takes_self=True),
-    )
 
     @code.validator
     def _check_code(self, attribute: Attribute[int], value: int) -> None:
@@ -88,10 +83,18 @@ class Reply:
         status = f"{self.status} " if self.status else ""
         return f"{self.code} {status}{' '.join(self.words)}"
 
-    def _encode(self) -> bytes:
-        status = f"{self.status} " if self.status else ""
-        last = len(self.words) - 1
-        return "".join(
-            f"{self.code}{' ' if n == last else '-'}{status}{line}\r\n"
-            for n, line in enumerate(self.words)
-        ).encode("ascii")
+    @property
+    def octets(self) -> bytes:
+        """The reply on the wire, CRLF included."""
+        return _encode(self)
+
+
+# Most of what is said is said again and again.
+@lru_cache(maxsize=1024)
+def _encode(reply: Reply) -> bytes:
+    status = f"{reply.status} " if reply.status else ""
+    last = len(reply.words) - 1
+    return "".join(
+        f"{reply.code}{' ' if n == last else '-'}{status}{line}\r\n"
+        for n, line in enumerate(reply.words)
+    ).encode("ascii")

@@ -28,6 +28,7 @@ from mailhost.interfaces import IReception, Maybe
 from mailhost.model.reply import Reply
 from mailhost.model.session import SessionFacts
 from mailhost.net.deadlines import Deadlines
+from mailhost.net.prompt import write_promptly
 from mailhost.smtp import replies
 from mailhost.smtp.events import (
     Connected,
@@ -192,8 +193,7 @@ class InboundProtocol(Protocol):
         if octets:
             if not self._dialogue.in_content:
                 self._extend_deadline()
-            transport: Any = self.transport
-            transport.write(octets)
+            write_promptly(self.transport, octets)
         if waiting is Wait.CLOSED:
             self._hang_up()
 

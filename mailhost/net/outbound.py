@@ -26,6 +26,7 @@ from mailhost.interfaces import IStoredContent
 from mailhost.model.address import Mailbox
 from mailhost.model.reply import Reply
 from mailhost.net.deadlines import Deadlines
+from mailhost.net.prompt import write_promptly
 from mailhost.smtp.client_dialogue import (
     ClientDialogue,
     ContentWanted,
@@ -282,8 +283,7 @@ class OutboundProtocol(Protocol):
     def _flush(self) -> None:
         octets = self._dialogue.octets_to_send()
         if octets:
-            transport: Any = self.transport
-            transport.write(octets)
+            write_promptly(self.transport, octets)
         self._extend_deadline()
 
     def _extend_deadline(self) -> None:
