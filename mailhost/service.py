@@ -15,6 +15,8 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
+from mailhost.config.checks import cross_check
+from mailhost.config.faults import dotted
 from mailhost.config.reader import ConfigurationFaults
 from mailhost.config.settings import Settings, VirtualServerSettings
 from mailhost.relay.dns.resolver import DNSResolver
@@ -46,6 +48,7 @@ class MailhostService(Service):
         self._resolver = DNSResolver(
             self._reactor, resolver.servers, resolver.timeout, resolver.cache
         )
+        self._warn(self._settings)
         for settings in self._settings.virtual_servers:
             self._add(settings)
         if hasattr(signal, "SIGHUP"):
@@ -71,6 +74,7 @@ class MailhostService(Service):
         except ConfigurationFaults as faults:
             self._log.error("The configuration is not reloaded:\n{faults}", faults=str(faults))
             return
+        self._warn(settings)
         if settings.resolver != self._settings.resolver:
             self._log.warn("resolver stays as it was until the next start")
         self._settings = settings
@@ -84,6 +88,11 @@ class MailhostService(Service):
             else:
                 self._add(server)
         self._log.info("The configuration is reloaded")
+
+    def _warn(self, settings: Settings) -> None:
+        """Say what is allowed but unwise: an open relay, above all."""
+        for finding in cross_check(settings):
+            self._log.warn("{key}: {words}", key=dotted(finding.path), words=finding.words)
 
     def _add(self, settings: VirtualServerSettings) -> None:
         server = VirtualServer(settings, self._reactor, self._resolver)

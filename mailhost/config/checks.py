@@ -148,17 +148,18 @@ def _check_limits(server: VirtualServerSettings, at: Path) -> Iterator[Finding]:
             at_message,
         )
     elif session is not None and message is not None and session < message:
-        yield _error(
+        yield _warning(
             at_session,
-            f"{session} octets are less than max_message_size ({message}); "
-            "allowed: as much or more",
+            f"{session} octets are less than max_message_size ({message}), so a session carries "
+            "one such message and no other; advised: more",
             at_message,
         )
     most, per_domain = server.delivery.connections.max, server.delivery.connections.max_per_domain
     if most is not None and per_domain is not None and per_domain > most:
-        yield _error(
+        yield _warning(
             (*at, "delivery", "connections", "max_per_domain"),
-            f"{per_domain} connections are more than max ({most}); allowed: as many or fewer",
+            f"{per_domain} connections are more than max ({most}), which holds; "
+            "advised: as many or fewer",
             (*at, "delivery", "connections", "max"),
         )
 

@@ -128,7 +128,7 @@ class Reception:
         if reverse_path is not None:
             reverse_path = self.desk.categorizer.qualify(reverse_path)
         refused = check_message_size(size, limits.max_message_size) or check_session_size(
-            self.session.content_octets + (size or 0), limits.max_session_size
+            self.session.content_octets, size, limits.max_session_size
         )
         if refused is not None:
             return refused
@@ -205,10 +205,12 @@ class Reception:
         if transaction.incoming is None:
             return None
         settings = self.desk.settings.messages
-        session_octets = self.session.content_octets + transaction.octets
+        octets_so_far = transaction.octets
         transaction.fault = check_message_size(
-            transaction.octets, settings.max_message_size
-        ) or check_session_size(session_octets, settings.max_session_size)
+            octets_so_far, settings.max_message_size
+        ) or check_session_size(
+            self.session.content_octets, octets_so_far, settings.max_session_size
+        )
         if transaction.fault is not None:
             self._discard(transaction)
             return None
@@ -275,6 +277,14 @@ class Reception:
 
         def ours(message: QueuedMessage) -> Reply:
             self.session.message_count += 1
+            self._log.info(
+                "{id}: from=<{path}> peer={peer} size={size} recipients={count}",
+                id=message.queue_id,
+                path=str(message.reverse_path or ""),
+                peer=self.session.peer,
+                size=message.size,
+                count=len(message.recipients),
+            )
             desk.accepted(message)
             return replies.queued(
                 message_id or f"<{message.queue_id}@{desk.settings.fqdn}>", message.queue_id

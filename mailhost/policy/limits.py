@@ -20,15 +20,19 @@ def check_message_size(octets: int | None, max_message_size: int | None) -> Repl
     return None
 
 
-def check_session_size(octets: int, max_session_size: int | None) -> Reply | None:
+def check_session_size(
+    before: int, octets: int | None, max_session_size: int | None
+) -> Reply | None:
     """
-    *octets* of content in one session.
+    *octets* of content more in a session that has carried *before*.
 
-    The connection is dropped, and the peer may go on in a new one.
+    The connection is dropped, and the peer goes on in a new one; therefore the
+    first message of a session is never refused for this, or it would be so in
+    every session.
     """
-    if max_session_size is not None and octets > max_session_size:
-        return replies.SESSION_TOO_BIG
-    return None
+    if not before or max_session_size is None:
+        return None
+    return replies.SESSION_TOO_BIG if before + (octets or 0) > max_session_size else None
 
 
 def check_recipient_count(count: int, max_recipients: int | None) -> Reply | None:

@@ -411,7 +411,6 @@ virtual_servers:
 
         self.assertEqual(
             [
-                (4, "virtual_servers[0].messages.max_session_size"),
                 (6, "virtual_servers[1].name"),
                 (7, "virtual_servers[1].home"),
                 (11, "virtual_servers[1].domains[1].name"),
