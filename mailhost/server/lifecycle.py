@@ -20,7 +20,7 @@ class Lifecycle(Protocol):
     """What may be asked of a virtual server."""
 
     def start(self) -> None:
-        """Listen, and deliver what is queued; after a pause, listen again."""
+        """It listens, and delivers what is queued.  What may fail was done before."""
 
     def pause(self) -> None:
         """Take no new sessions; the present ones and the queue go on (SES-04)."""
@@ -40,16 +40,14 @@ class Parts:
     """
     What the states do.
 
-    :ivar open: open the queue and begin to deliver; may raise, and then the
-        server stays stopped.
-    :ivar listen: take new sessions; may raise likewise.
+    Opening is not among it: it may fail, and a state must not be entered that is
+    not true.
+
     :ivar unlisten: take no new ones.
     :ivar close: end sessions and deliveries, close the queue.
     :ivar ended: callers of `stop`, while it is under way.
     """
 
-    open: Callable[[], None]
-    listen: Callable[[], None]
     unlisten: Callable[[], None]
     close: Callable[[], Deferred[None]]
     ended: list[Deferred[None]]
@@ -64,6 +62,8 @@ def _build() -> Callable[[Parts], Lifecycle]:
     paused = machine.state("paused")
     stopping = machine.state("stopping")
 
+    stopped.upon(asked.start).to(running).returns(None)
+    paused.upon(asked.start).to(running).returns(None)
     running.upon(asked.start).loop().returns(None)
     paused.upon(asked.pause).loop().returns(None)
     stopped.upon(asked.pause).loop().returns(None)
@@ -77,15 +77,6 @@ def _build() -> Callable[[Parts], Lifecycle]:
         (stopping, "stopping"),
     ):
         state.upon(asked.state).loop().returns(name)
-
-    @stopped.upon(asked.start).to(running)
-    def begin(life: Lifecycle, parts: Parts) -> None:
-        parts.open()
-        parts.listen()
-
-    @paused.upon(asked.start).to(running)
-    def go_on(life: Lifecycle, parts: Parts) -> None:
-        parts.listen()
 
     @running.upon(asked.pause).to(paused)
     def rest(life: Lifecycle, parts: Parts) -> None:

@@ -19,9 +19,9 @@ from mailhost.config.settings import ListenAddress
 BACKLOG = 511
 
 
-def listen(reactor: Any, address: ListenAddress, factory: ServerFactory) -> IListeningPort:
+def bind(address: ListenAddress) -> socket.socket:
     """
-    Listen on *address*.
+    A socket that listens on *address*; nobody accepts from it yet.
 
     A socket for IPv6 takes no IPv4, whatever the system's default, so that
     ``0.0.0.0:25`` and ``[::]:25`` can stand side by side.
@@ -37,7 +37,14 @@ def listen(reactor: Any, address: ListenAddress, factory: ServerFactory) -> ILis
         bound.bind((address.host, address.port))
         bound.listen(BACKLOG)
         bound.setblocking(False)
-        port: IListeningPort = reactor.adoptStreamPort(bound.fileno(), family, factory)
-    finally:
+    except BaseException:
         bound.close()
+        raise
+    return bound
+
+
+def accept_from(reactor: Any, bound: socket.socket, factory: ServerFactory) -> IListeningPort:
+    """Let *reactor* take connections from *bound*, which it owns from now on."""
+    with bound:
+        port: IListeningPort = reactor.adoptStreamPort(bound.fileno(), bound.family, factory)
     return port

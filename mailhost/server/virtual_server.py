@@ -8,6 +8,7 @@ One virtual server: its sockets, intake, queue, relay and directories.
 
 from __future__ import annotations
 
+import socket
 from functools import partial
 from typing import Any
 
@@ -31,7 +32,7 @@ from mailhost.relay.manager import RelayManager
 from mailhost.relay.terms import Terms
 from mailhost.routing.categorizer import make_categorizer
 from mailhost.server.lifecycle import Lifecycle, Parts, make_lifecycle
-from mailhost.server.listening import listen
+from mailhost.server.listening import accept_from, bind
 from mailhost.smtp.rules import Rules
 from mailhost.spool.badmail import Badmail
 from mailhost.spool.sqlite import SQLiteQueue
@@ -73,9 +74,7 @@ class VirtualServer:
         self._ports: dict[ListenAddress, tuple[IListeningPort, ESMTPFactory]] = {}
         # Factories of addresses that are listened to no longer, while they have sessions.
         self._leaving: list[ESMTPFactory] = []
-        self._life: Lifecycle = make_lifecycle(
-            Parts(self._open, self._listen, self._unlisten, self._close, [])
-        )
+        self._life: Lifecycle = make_lifecycle(Parts(self._unlisten, self._close, []))
 
     # ---- what may be asked
 
@@ -96,6 +95,11 @@ class VirtualServer:
         :raises CannotStart: an address, a directory or the queue is not to be
             had; the server is stopped then, and others are not concerned.
         """
+        state = self.state
+        if state == "stopped":
+            self._open()
+        elif state == "paused":
+            self._listen()
         self._life.start()
 
     def pause(self) -> None:
@@ -148,6 +152,24 @@ class VirtualServer:
     # ---- opening and closing
 
     def _open(self) -> None:
+        """
+        Begin everything, or nothing.
+
+        The addresses come first: they fail most often, and a bound socket from
+        which nobody accepts is easily given back.
+        """
+        bound = self._bind_missing()
+        try:
+            self._open_queue()
+        except BaseException:
+            _close_sockets(bound)
+            raise
+        self._accept_from(bound)
+        assert self.relay is not None
+        self.relay.start()
+        self._pickup.start()
+
+    def _open_queue(self) -> None:
         settings = self.settings
         store = self._given_store or SQLiteQueue(
             self._reactor,
@@ -155,15 +177,15 @@ class VirtualServer:
             settings.sort_temp_directory,
             self._reactor.seconds,
         )
-        self._files = ThreadPool(0, 8, f"delivery {settings.name}")
-        run = partial(deferToThreadPool, self._reactor, self._files)
-        drop = DropDelivery(settings.drop_directory, run, settings.drop.quota)
-        badmail = Badmail(settings.badmail_directory, run)
         try:
             store.start()
         except MailhostError as problem:
             raise CannotStart(f"virtual server {self.name!r}: {problem}") from problem
         self._store = store
+        self._files = ThreadPool(0, 8, f"delivery {settings.name}")
+        run = partial(deferToThreadPool, self._reactor, self._files)
+        drop = DropDelivery(settings.drop_directory, run, settings.drop.quota)
+        badmail = Badmail(settings.badmail_directory, run)
         for directory in (drop, badmail):
             try:
                 directory.start()
@@ -190,32 +212,32 @@ class VirtualServer:
         self._pickup = Pickup(self._desk, settings.pickup_directory, badmail, self._reactor, run)
 
     def _listen(self) -> None:
-        """Bind every address that is not bound yet, all of them or none."""
-        opened: list[ListenAddress] = []
-        try:
-            for address in self.settings.listen:
-                if address not in self._ports:
-                    self._ports[address] = self._bind(address)
-                    opened.append(address)
-        except OSError as error:
-            for address in opened:
-                self._close_port(address)
-            self._give_up_start()
-            raise CannotStart(
-                f"virtual server {self.name!r} cannot listen on {address}: {error.strerror}"
-            ) from error
-        assert self.relay is not None
-        self.relay.start()
-        self._pickup.start()
+        """Listen on every address that is not listened to yet, all of them or none."""
+        self._accept_from(self._bind_missing())
 
-    def _bind(self, address: ListenAddress) -> tuple[IListeningPort, ESMTPFactory]:
-        factory = ESMTPFactory(
-            partial(Reception, self._desk),
-            self._reactor,
-            self._rules(),
-            self.settings.connection_timeout,
-        )
-        return listen(self._reactor, address, factory), factory
+    def _bind_missing(self) -> dict[ListenAddress, socket.socket]:
+        bound: dict[ListenAddress, socket.socket] = {}
+        for address in self.settings.listen:
+            if address in self._ports:
+                continue
+            try:
+                bound[address] = bind(address)
+            except OSError as error:
+                _close_sockets(bound)
+                raise CannotStart(
+                    f"virtual server {self.name!r} cannot listen on {address}: {error.strerror}"
+                ) from error
+        return bound
+
+    def _accept_from(self, bound: dict[ListenAddress, socket.socket]) -> None:
+        for address, listening in bound.items():
+            factory = ESMTPFactory(
+                partial(Reception, self._desk),
+                self._reactor,
+                self._rules(),
+                self.settings.connection_timeout,
+            )
+            self._ports[address] = accept_from(self._reactor, listening, factory), factory
 
     def _rules(self) -> Rules:
         messages = self.settings.messages
@@ -224,13 +246,6 @@ class VirtualServer:
             max_message_octets=messages.max_message_size,
             max_line_octets=messages.max_line_length,
         )
-
-    def _give_up_start(self) -> None:
-        """Listening failed: from stopped, what was opened is closed again."""
-        if self.state == "stopped":
-            self._close().addErrback(
-                lambda failure: self._log.failure("Closing has failed", failure)
-            )
 
     def _unlisten(self) -> None:
         for address in list(self._ports):
@@ -261,6 +276,11 @@ class VirtualServer:
         await self.relay.stop(GRACE_SECONDS)
         await self._store.stop()
         self._files.stop()
+
+
+def _close_sockets(bound: dict[ListenAddress, socket.socket]) -> None:
+    for listening in bound.values():
+        listening.close()
 
 
 def _abort(factories: list[ESMTPFactory]) -> None:

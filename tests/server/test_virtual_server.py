@@ -115,8 +115,11 @@ class VirtualServerTests(TestCase):
         await deferToThread(client.sendmail, "a@example.org", ["b@example.com"], "\r\n")
         await self.appears(server.settings.drop_directory, 1)
         await deferToThread(client.quit)
+        state = server.state
+        server.start()
+        await self.send(server, "bob@example.com")
 
-        self.assertEqual("paused", server.state)
+        self.assertEqual(("paused", "running"), (state, server.state))
 
     async def test_stop_tells_sessions(self) -> None:
         """SES-05: sessions hear 421; the server can be started again."""
