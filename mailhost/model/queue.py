@@ -47,7 +47,6 @@ class QueuedMessage:
     :ivar accepted_at: seconds since the epoch.
     :ivar hello: what the submitting client called itself; ``""`` for Pickup.
     :ivar recipients: those without a terminal outcome, by number.
-    :ivar octets: the content while it is kept in memory, else `None`.
     """
 
     key: int
@@ -58,7 +57,6 @@ class QueuedMessage:
     accepted_at: float
     hello: str = ""
     recipients: dict[int, QueuedRecipient] = field(factory=dict)
-    octets: bytes | None = field(default=None, repr=False)
 
 
 @frozen

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from attrs import define, field, frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
@@ -131,6 +131,8 @@ class Line:
         )
         try:
             session = await (self.connect or self._connect)(place, factory)
+        except CancelledError:
+            raise
         except Exception as error:
             return unreachable(name, str(error) or type(error).__name__)
         refused = await session.ready

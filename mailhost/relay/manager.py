@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from attrs import define
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.mail.relaymanager import SmartHostESMTPRelayingManager
@@ -100,7 +100,10 @@ class RelayManager(SmartHostESMTPRelayingManager):
         self._local_count = 0
         self._under_way: set[Deferred[Any]] = set()
         self._again: set[IDelayedCall] = set()
+        self._lookups: set[Deferred[Any]] = set()
         self._loading = False
+        # Done with while the store was being asked: its answer may still name them.
+        self._done_meanwhile: set[int] = set()
         self._backlog = False
         self._stopping = False
         self._timer: IDelayedCall | None = None
@@ -154,6 +157,8 @@ class RelayManager(SmartHostESMTPRelayingManager):
         for later in self._again:
             if later.active():
                 later.cancel()
+        for finding in list(self._lookups):
+            finding.cancel()
         for site in list(self._sites.values()):
             site.stop()
         dropping = self._reactor.callLater(grace_seconds, self._drop_connections)
@@ -192,6 +197,7 @@ class RelayManager(SmartHostESMTPRelayingManager):
         if self._loading or self._stopping or room <= 0:
             return
         self._loading = True
+        self._done_meanwhile.clear()
         self._follow(self._load_due(room))
 
     async def _load_due(self, room: int) -> None:
@@ -201,7 +207,8 @@ class RelayManager(SmartHostESMTPRelayingManager):
             due = await self.queue.load_due(now + 0.001, room, frozenset(self._active))
             self._backlog = len(due) >= room
             for message in due:
-                self.accept(message)
+                if message.key not in self._done_meanwhile:
+                    self.accept(message)
             self._wake_at(await self.queue.next_due_at(now + 0.001))
         except MailhostError as problem:
             self._log.error("The queue cannot be read now: {problem}", problem=str(problem))
@@ -264,6 +271,7 @@ class RelayManager(SmartHostESMTPRelayingManager):
             found = self._find_site(route)
             if isinstance(found, Deferred):
                 active.jobs += 1
+                self._lookups.add(found)
                 self._follow(self._queue_later(active, found, route, recipients))
             else:
                 self._site_found(active, found, route, recipients, sites)
@@ -302,6 +310,10 @@ class RelayManager(SmartHostESMTPRelayingManager):
             found = await finding
         except ResolveProblem as problem:
             found = problem
+        except CancelledError:
+            return  # the relay stops; the message waits in the store
+        finally:
+            self._lookups.discard(finding)
         sites: dict[str, tuple[Destination, list[QueuedRecipient]]] = {}
         self._site_found(active, found, route, recipients, sites)
         for destination, served in sites.values():
@@ -485,6 +497,8 @@ class RelayManager(SmartHostESMTPRelayingManager):
             return
         message = active.message
         del self._active[message.key]
+        if self._loading:
+            self._done_meanwhile.add(message.key)
         if message.recipients:
             self._wake_at(min(r.due_at for r in message.recipients.values()))
         if self._backlog and len(self._active) < MAX_ACTIVE // 2:

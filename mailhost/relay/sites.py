@@ -19,9 +19,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
 from attrs import define, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from mailhost.errors import ContentDamaged, SpoolProblem
 from mailhost.interfaces import IQueueStore, IStoredContent
@@ -83,11 +84,13 @@ class SiteQueue:
         self._open_more()
 
     def stop(self) -> None:
-        """Close what is idle; what is under way comes to its end."""
+        """Close what is idle or being opened; what is under way comes to its end."""
         self._stopping = True
         self.waiting.clear()
         for connection in list(self._idle):
             connection.finish()
+        for connection in [one for one in self._connections if one.opening]:
+            connection.give_up()
         if not self._connections:
             self.empty()
 
@@ -180,14 +183,23 @@ class _Connection:
     _carried: int = field(default=0, init=False)
     _job: Deferred[Job | None] | None = field(default=None, init=False)
     _timer: IDelayedCall | None = field(default=None, init=False)
+    _living: Deferred[None] | None = field(default=None, init=False)
 
     _log = Logger()
 
     def start(self, job: Job) -> None:
         """Open, carry *job*, and go on as long as there is work."""
-        Deferred.fromCoroutine(self._live(job)).addErrback(
-            lambda failure: self._log.failure("A connection has failed", failure)
-        )
+        self._living = Deferred.fromCoroutine(self._live(job))
+        self._living.addErrback(self._failed)
+
+    def _failed(self, failure: Failure) -> None:
+        if not failure.check(CancelledError):  # type: ignore[no-untyped-call]  # upstream
+            self._log.failure("A connection has failed", failure)
+
+    def give_up(self) -> None:
+        """Stop opening it; its job stays in the store as it is."""
+        if self._living is not None:
+            self._living.cancel()
 
     def suits(self, job: Job) -> bool:
         """Whether *job* may go here: not where it was refused a moment ago."""

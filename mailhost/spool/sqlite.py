@@ -45,6 +45,7 @@ from mailhost.spool import schema
 from mailhost.spool.content import FileContent, MemoryContent, check_octets
 from mailhost.spool.files import BODY_SUFFIX, PART_SUFFIX, BodyReader, sync_directory
 from mailhost.spool.group import Accept, Change, Record, take_group, write
+from mailhost.spool.held import HeldContents
 from mailhost.spool.ids import QueueIds, key_of
 from mailhost.spool.incoming import IncomingMessage, StoredBody
 from mailhost.spool.lock import QueueLock
@@ -98,7 +99,7 @@ class SQLiteQueue:
         self._pending: list[Change] = []
         self._writing: list[Change] = []
         self._idle: list[Deferred[None]] = []
-        self._held = 0
+        self._held = HeldContents(HELD_OCTETS)
         self._failed_at: float | None = None
         self._probing = False
         self._reading = threading.Lock()
@@ -135,9 +136,11 @@ class SQLiteQueue:
             raise
 
     def _connect(self) -> sqlite3.Connection:
+        path = self._directory / "queue.sqlite"
+        path.touch(0o600)  # SQLite's own files take their mode from it
         # Each connection is used by one thread at a time, not always the same.
         connection = sqlite3.connect(
-            self._directory / "queue.sqlite",
+            path,
             isolation_level=None,
             check_same_thread=False,
             cached_statements=512,
@@ -254,7 +257,7 @@ class SQLiteQueue:
 
         def succeeded(nothing: None) -> None:
             incoming.stored()
-            self._hold(accept.message, body)
+            self._hold(accept)
             committed.callback(accept.message)
 
         change.done.addCallbacks(succeeded, committed.errback)
@@ -280,16 +283,10 @@ class SQLiteQueue:
         )
         return Accept(message, body)
 
-    def _hold(self, message: QueuedMessage, body: StoredBody) -> None:
-        """Keep a small content for the first attempt, while the budget lasts."""
-        if body.octets is not None and self._held + body.size <= HELD_OCTETS:
-            self._held += body.size
-            message.octets = body.octets
-
-    def _let_go(self, message: QueuedMessage) -> None:
-        if message.octets is not None:
-            self._held -= message.size
-            message.octets = None
+    def _hold(self, accept: Accept) -> None:
+        """Keep a small content for the first attempt."""
+        if accept.body.octets is not None:
+            self._held.hold(accept.message.key, accept.body.octets)
 
     # ---- group commit
 
@@ -429,8 +426,9 @@ class SQLiteQueue:
 
     def open_content(self, message: QueuedMessage) -> IStoredContent | Deferred[IStoredContent]:
         """See `IQueueStore`."""
-        if message.octets is not None:
-            return MemoryContent(message.octets)
+        held = self._held.find(message.key)
+        if held is not None:
+            return MemoryContent(held)
         return self._in_reader(self._read_content, message)
 
     def _read_content(self, message: QueuedMessage) -> IStoredContent:
@@ -460,11 +458,11 @@ class SQLiteQueue:
         recorded: Deferred[list[QueuedMessage]] = Deferred()
 
         def succeeded(nothing: None) -> None:
-            self._let_go(message)
+            self._held.let_go(message.key)
             if not message.recipients:
                 self._remove_body(message)
             for accept in accepts:
-                self._hold(accept.message, accept.body)
+                self._hold(accept)
             recorded.callback([accept.message for accept in accepts])
 
         def failed(failure: Failure) -> None:

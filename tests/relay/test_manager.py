@@ -60,6 +60,10 @@ class BreakableQueue(MemoryQueue):
     """A store that can be told to fail."""
 
     broken = False
+    slow: Any = None
+
+    def load_due(self, *given: Any) -> Deferred[list[QueuedMessage]]:
+        return self.slow(*given) if self.slow else super().load_due(*given)
 
     def record(self, *given: Any) -> Deferred[list[QueuedMessage]]:
         return fail(SpoolProblem("disk")) if self.broken else super().record(*given)
@@ -589,11 +593,45 @@ class TroubleTests(RelayTestCase):
     def test_stop_leaves_the_queue(self) -> None:
         """Mail that was not sent before the stop is in the store after it."""
         self.relay._line.connect = lambda place, factory: Deferred()
-        self.submit("a@remote.example")
+        message = self.submit("a@remote.example")
 
-        self.relay.stop(1)
+        stopping = self.relay.stop(1)
+        self.run_for(1)
 
+        self.successResultOf(stopping)
+        self.assertEqual([message], list(self.store.messages.values()))
+        self.assertEqual([0], [r.attempts for r in message.recipients.values()])
+
+    def test_stop_ends_lookups(self) -> None:
+        """A question to DNS does not hold the stop up."""
+        self.names.exchanges["slow.example"] = Deferred()
+        self.submit("a@slow.example")
+
+        stopping = self.relay.stop(1)
+        self.run_for(1)
+
+        self.successResultOf(stopping)
         self.assertEqual(1, len(self.store.messages))
+
+    def test_done_while_the_store_was_asked(self) -> None:
+        """An answer that is older than a delivery does not deliver again."""
+        answers: list[Deferred[list[QueuedMessage]]] = []
+        real = self.store.load_due
+
+        def later(*given: Any) -> Deferred[list[QueuedMessage]]:
+            answers.append(Deferred())
+            return answers[-1].addCallback(lambda nothing: stale)
+
+        message = self.submit("a@remote.example", run=False)
+        stale = [evolve(message)]
+        self.store.slow = later
+        self.relay.checkState()
+        self.run_for(1)
+        self.store.slow = real
+        answers[0].callback(None)
+        self.run_for(1)
+
+        self.assertEqual(1, len(self.host.envelopes))
 
     def test_upstreams_face(self) -> None:
         """It is a relaying manager of Twisted's, and its helper may poll it."""
