@@ -500,7 +500,8 @@ class SQLiteQueue:
         row = self._reader.execute(schema.SELECT_CONTENT, (message.key,)).fetchone()
         body = self._body_path(message.queue_id)
         if row is not None and row[2] is not None:
-            (corrupt / body.name).write_bytes(row[2])
+            left = row[2] if isinstance(row[2], bytes) else str(row[2]).encode()
+            (corrupt / body.name).write_bytes(left)
         elif body.exists():
             body.rename(corrupt / body.name)
         facts = {

@@ -1,0 +1,213 @@
+"""
+The contract of `mailhost.interfaces.IQueueStore`: every store passes these tests.
+
+Mix `QueueStoreContract` into a trial ``TestCase`` that says how to make a store.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, ensureDeferred
+from zope.interface.verify import verifyObject
+
+from mailhost.errors import ContentDamaged
+from mailhost.interfaces import IIncomingMessage, IQueueStore, IStoredContent
+from mailhost.model.address import Mailbox
+from mailhost.model.envelope import Envelope
+from mailhost.model.outcome import Fate, Outcome
+from mailhost.model.queue import QueueCounts, QueuedMessage, Result, Submission
+
+SENDER = Mailbox("alice", "example.com")
+BOB, CAROL = Mailbox("bob", "example.net"), Mailbox('"c d"', "Example.org")
+START = 1_000_000_000.0
+DONE = Outcome(Fate.RELAYED, "2.0.0", "250 ok")
+LATER = Outcome(Fate.DELAYED, "4.4.1", "no answer")
+
+
+async def whole(answer: Any) -> bytes:
+    """All of a stored content."""
+    content = await answer if isinstance(answer, Deferred) else answer
+    verifyObject(IStoredContent, content)
+    blocks = []
+    while True:
+        block = content.read()
+        if isinstance(block, Deferred):
+            block = await block
+        if not block:
+            content.close()
+            return b"".join(blocks)
+        blocks.append(block)
+
+
+class QueueStoreContract:
+    """What every store does; `store` is open, and `now` is its clock."""
+
+    now = START
+
+    def clock(self) -> float:
+        return self.now
+
+    def make_store(self) -> Any:
+        """A store on fresh ground, started; stopped by a clean-up."""
+        raise NotImplementedError("say how to make a store")
+
+    def setUp(self) -> None:
+        self.store = self.make_store()
+
+    async def submit(
+        self, *paths: Mailbox, content: bytes = b"\r\ntext\r\n", sender: Mailbox | None = SENDER
+    ) -> QueuedMessage:
+        incoming = self.store.new_message(b"Received: x\r\n", None)
+        verifyObject(IIncomingMessage, incoming)
+        for start in range(0, len(content), 100_000):
+            waiting = incoming.write(content[start : start + 100_000])
+            if waiting is not None:
+                await waiting
+        envelope = Envelope(sender, paths or (BOB,), "8BITMIME")
+        message: QueuedMessage = await self.store.commit(
+            incoming, self.store.new_queue_id(), envelope, "client.example", self.now
+        )
+        return message
+
+    async def due(self, **given: Any) -> list[QueuedMessage]:
+        asked = {"before": self.now + 0.001, "limit": 100, "skip": frozenset(), **given}
+        found: list[QueuedMessage] = await self.store.load_due(*asked.values())
+        return found
+
+    def test_provides_the_interface(self) -> None:
+        """Every method is there, with its arguments."""
+        verifyObject(IQueueStore, self.store)
+
+    def test_ids(self) -> None:
+        """24 hexadecimal digits that rise, also when the clock jumps back."""
+        ids = [self.store.new_queue_id()]
+        for jump in (0, 1, -86400, -86400, 5):
+            self.now += jump
+            ids.append(self.store.new_queue_id())
+
+        self.assertEqual(sorted(set(ids)), ids)
+        self.assertTrue(all(len(one) == 24 and int(one, 16) for one in ids))
+
+    async def test_commit(self) -> None:
+        """What comes back is what was given, and all recipients are due now."""
+        message = await self.submit(BOB, CAROL)
+        (found,) = await self.due()
+
+        for one in (message, found):
+            self.assertEqual((SENDER, "8BITMIME"), (one.reverse_path, one.body))
+            self.assertEqual((START, "client.example"), (one.accepted_at, one.hello))
+            paths = [recipient.forward_path for recipient in one.recipients.values()]
+            self.assertEqual([BOB, CAROL], paths)
+        self.assertEqual(message.queue_id, found.queue_id)
+        self.assertEqual(
+            b"Received: x\r\n\r\ntext\r\n", await whole(self.store.open_content(found))
+        )
+        self.assertEqual(QueueCounts(1, 2), await self.store.counts())
+
+    async def test_null_reverse_path(self) -> None:
+        """``<>`` stays ``<>``."""
+        await self.submit(sender=None)
+
+        self.assertIsNone((await self.due())[0].reverse_path)
+
+    async def test_large_content(self) -> None:
+        """Three megabytes go in and come out in blocks."""
+        content = b"".join(b"%07d\r\n" % number for number in range(340_000))
+        message = await self.submit(content=content)
+
+        self.assertEqual(
+            b"Received: x\r\n" + content, await whole(self.store.open_content(message))
+        )
+        self.assertEqual(len(content) + 13, message.size)
+
+    async def test_discarded_message(self) -> None:
+        """Nothing is left of what was not committed."""
+        for size in (10, 1_000_000):
+            incoming = self.store.new_message(b"", size)
+            waiting = incoming.write(b"x" * size)
+            if waiting is not None:
+                await waiting
+            incoming.discard()
+            incoming.discard()
+
+        self.assertEqual(QueueCounts(0, 0), await self.store.counts())
+
+    async def test_leaves_with_its_last_recipient(self) -> None:
+        """One outcome at a time; the message goes when there is no recipient left."""
+        message = await self.submit(BOB, CAROL)
+
+        await self.store.record(message, [Result(0, DONE)], [], self.now)
+        between = await self.store.counts()
+        left = [list(one.recipients) for one in await self.due()]
+        await self.store.record(message, [Result(1, DONE)], [], self.now)
+
+        self.assertEqual(QueueCounts(1, 1), between)
+        self.assertEqual([[1]], left)
+        self.assertEqual({}, message.recipients)
+        self.assertEqual(QueueCounts(0, 0), await self.store.counts())
+
+    async def test_two_records_at_once(self) -> None:
+        """Outcomes from two sites that come together leave nothing behind."""
+        message = await self.submit(BOB, CAROL)
+
+        first = self.store.record(message, [Result(0, DONE)], [], self.now)
+        second = self.store.record(message, [Result(1, DONE)], [], self.now)
+        await first
+        await second
+
+        self.assertEqual(QueueCounts(0, 0), await self.store.counts())
+
+    async def test_delayed(self) -> None:
+        """A delayed recipient is counted, due later, and remembers its report."""
+        message = await self.submit(BOB, CAROL)
+        results = [Result(0, LATER, self.now + 900, notified=True), Result(1, LATER, self.now + 60)]
+
+        await self.store.record(message, results, [], self.now)
+
+        self.assertEqual([], await self.due())
+        self.assertEqual(self.now + 60, await self.store.next_due_at(self.now))
+        self.assertEqual(self.now + 900, await self.store.next_due_at(self.now + 60))
+        self.assertIsNone(await self.store.next_due_at(self.now + 900))
+        (found,) = await self.due(before=self.now + 61)
+        for one in (message, found):
+            first, second = one.recipients[0], one.recipients[1]
+            self.assertEqual((1, True, START + 900), (first.attempts, first.notified, first.due_at))
+            self.assertEqual((1, False), (second.attempts, second.notified))
+
+    async def test_reports(self) -> None:
+        """A report enters with the outcome it tells of."""
+        message = await self.submit()
+        report = Submission(Envelope(None, (SENDER,)), b"\r\nreport\r\n")
+
+        (made,) = await self.store.record(message, [Result(0, DONE)], [report], self.now + 5)
+        (found,) = await self.due(before=self.now + 6)
+
+        self.assertEqual(made.queue_id, found.queue_id)
+        self.assertIsNone(made.reverse_path)
+        self.assertEqual(b"\r\nreport\r\n", await whole(self.store.open_content(found)))
+        self.assertEqual(QueueCounts(1, 1), await self.store.counts())
+
+    async def test_order_limit_and_skip(self) -> None:
+        """The most urgent first, no more than asked for, none that the caller has."""
+        messages = []
+        for _ in range(5):
+            self.now += 1
+            messages.append(await self.submit())
+        ids = [message.queue_id for message in messages]
+
+        three = await self.due(limit=3)
+        others = await self.due(skip=frozenset(message.key for message in messages[:4]))
+
+        self.assertEqual(ids[:3], [message.queue_id for message in three])
+        self.assertEqual(ids[4:], [message.queue_id for message in others])
+
+    async def test_unknown_content(self) -> None:
+        """Content that is not there is damage, never silence."""
+        message = await self.submit()
+        await self.store.record(message, [Result(0, DONE)], [], self.now)
+
+        async def read() -> bytes:
+            return await whole(self.store.open_content(message))
+
+        await self.assertFailure(ensureDeferred(read()), ContentDamaged)
