@@ -74,9 +74,7 @@ class BadmailTestCase(SynchronousTestCase):
         """There is one triple, whole, and nothing beside it."""
         self.assertEqual([f"{stem}.{kind}" for kind in KINDS], self.names())
         self.assertEqual(content, (self.directory / f"{stem}.BAD").read_bytes())
-        self.assertEqual(
-            envelope_json(MESSAGE, NOW), (self.directory / f"{stem}.BDP").read_bytes()
-        )
+        self.assertEqual(envelope_json(MESSAGE, NOW), (self.directory / f"{stem}.BDP").read_bytes())
         self.assertEqual(reason_text(MESSAGE), (self.directory / f"{stem}.BDR").read_bytes())
 
 

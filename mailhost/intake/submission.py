@@ -1,0 +1,221 @@
+"""
+From an open Pickup file to the queue.
+
+:Room: ``intake``
+:IIS: PIC-02..04, PIC-07, PIC-09, PIC-11; MSG-01 (size), MSG-04 (recipients), DEL-40 (hops).
+:RFC: 5321 §6.3 (loops), 6152 (8BITMIME); promises P1, P7.
+:Called by: `mailhost.intake.pickup`.
+
+The file goes through block by block; never more than its header and one block
+are in memory.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable
+from itertools import count
+from typing import Any
+
+from attrs import define, evolve, field
+
+from mailhost.content.headers import header_end
+from mailhost.content.trace import message_id, received_from_pickup, rfc5322_date
+from mailhost.intake.claim import OpenFile
+from mailhost.intake.desk import Desk
+from mailhost.intake.local_text import LocalText
+from mailhost.intake.pickup_file import (
+    MAX_HEADER_OCTETS,
+    BadPickupFile,
+    PickupHeader,
+    read_header,
+)
+from mailhost.interfaces import IIncomingMessage
+from mailhost.model.address import Mailbox
+from mailhost.model.envelope import Envelope
+from mailhost.model.queue import QueuedMessage
+from mailhost.policy.limits import check_hops, check_message_size
+
+#: ``run(function, *arguments)`` runs it where it may block.
+Run = Callable[..., Awaitable[Any]]
+
+_RANDOM_OCTETS = 10
+
+
+@define(eq=False)
+class Progress:
+    """
+    How far one file came, so that a later attempt goes on from there.
+
+    :ivar queue_ids: the messages that are in the queue already, in order.
+    :ivar recipients: how many these have.
+    :ivar added: the fields that all of them got: recipients of one message are
+        to see one Message-ID.
+    """
+
+    queue_ids: list[str] = field(factory=list)
+    recipients: int = 0
+    added: bytes | None = None
+
+
+class _Content:
+    """
+    An open file's octets, as content.
+
+    :ivar begun: its body has been read from.
+    """
+
+    def __init__(self, file: OpenFile, run: Run, max_line_octets: int | None) -> None:
+        self._file = file
+        self._run = run
+        self._text = LocalText(max_line_octets)
+        self._ahead = b""
+        self._ended = False
+        self.begun = False
+
+    @property
+    def body(self) -> str:
+        """``"7BIT"`` or ``"8BITMIME"``; known when all has been read."""
+        return "8BITMIME" if self._text.eight_bit else "7BIT"
+
+    async def read_header(self) -> bytes:
+        """
+        All up to the blank line; all there is if there is none.
+
+        :raises BadPickupFile: it is too long, or no text.
+        """
+        header = await self._read()
+        while (end := header_end(header)) < 0 and len(header) <= MAX_HEADER_OCTETS:
+            block = await self._read()
+            if not block:
+                end = len(header)
+                break
+            header += block
+        if end < 0 or end > MAX_HEADER_OCTETS:
+            raise BadPickupFile(f"its header has more than {MAX_HEADER_OCTETS} octets")
+        self._ahead = header[end:]
+        return header[:end]
+
+    async def read_body(self) -> bytes:
+        """The next block behind the header; empty at the end."""
+        self.begun = True
+        return await self._read()
+
+    async def _read(self) -> bytes:
+        block, self._ahead = self._ahead, b""
+        while not block and not self._ended:
+            block = self._text.feed(await self._run(self._file.read))
+            if self._file.at_end:
+                self._ended = True
+                block += self._text.end()
+        return block
+
+
+@define(eq=False)
+class Submitter:
+    """
+    Hands Pickup files over to the queue of one virtual server.
+
+    :ivar desk: its settings are read anew for each file.
+    :ivar run: where file work may block.
+    :ivar draw: gives so many octets that nobody can guess.
+    """
+
+    desk: Desk
+    run: Run
+    draw: Callable[[int], bytes] = secrets.token_bytes
+    _numbers: count[int] = field(factory=lambda: count(1), init=False)
+
+    async def submit(self, file: OpenFile, progress: Progress) -> None:
+        """
+        Queue the message; more recipients than one message may have are split (MSG-04).
+
+        :raises BadPickupFile: it cannot be sent as it is.
+        :raises mailhost.errors.SpoolProblem: not now; *progress* says how far it came.
+        :raises mailhost.intake.claim.BeingWritten: it was changed while it was read.
+        """
+        content = self._content(file)
+        header = read_header(await content.read_header())
+        try:
+            self._check_hops(header)
+            if progress.added is None:
+                progress.added = self._missing_fields(header)
+            sender, recipients = self.envelope_of(header)
+            step = self.desk.settings.messages.max_recipients or len(recipients)
+            for start in range(progress.recipients, len(recipients), step):
+                if content.begun:
+                    file.rewind()
+                    content = self._content(file)
+                    await content.read_header()
+                part = recipients[start : start + step]
+                message = await self._queue(
+                    file.size, content, progress.added, header.octets, Envelope(sender, part)
+                )
+                progress.queue_ids.append(message.queue_id)
+                progress.recipients += len(part)
+        except BadPickupFile as bad:
+            bad.header = bad.header or header
+            raise
+
+    def _content(self, file: OpenFile) -> _Content:
+        return _Content(file, self.run, self.desk.settings.messages.max_line_length)
+
+    def envelope_of(self, header: PickupHeader) -> tuple[Mailbox | None, tuple[Mailbox, ...]]:
+        """The sender and the recipients, qualified and stamped, each recipient once."""
+        categorizer = self.desk.categorizer
+        sender = header.reverse_path
+        qualified = map(categorizer.qualify, header.recipients)
+        return (
+            categorizer.qualify(sender) if sender is not None else None,
+            tuple(dict.fromkeys(map(categorizer.stamp, qualified))),
+        )
+
+    def _check_hops(self, header: PickupHeader) -> None:
+        max_hops = self.desk.settings.delivery.max_hops
+        if check_hops(header.received_count, max_hops) is not None:
+            raise BadPickupFile(
+                f"it has {header.received_count} Received fields, more than {max_hops}: a mail loop"
+            )
+
+    def _missing_fields(self, header: PickupHeader) -> bytes:
+        """PIC-09: Date and Message-ID, where there are none."""
+        desk = self.desk
+        added = b""
+        if not header.has_date:
+            added += b"Date: %b\r\n" % rfc5322_date(desk.clock.seconds())
+        if not header.has_message_id:
+            made = message_id(desk.settings.fqdn, self.draw(_RANDOM_OCTETS), next(self._numbers))
+            added += b"Message-ID: %b\r\n" % made
+        return added
+
+    async def _queue(
+        self, size: int, content: _Content, added: bytes, header: bytes, envelope: Envelope
+    ) -> QueuedMessage:
+        desk = self.desk
+        queue_id = desk.store.new_queue_id()
+        prefix = received_from_pickup(desk.settings.fqdn, queue_id, desk.clock.seconds())
+        incoming = desk.store.new_message(prefix + added, size)
+        try:
+            await self._copy(header, content, incoming)
+            message = await desk.store.commit(
+                incoming, queue_id, evolve(envelope, body=content.body), "", desk.clock.seconds()
+            )
+        except BaseException:
+            incoming.discard()
+            raise
+        desk.accepted(message)
+        return message
+
+    async def _copy(self, header: bytes, content: _Content, incoming: IIncomingMessage) -> None:
+        """*header*, then the rest of *content*; counted as in an SMTP session (PIC-11)."""
+        limit = self.desk.settings.messages.max_message_size
+        octets = 0
+        block = header
+        while block:
+            octets += len(block)
+            if check_message_size(octets, limit) is not None:
+                raise BadPickupFile(f"it is larger than {limit} octets")
+            waiting = incoming.write(block)
+            if waiting is not None:
+                await waiting
+            block = await content.read_body()
