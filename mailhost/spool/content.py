@@ -8,7 +8,7 @@ Stored content, read back in order.
 from __future__ import annotations
 
 import hashlib
-from typing import Protocol, TypeVar, cast
+from typing import Protocol, TypeVar
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
@@ -84,4 +84,4 @@ def check_octets(octets: object, size: int, digest: bytes, name: str) -> bytes:
         or hashlib.sha256(octets).digest() != digest
     ):
         raise ContentDamaged(f"the content of {name} is not what was accepted")
-    return cast("bytes", octets)
+    return octets

@@ -98,9 +98,7 @@ class LimitTests(PeerCase):
         server = self.start_server(messages={"max_recipients": 2})
 
         with server.client() as client:
-            refused = client.sendmail(
-                SENDER, [f"{name}@example.com" for name in "abc"], content()
-            )
+            refused = client.sendmail(SENDER, [f"{name}@example.com" for name in "abc"], content())
 
         self.assertEqual([452], [code for code, _ in refused.values()])
         self.assertEqual(

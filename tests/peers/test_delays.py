@@ -132,9 +132,7 @@ class BadmailTests(PeerCase):
     def setUp(self) -> None:
         super().setUp()
         refusing = self.start_sink("-f", "RCPT")
-        self.server = self.start_server(
-            access=RELAY, delivery={"smart_host": refusing.next_hop}
-        )
+        self.server = self.start_server(access=RELAY, delivery={"smart_host": refusing.next_hop})
 
     def test_report_that_cannot_be_returned(self) -> None:
         """MSG-06: a report whose own recipient is refused becomes a Badmail triple."""

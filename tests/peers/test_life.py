@@ -203,7 +203,7 @@ class EndTests(PeerCase):
         configuration.write_text(
             "workers: many\nvirtual_servers:\n  - name: one\n    listne: ['127.0.0.1:1']\n"
         )
-        mailhost = Mailhost(self, configuration)
+        mailhost = Mailhost(self.addCleanup, configuration)
 
         mailhost.launch()
 

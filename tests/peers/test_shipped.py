@@ -22,7 +22,7 @@ class ShippedConfigurationTests(PeerCase):
         self.configuration = self.directory / "mailhost.yaml"
         self.default = Mailroot(self.directory / "mailroot" / "default")
         self.branch = Mailroot(self.directory / "mailroot" / "branch")
-        self.mailhost = Mailhost(self, self.configuration)
+        self.mailhost = Mailhost(self.addCleanup, self.configuration)
 
     def start(self, *addresses: str) -> tuple[str, str]:
         """Run it at *addresses*; by default at new ones until both are to be had."""

@@ -25,7 +25,7 @@ def main(interface: str, file: str) -> None:
     for name, fault in told["faults"].items():
         server.misbehave(name, Fault[fault])
     print(server.start(told["zones"]), flush=True)
-    reactor.run()  # type: ignore[attr-defined]  # the reactor is a module to mypy
+    reactor.run()
 
 
 if __name__ == "__main__":

@@ -150,10 +150,17 @@ def _read_drop(path: Path) -> Delivered:
 def _read_report(delivered: Delivered) -> Report:
     message = delivered.message
     subject = str(message["Subject"])
-    _text, status, returned = message.get_payload()
-    groups = status.get_payload()
+    _text, status, returned = _parts(message)
+    _about_the_message, recipient, *_others = _parts(status)
     return Report(
         subject.partition("(")[2].rstrip(")"),
-        {name.lower(): str(value) for name, value in groups[1].items()},
+        {name.lower(): str(value) for name, value in recipient.items()},
         returned.as_string(),
     )
+
+
+def _parts(message: Message) -> list[Message]:
+    parts: Any = message.get_payload()
+    if not isinstance(parts, list):
+        raise AssertionError(f"{message.get_content_type()} has no parts")
+    return parts

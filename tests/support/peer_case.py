@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.mailroot import Delivered, Mailroot, Waiting
 from tests.support.postfix_tools import (
+    PROJECT,
     postfix_environment,
     sink_command,
     source_command,
@@ -25,7 +26,6 @@ from tests.support.postfix_tools import (
 from tests.support.process import (
     LOOPBACK,
     PATIENCE_SECONDS,
-    PROJECT,
     Mailhost,
     Process,
     project_environment,
@@ -109,27 +109,24 @@ class Server:
 
     def wait_for_drop(self, receiver: str, count: int = 1) -> list[Delivered]:
         """Until *receiver* has *count* messages in Drop."""
-        return self.process.wait_until(
-            lambda: (found := self.root.drop_for(receiver)) and len(found) >= count and found,
-            f"{count} messages in Drop for {receiver}",
-        )
+
+        def found() -> list[Delivered]:
+            files = self.root.drop_for(receiver)
+            return files if len(files) >= count else []
+
+        return self.process.wait_until(found, f"{count} messages in Drop for {receiver}")
 
     def wait_for_attempts(self, receiver: str, count: int = 1) -> Waiting:
         """Until *count* attempts for *receiver* have failed, and the message waits in Queue."""
 
-        def tried() -> Waiting | None:
-            found = self.root.queue_for(receiver)
-            return found[0] if found and found[0].attempts >= count else None
+        def tried() -> list[Waiting]:
+            return [one for one in self.root.queue_for(receiver) if one.attempts >= count]
 
-        return self.process.wait_until(tried, f"{count} failed attempts for {receiver}") or _never()
+        return self.process.wait_until(tried, f"{count} failed attempts for {receiver}")[0]
 
     def wait_until_empty(self, seconds: float = PATIENCE_SECONDS) -> None:
         """Until nobody waits in Queue."""
         self.process.wait_until(lambda: not self.root.queue(), "an empty Queue", seconds)
-
-
-def _never() -> Any:
-    raise AssertionError("waiting has ended without its condition")
 
 
 @define(eq=False)
@@ -155,7 +152,7 @@ class Sink:
         """Each transaction that was not refused, with smtp-sink's own header."""
         found = [path.read_bytes() for path in sorted(self.dumps.iterdir())]
         # It opens the file at DATA; a file with an end of line at its end is not half-written.
-        return [octets for octets in found if octets.endswith(b"\n\n") or octets.endswith(b"\r\n")]
+        return [octets for octets in found if octets.endswith((b"\n\n", b"\r\n"))]
 
     def taken_ids(self) -> list[str]:
         """The X-Test-ID of each, sorted."""
@@ -171,6 +168,12 @@ class Sink:
         self.process.wait_until(
             lambda: self.taken_ids() == sorted(ids), f"messages {ids}, not {self.taken_ids()}"
         )
+
+
+def _comes_up(sink: Process, address: str) -> bool:
+    """Wait for *sink*; whether it listens."""
+    wait_until(lambda: takes_connections(address) or sink.ended, f"a listener on {address}")
+    return not sink.ended
 
 
 class PeerCase(SynchronousTestCase):
@@ -193,7 +196,7 @@ class PeerCase(SynchronousTestCase):
         folder = self.path("server")
         folder.mkdir()
         server = Server(
-            Mailhost(self, folder / "mailhost.yaml"),
+            Mailhost(self.addCleanup, folder / "mailhost.yaml"),
             reserve_address(),
             Mailroot(folder / "home"),
             dict(settings),
@@ -219,12 +222,8 @@ class PeerCase(SynchronousTestCase):
             process = Process(
                 sink_command(where, *options, "-d", str(dumps / "%H%M%S.")), self.path("sink.log")
             )
-            process.start(self, environment=postfix_environment())
-            wait_until(
-                lambda where=where, process=process: takes_connections(where) or process.ended,
-                f"smtp-sink on {where}",
-            )
-            if not process.ended:
+            process.start(self.addCleanup, environment=postfix_environment())
+            if _comes_up(process, where):
                 return Sink(process, where, dumps)
             if address is not None or "Address already in use" not in process.said():
                 break
@@ -242,7 +241,7 @@ class PeerCase(SynchronousTestCase):
             [sys.executable, "-m", "tests.support.dns_process", LOOPBACK, str(told)],
             self.path("dns.log"),
         )
-        process.start(self, PROJECT, project_environment())
+        process.start(self.addCleanup, PROJECT, project_environment())
         process.wait_until(lambda: process.said().endswith("\n"), "the name server's port")
         return f"{LOOPBACK}:{int(process.said())}"
 

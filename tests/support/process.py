@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from attrs import define, field
@@ -31,10 +31,8 @@ _POLL_SECONDS = 0.01
 T = TypeVar("T")
 
 
-class Cleaner(Protocol):
-    """The part of a test case used here."""
-
-    def addCleanup(self, function: Callable[..., Any], *args: Any) -> Any: ...
+#: ``clean(function)`` has *function* called at the end: a test's ``addCleanup``, as a rule.
+Clean = Callable[[Callable[[], object]], object]
 
 
 def wait_until(
@@ -111,9 +109,9 @@ class Process:
     popen: subprocess.Popen[bytes] = field(init=False)
 
     def start(
-        self, case: Cleaner, cwd: Path | None = None, environment: Mapping[str, str] | None = None
+        self, clean: Clean, cwd: Path | None = None, environment: Mapping[str, str] | None = None
     ) -> None:
-        """Run it; it ends with the test at the latest."""
+        """Run it; at the latest it ends by what *clean* is told."""
         with self.log.open("ab") as log:
             self.popen = subprocess.Popen(
                 self.command,
@@ -123,7 +121,7 @@ class Process:
                 cwd=cwd,
                 env=environment,
             )
-        case.addCleanup(self.kill)
+        clean(self.kill)
 
     @property
     def pid(self) -> int:
@@ -210,7 +208,7 @@ class Mailhost:
     :ivar configuration: the YAML file; relative paths in it start at its folder.
     """
 
-    case: Cleaner
+    clean: Clean
     configuration: Path
     process: Process = field(init=False)
     _starts: int = field(default=0, init=False)
@@ -234,7 +232,7 @@ class Mailhost:
         self._starts += 1
         log = self.configuration.with_name(f"{self.configuration.stem}-{self._starts}.log")
         self.process = Process(mailhost_command(self.configuration), log)
-        self.process.start(self.case, self.configuration.parent, project_environment())
+        self.process.start(self.clean, self.configuration.parent, project_environment())
 
     def running(self) -> list[str]:
         """The log's lines about virtual servers that listen."""
