@@ -3,7 +3,7 @@ Every interface that others may implement, on one page.
 
 :Room: ``interfaces``
 :Imports: ``zope.interface`` and the values of ``model``; never Twisted, so an
-    "awaitable" here is anything a coroutine may await: a Deferred, as a rule.
+    "awaitable" stands for a Deferred.  A reception may answer with a coroutine too.
 
 *Maybe awaitable* means: the answer itself where it is known at once, an
 awaitable of it otherwise.  Most answers are known at once, and such an answer
@@ -250,3 +250,26 @@ class INameResolver(Interface):
 
         :raises mailhost.errors.ResolveProblem: 4.4.3.
         """
+
+
+# ---- what may not be ready
+
+
+async def open_stored(store: IQueueStore, message: QueuedMessage) -> IStoredContent:
+    """
+    The content of *message*, in memory or on a disk.
+
+    :raises mailhost.errors.SpoolProblem: see `IQueueStore.open_content`.
+    """
+    opened = store.open_content(message)
+    return await opened if hasattr(opened, "__await__") else opened
+
+
+async def next_block(content: IStoredContent) -> bytes:
+    """
+    What `IStoredContent.read` gives, now or later; empty at the end.
+
+    :raises mailhost.errors.ContentDamaged: see there.
+    """
+    block = content.read()
+    return block if isinstance(block, bytes) else await block

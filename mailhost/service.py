@@ -40,6 +40,8 @@ class MailhostService(Service):
         self._reactor = reactor
         self._reread = reread
         self.virtual_servers: dict[str, VirtualServer] = {}
+        # Not configured any more, and not stopped yet.
+        self._leaving: list[VirtualServer] = []
 
     def startService(self) -> None:
         """Start every virtual server; one that cannot start fails alone."""
@@ -57,7 +59,8 @@ class MailhostService(Service):
     def stopService(self) -> Deferred[None]:
         """Stop them all; fires when the last is stopped."""
         super().stopService()  # type: ignore[no-untyped-call]  # upstream has no annotations
-        stopping = DeferredList([server.stop() for server in self.virtual_servers.values()])
+        servers = [*self.virtual_servers.values(), *self._leaving]
+        stopping = DeferredList([server.stop() for server in servers])
         return stopping.addCallback(lambda results: self._resolver.close())
 
     def _hang_up(self, number: int, frame: object) -> None:
@@ -81,7 +84,7 @@ class MailhostService(Service):
         wanted = {server.name: server for server in settings.virtual_servers}
         for name in set(self.virtual_servers) - set(wanted):
             self._log.info("{server} is not configured any more", server=name)
-            self.virtual_servers.pop(name).stop()
+            self._let_go(self.virtual_servers.pop(name))
         for name, server in wanted.items():
             if name in self.virtual_servers:
                 self._change(self.virtual_servers[name], server)
@@ -93,6 +96,10 @@ class MailhostService(Service):
         """Say what is allowed but unwise: an open relay, above all."""
         for finding in cross_check(settings):
             self._log.warn("{key}: {words}", key=dotted(finding.path), words=finding.words)
+
+    def _let_go(self, server: VirtualServer) -> None:
+        self._leaving.append(server)
+        server.stop().addCallback(lambda nothing: self._leaving.remove(server))
 
     def _add(self, settings: VirtualServerSettings) -> None:
         server = VirtualServer(settings, self._reactor, self._resolver)

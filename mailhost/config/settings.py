@@ -430,7 +430,7 @@ class DomainSettings:
         DOMAIN_PATTERN,
         stand_in="invalid",
         converter=str.lower,
-        help="The domain; a remote one may be *.example.com for all below example.com.",
+        help="The domain; a remote one may stand for all domains below it.",
     )
     type: Literal["alias", "remote"] = key(
         choice({"alias": "alias", "remote": "remote"}),
@@ -586,7 +586,7 @@ class ResolverSettings:
     )
     timeout: float = key(SHORT_SPAN, "5s", help="How long a name server may take.")
     cache: int = key(
-        whole(0, 10_000_000, unit="entries"), "10000", help="Answers remembered for their TTL."
+        whole(1, 10_000_000, unit="entries"), "10000", help="Answers remembered for their TTL."
     )
 
 

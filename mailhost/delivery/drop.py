@@ -52,7 +52,7 @@ from mailhost.delivery.part_file import (
     remove_left_over,
 )
 from mailhost.delivery.quota import DropQuota
-from mailhost.interfaces import IDelivery, IStoredContent
+from mailhost.interfaces import IDelivery, IStoredContent, next_block
 from mailhost.model.address import Mailbox
 from mailhost.model.queue import QueuedMessage
 
@@ -132,7 +132,7 @@ class DropDelivery:
     async def _copy(self, file: PartFile, fields: bytes, content: IStoredContent) -> bool:
         """All of it into *file*, few long calls into a thread; whether it is new."""
         blocks, gathered = [fields], len(fields)
-        while block := await _block(content):
+        while block := await next_block(content):
             blocks.append(block)
             gathered += len(block)
             if gathered >= BATCH_OCTETS:
@@ -170,8 +170,3 @@ def drop_fields(message: QueuedMessage, recipients: Sequence[Mailbox]) -> bytes:
             original_arrival_time(message.accepted_at),
         )
     )
-
-
-async def _block(content: IStoredContent) -> bytes:
-    block = content.read()
-    return block if isinstance(block, bytes) else await block

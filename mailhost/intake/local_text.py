@@ -14,6 +14,7 @@ from __future__ import annotations
 from attrs import define, field
 
 from mailhost.intake.pickup_file import BadPickupFile
+from mailhost.smtp.content import LineLengths
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -63,7 +64,7 @@ class LocalText:
     max_line_octets: int | None
     eight_bit: bool = field(default=False, init=False)
     _ends: LineEnds = field(factory=LineEnds, init=False)
-    _line_octets: int = field(default=0, init=False)
+    _lines: LineLengths = field(factory=LineLengths, init=False)
     _started: bool = field(default=False, init=False)
 
     def feed(self, block: bytes) -> bytes:
@@ -84,21 +85,7 @@ class LocalText:
         if b"\0" in block:
             # RFC 5322 §4: NUL is obsolete, RFC 6152 §3 keeps it out of 8BITMIME.
             raise BadPickupFile("it holds NUL octets, so it is no mail message")
-        if self.max_line_octets is not None and self._too_long(block, self.max_line_octets):
+        if self.max_line_octets is not None and self._lines.exceed(block, self.max_line_octets):
             raise BadPickupFile(f"it has a line of more than {self.max_line_octets} octets")
         self.eight_bit = self.eight_bit or not block.isascii()
         return block
-
-    def _too_long(self, block: bytes, limit: int) -> bool:
-        """Jump from line end to line end in steps of *limit*, not line by line."""
-        size = len(block)
-        start = -self._line_octets
-        while size - start > limit:
-            # The last octet where the LF of a line of *limit* octets can be.
-            found = block.rfind(b"\n", max(start, 0), start + limit + 2)
-            if found < 0:
-                return True
-            start = found + 1
-        last = block.rfind(b"\n", max(start, 0))
-        self._line_octets = size - (last + 1 if last >= 0 else start)
-        return False

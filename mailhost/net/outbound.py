@@ -3,7 +3,7 @@ An outbound session on its socket.
 
 :Room: ``net``
 :RFC: 5321 §4.5.3.2 (time-outs), §3.3, §4.1.1.4; promise P6.
-:Called by: `mailhost.relay.connections`.
+:Called by: `mailhost.relay.sites`.
 
 A session is opened once and then carries one transaction after another, as
 long as there is work for its site.

@@ -25,7 +25,7 @@ from twisted.mail.relaymanager import SmartHostESMTPRelayingManager
 from twisted.python.failure import Failure
 
 from mailhost.errors import ContentDamaged, MailhostError, ResolveProblem
-from mailhost.interfaces import IDelivery, IQueueStore, IStoredContent
+from mailhost.interfaces import IDelivery, IQueueStore, open_stored
 from mailhost.model.outcome import Fate, Outcome
 from mailhost.model.queue import QueuedMessage, QueuedRecipient, Result, Submission
 from mailhost.model.route import Drop, MailExchange, NextHop, NoRoute, Route, SmartHosts
@@ -109,8 +109,14 @@ class RelayManager(SmartHostESMTPRelayingManager):
         self._timer: IDelayedCall | None = None
         self.configure(terms)
 
-    def configure(self, terms: Terms) -> None:
-        """Go by *terms* from now on, for mail that is queued already too."""
+    def configure(self, terms: Terms, mxcalc: MailExchangeResolver | None = None) -> None:
+        """
+        Go by *terms* from now on, for mail that is queued already too.
+
+        :param mxcalc: finds hosts from now on; `None`: the one there is.
+        """
+        if mxcalc is not None:
+            self.mxcalc = self._exchanges = self._line.exchanges = mxcalc
         self._terms = terms
         self._settlement.terms = terms
         self._slots.limit = terms.max_connections
@@ -368,8 +374,7 @@ class RelayManager(SmartHostESMTPRelayingManager):
         if self._delivery is None:
             return Outcome(Fate.FAILED, "5.3.5", "no final delivery is configured here")
         try:
-            opened: Any = self.queue.open_content(message)
-            content: IStoredContent = await opened if isinstance(opened, Deferred) else opened
+            content = await open_stored(self.queue, message)
             await self._delivery.deliver(message, [r.forward_path for r in recipients], content)
         except ContentDamaged as problem:
             await self.queue.quarantine(message, str(problem))

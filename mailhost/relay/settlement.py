@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from typing import Any, cast
 
 from attrs import define, field, frozen
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from mailhost.errors import ContentDamaged, DirectoryProblem
-from mailhost.interfaces import IQueueStore, IStoredContent
+from mailhost.interfaces import IQueueStore, next_block, open_stored
 from mailhost.model.outcome import Fate, Outcome
 from mailhost.model.queue import QueuedMessage, QueuedRecipient, Result, Submission
 from mailhost.model.schedule import RetrySchedule
@@ -169,16 +167,14 @@ class Settlement:
     async def _excerpt(self, message: QueuedMessage) -> bytes:
         """The beginning of the content; empty where it is damaged."""
         try:
-            content = await self._open(message)
+            content = await open_stored(self.store, message)
         except ContentDamaged:
             return b""
         blocks: list[bytes] = []
         gathered = 0
         try:
             while gathered <= MAX_RETURNED_OCTETS:
-                block = content.read()
-                if not isinstance(block, bytes):
-                    block = await block
+                block = await next_block(content)
                 if not block:
                     break
                 blocks.append(block)
@@ -206,7 +202,7 @@ class Settlement:
             accepted_at=message.accepted_at,
         )
         try:
-            stem = await self.badmail.store(bad, await self._open(message), now)
+            stem = await self.badmail.store(bad, await open_stored(self.store, message), now)
         except ContentDamaged:
             stem = await self.badmail.store(bad, b"", now)
         self._log.warn(
@@ -215,7 +211,3 @@ class Settlement:
             stem=stem,
             reason=bad.reason,
         )
-
-    async def _open(self, message: QueuedMessage) -> IStoredContent:
-        opened: Any = self.store.open_content(message)
-        return cast("IStoredContent", await opened if isinstance(opened, Deferred) else opened)

@@ -15,8 +15,7 @@ messages for a dead site cost one time-out, not ten thousand.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
 
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
@@ -25,7 +24,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mailhost.errors import ContentDamaged, SpoolProblem
-from mailhost.interfaces import IQueueStore, IStoredContent
+from mailhost.interfaces import IQueueStore, IStoredContent, next_block, open_stored
 from mailhost.model.outcome import Fate, Outcome
 from mailhost.net.outbound import OutboundProtocol, Transcript
 from mailhost.relay.job import Destination, Job
@@ -279,7 +278,7 @@ class _Connection:
         place = self._opened.place
         job.tried.add(place.address)
         try:
-            content: IStoredContent | None = await self._open_content(job)
+            content: IStoredContent | None = await open_stored(self.site.store, job.message)
             if message.body == "8BITMIME" and "8BITMIME" not in session.extensions:
                 content = await self._seven_bit(job)
         except ContentDamaged as problem:
@@ -295,22 +294,16 @@ class _Connection:
             return True
         return await self._transact(session, job, content)
 
-    async def _open_content(self, job: Job) -> IStoredContent:
-        opened = self.site.store.open_content(job.message)
-        if isinstance(opened, Deferred):
-            return cast("IStoredContent", await opened)
-        return cast("IStoredContent", opened)
-
     async def _seven_bit(self, job: Job) -> IStoredContent | None:
         """The content if it is 7-bit after all, else `None` (RFC 6152 §3)."""
-        content = await self._open_content(job)
+        content = await open_stored(self.site.store, job.message)
         try:
-            while block := await _read(content):
+            while block := await next_block(content):
                 if not block.isascii():
                     return None
         finally:
             content.close()
-        return await self._open_content(job)
+        return await open_stored(self.site.store, job.message)
 
     async def _transact(self, session: OutboundProtocol, job: Job, content: IStoredContent) -> bool:
         assert self._opened is not None
@@ -370,10 +363,3 @@ class _Connection:
             job.recipients = [r for r, _ in final]
             self.site.settle(job, [o for _, o in final])
         self.site.try_elsewhere(rest)
-
-
-async def _read(content: IStoredContent) -> bytes:
-    block = content.read()
-    if isinstance(block, bytes):
-        return block
-    return cast("bytes", await cast("Awaitable[Any]", block))

@@ -140,7 +140,7 @@ class VirtualServer:
         categorizer = make_categorizer(settings)
         self._desk.settings, self._desk.categorizer = settings, categorizer
         assert self.relay is not None
-        self.relay.configure(Terms.of(settings, categorizer))
+        self.relay.configure(Terms.of(settings, categorizer), self._exchanges())
         rules = self._rules()
         for _, factory in self._ports.values():
             factory.rules, factory.timeout_seconds = rules, settings.connection_timeout
@@ -198,18 +198,21 @@ class VirtualServer:
     def _assemble(self, store: IQueueStore, drop: DropDelivery, badmail: Badmail, run: Run) -> None:
         settings = self.settings
         categorizer = make_categorizer(settings)
-        exchanges = MailExchangeResolver(
-            self._resolver,
-            self._reactor,
-            own_names=frozenset({settings.fqdn}),
-            own_endpoints=frozenset((one.host, one.port) for one in settings.listen),
-        )
         terms = Terms.of(settings, categorizer)
-        self.relay = RelayManager(store, exchanges, self._reactor, terms, drop, badmail)
+        self.relay = RelayManager(store, self._exchanges(), self._reactor, terms, drop, badmail)
         self._desk = Desk(
             settings, categorizer, store, self._resolver, self._reactor, self.relay.accept
         )
         self._pickup = Pickup(self._desk, settings.pickup_directory, badmail, self._reactor, run)
+
+    def _exchanges(self) -> MailExchangeResolver:
+        """Finds hosts, and knows which of them we are."""
+        return MailExchangeResolver(
+            self._resolver,
+            self._reactor,
+            own_names=frozenset({self.settings.fqdn}),
+            own_endpoints=frozenset((one.host, one.port) for one in self.settings.listen),
+        )
 
     def _listen(self) -> None:
         """Listen on every address that is not listened to yet, all of them or none."""

@@ -24,6 +24,34 @@ _TAILS = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\r")
 
 
 @define
+class LineLengths:
+    """Lengths of text lines, over the borders of blocks."""
+
+    # Octets of the line that has begun and not ended.
+    _begun: int = field(default=0, init=False)
+
+    def exceed(self, block: bytes, limit: int) -> bool:
+        """
+        Whether a line is longer than *limit* octets, its CRLF not counted.
+
+        Jumps from line end to line end in steps of *limit*, not line by line.
+
+        :param block: what follows; every LF in it ends a line.
+        """
+        size = len(block)
+        reach = limit + 1  # the LF looked for stands behind a CR
+        start = -self._begun
+        while size - start > reach:
+            found = block.rfind(b"\n", max(start, 0), start + reach + 1)
+            if found < 0:
+                return True
+            start = found + 1
+        last = block.rfind(b"\n", max(start, 0))
+        self._begun = size - (last + 1 if last >= 0 else start)
+        return False
+
+
+@define
 class ContentReader:
     """
     Turns wire octets into content.
@@ -41,7 +69,7 @@ class ContentReader:
     # The content starts as if after a CRLF, which is not part of it.
     _held: bytes = field(default=b"\r\n", init=False)
     _virtual: int = field(default=2, init=False)
-    _line_octets: int = field(default=0, init=False)
+    _lines: LineLengths = field(factory=LineLengths, init=False)
 
     def feed(self, octets: bytes) -> tuple[bytes, bytes]:
         """
@@ -85,22 +113,8 @@ class ContentReader:
     def _check_lines(self, block: bytes) -> None:
         # After un-stuffing: the transparent dot is not counted (§4.5.3.1.6).
         limit = self.max_line_octets
-        if limit is not None and self._too_long(block, limit):
+        if limit is not None and self._lines.exceed(block, limit):
             self.fault = replies.content_line_too_long(limit)
-
-    def _too_long(self, block: bytes, limit: int) -> bool:
-        """Jump from line end to line end in steps of *limit*, not line by line."""
-        size = len(block)
-        reach = limit + 1  # the LF looked for stands behind a CR
-        start = -self._line_octets
-        while size - start > reach:
-            found = block.rfind(b"\n", max(start, 0), start + reach + 1)
-            if found < 0:
-                return True
-            start = found + 1
-        last = block.rfind(b"\n", max(start, 0))
-        self._line_octets = size - (last + 1 if last >= 0 else start)
-        return False
 
 
 @define

@@ -47,7 +47,7 @@ from twisted.internet.defer import Deferred
 from mailhost.content.names import file_stem
 from mailhost.content.words import line_octets, path_octets
 from mailhost.errors import DirectoryProblem
-from mailhost.interfaces import IStoredContent
+from mailhost.interfaces import IStoredContent, next_block
 from mailhost.model.address import Mailbox, path_text
 from mailhost.model.outcome import Outcome
 
@@ -173,7 +173,7 @@ class Badmail:
         """Write *content* but for the last blocks, which are returned."""
         blocks: list[bytes] = []
         gathered = 0
-        while block := await _block(content):
+        while block := await next_block(content):
             blocks.append(block)
             gathered += len(block)
             if gathered >= BATCH_OCTETS:
@@ -435,8 +435,3 @@ def _write_all(fd: int, octets: bytes) -> None:
 def _settle(fd: int) -> None:
     os.fchmod(fd, FILE_MODE)
     os.fsync(fd)
-
-
-async def _block(content: IStoredContent) -> bytes:
-    block = content.read()
-    return block if isinstance(block, bytes) else await block

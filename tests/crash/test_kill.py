@@ -175,6 +175,7 @@ class PickupKillTests(CrashCase):
         """Files in Pickup are sent though the server is killed five times meanwhile."""
         ids = {f"file{number}" for number in range(60)}
         self.pickup = self.server.root.home / "Pickup"
+        wait_until(self.pickup.is_dir, "the Pickup directory")
         for test_id in sorted(ids):
             part = self.path("part")
             part.write_bytes(content(test_id, To="there@example.org"))

@@ -255,6 +255,9 @@ class PickupTests(PeerCase):
 
     def put(self, server: Server, name: str, octets: bytes) -> None:
         """As a careful program does: written elsewhere, then renamed."""
+        pickup = server.root.home / "Pickup"
+        # A thread makes it, and the log's line about listening may be earlier.
+        wait_until(pickup.is_dir, "the Pickup directory")
         part = self.path("part")
         part.write_bytes(octets)
-        part.rename(server.root.home / "Pickup" / name)
+        part.rename(pickup / name)
