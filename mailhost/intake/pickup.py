@@ -401,7 +401,7 @@ class Pickup:
         else:
             item.settled = True
             self._log.info(
-                "{server}: Pickup file {file!r} is queued as {queue_ids} for {count} recipients",
+                "{server}: Pickup file {file!r} is queued: ids={queue_ids} recipients={count}",
                 server=self._desk.settings.name,
                 file=item.source,
                 queue_ids=item.progress.queue_ids,

@@ -54,7 +54,7 @@ def _a_labels(text: str) -> str:
 
 def _cannot_exist(text: str) -> ResolveProblem:
     """RFC 3463 §3.2, X.1.2: bad destination system address."""
-    return ResolveProblem("5.1.2", f"{text[:80]!a} is no domain name")
+    return ResolveProblem("5.1.2", f"there is no domain {text[:80]!a}")
 
 
 def is_address(text: str) -> bool:
