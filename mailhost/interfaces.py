@@ -198,7 +198,11 @@ class IQueueStore(Interface):
         """
 
     def quarantine(message: QueuedMessage, reason: str) -> Awaitable[None]:
-        """Take a damaged message out of delivery, keeping what is left of it."""
+        """
+        Keep what is left of a damaged message where nothing else touches it.
+
+        The message stays queued until the caller records its failure.
+        """
 
     def counts() -> Awaitable[QueueCounts]:
         """How much waits."""

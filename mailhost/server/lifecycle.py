@@ -95,18 +95,22 @@ def _build() -> Callable[[Parts], Lifecycle]:
     def wait(life: Lifecycle, parts: Parts) -> Deferred[None]:
         return _waiter(parts)
 
-    @stopping.upon(asked.stopped).to(stopped)
-    def over(life: Lifecycle, parts: Parts) -> None:
-        ended, parts.ended = parts.ended, []
-        for waiting in ended:
-            waiting.callback(None)
+    stopping.upon(asked.stopped).to(stopped).returns(None)
 
     return machine.build()
 
 
 def _close(life: Lifecycle, parts: Parts) -> Deferred[None]:
     waiting = _waiter(parts)
-    parts.close().addBoth(lambda result: life.stopped())
+
+    def closed(result: object) -> None:
+        life.stopped()
+        # Not within the transition: who hears of it asks for the state.
+        ended, parts.ended = parts.ended, []
+        for one in ended:
+            one.callback(None)
+
+    parts.close().addBoth(closed)
     return waiting
 
 

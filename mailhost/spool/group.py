@@ -106,16 +106,21 @@ def take_group(pending: list[Change]) -> list[Change]:
     return group
 
 
-def write(connection: sqlite3.Connection, group: Sequence[Change]) -> None:
+def write(
+    connection: sqlite3.Connection, group: Sequence[Change], reserve: int | None = None
+) -> None:
     """
     Commit *group*, in the writer thread.
 
+    :param reserve: no id up to this key is given out after a restart.
     :raises sqlite3.Error: nothing of it is committed.
     """
     connection.execute("BEGIN IMMEDIATE")
     try:
         _write_accepts(connection, [accept for change in group for accept in change.accepts])
         _write_records(connection, [record for change in group for record in change.records])
+        if reserve is not None:
+            connection.execute(schema.RESERVE_KEYS, (reserve,))
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from attrs import define, field
 
 _SEQUENCE_BITS = 21
+#: Keys are reserved for so long at a time, so that few commits have to.
+_RESERVED_MILLISECONDS = 60_000
 
 
 @define
@@ -44,3 +46,8 @@ class QueueIds:
 def key_of(queue_id: str) -> int:
     """The row of the message called *queue_id* (63 bits)."""
     return int(queue_id[:16], 16)
+
+
+def reserved_key(key: int) -> int:
+    """The key from which on ids go on after a restart, when *key* is given out."""
+    return key + (_RESERVED_MILLISECONDS << _SEQUENCE_BITS)

@@ -24,8 +24,10 @@ def apply_results(
     """
     after = dict(before)
     for result in results:
-        known = after.pop(result.number)
-        if not result.outcome.fate.terminal:
+        known = after[result.number]
+        if result.outcome.fate.terminal:
+            del after[result.number]
+        else:
             after[result.number] = QueuedRecipient(
                 known.number,
                 known.forward_path,

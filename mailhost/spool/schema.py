@@ -70,7 +70,16 @@ SELECT_CONTENT = "SELECT size, digest, octets FROM messages WHERE key = ?"
 SELECT_NEXT_DUE = "SELECT min(due_at) FROM recipients WHERE due_at > ?"
 SELECT_COUNTS = "SELECT (SELECT count(*) FROM messages), (SELECT count(*) FROM recipients)"
 SELECT_LARGE = "SELECT key FROM messages WHERE octets IS NULL"
-SELECT_LAST = "SELECT max(key) FROM messages"
+#: No id is given twice, whatever has left the queue meanwhile.
+SELECT_LAST = """
+SELECT max(
+    coalesce((SELECT max(key) FROM messages), 0),
+    coalesce((SELECT value FROM meta WHERE name = 'reserved_key'), 0)
+)
+"""
+SELECT_META = "SELECT value FROM meta WHERE name = ?"
+NAME_STORE = "INSERT OR IGNORE INTO meta VALUES ('store', ?)"
+RESERVE_KEYS = "INSERT OR REPLACE INTO meta VALUES ('reserved_key', ?)"
 
 
 def insert_messages(count: int) -> str:

@@ -17,10 +17,12 @@ import os
 import secrets
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads, IReactorThreads
@@ -46,12 +48,13 @@ from mailhost.spool.content import FileContent, MemoryContent, check_octets
 from mailhost.spool.files import BODY_SUFFIX, PART_SUFFIX, BodyReader, sync_directory
 from mailhost.spool.group import Accept, Change, Record, take_group, write
 from mailhost.spool.held import HeldContents
-from mailhost.spool.ids import QueueIds, key_of
+from mailhost.spool.ids import QueueIds, key_of, reserved_key
 from mailhost.spool.incoming import IncomingMessage, StoredBody
 from mailhost.spool.lock import QueueLock
 from mailhost.spool.recipients import apply_results, mailbox_of
 from mailhost.spool.space import DiskSpace
 
+T = TypeVar("T")
 SMALL_OCTETS = 65536
 BALLAST_OCTETS = 64 * 1024 * 1024
 FLOOR_OCTETS = 32 * 1024 * 1024
@@ -102,6 +105,10 @@ class SQLiteQueue:
         self._held = HeldContents(HELD_OCTETS)
         self._failed_at: float | None = None
         self._probing = False
+        self._stopped = False
+        # Large contents that are being synced, and records under way, by message.
+        self._finishing = 0
+        self._recording: Counter[int] = Counter()
         self._reading = threading.Lock()
         # Threads are expensive to start and cheap to keep: one that commits, a
         # few for files.  Never the reactor's own pool (P9).
@@ -125,15 +132,14 @@ class SQLiteQueue:
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._sort_temp.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = QueueLock(self._directory / "lock")
-        try:
-            self._connection = self._connect()
+        with ExitStack() as undo:
+            undo.callback(self._lock.release)
+            self._connection = undo.enter_context(closing(self._connect()))
             self._prepare()
-            self._reader = self._connect()
+            self._reader = undo.enter_context(closing(self._connect()))
             self._sweep()
             self._space.load_ballast()
-        except BaseException:
-            self._lock.release()
-            raise
+            undo.pop_all()
 
     def _connect(self) -> sqlite3.Connection:
         path = self._directory / "queue.sqlite"
@@ -159,14 +165,12 @@ class SQLiteQueue:
             self._connection.executescript(
                 f"BEGIN; {schema.CREATE} PRAGMA user_version = {schema.FORMAT}; COMMIT;"
             )
-            self._connection.execute(
-                "INSERT INTO meta VALUES ('store', ?)", (secrets.randbits(32),)
-            )
-        (store,) = self._connection.execute(
-            "SELECT value FROM meta WHERE name = 'store'"
-        ).fetchone()
+        # Not in one transaction with the tables: a crash may have come between.
+        self._connection.execute(schema.NAME_STORE, (secrets.randbits(32),))
+        (store,) = self._connection.execute(schema.SELECT_META, ("store",)).fetchone()
         (last,) = self._connection.execute(schema.SELECT_LAST).fetchone()
-        self._ids = QueueIds(store, self._clock, last or 0)
+        self._ids = QueueIds(store, self._clock, last)
+        self._reserved_key = last
 
     def _sweep(self) -> None:
         """Remove what no row speaks of: see the crash states in `files`."""
@@ -179,10 +183,11 @@ class SQLiteQueue:
 
     async def stop(self) -> None:
         """See `IQueueStore`."""
-        if self._writing or self._pending:
+        while self._writing or self._pending or self._finishing:
             idle: Deferred[None] = Deferred()
             self._idle.append(idle)
             await idle
+        self._stopped = True
         self._writer.stop()
         self._files.stop()
         self._reader.close()
@@ -235,12 +240,26 @@ class SQLiteQueue:
     async def _commit_large(
         self, incoming: IncomingMessage, queue_id: str, envelope: Envelope, hello: str, now: float
     ) -> QueuedMessage:
+        path = self._body_path(queue_id)
+        self._finishing += 1
         try:
-            body = await incoming.finish(self._body_path(queue_id))
+            body = await self._finish(incoming, path)
+            return await self._commit_body(incoming, body, queue_id, envelope, hello, now)
+        except SpoolFull:
+            # Rolled back for certain, so no row speaks of it.  After any other
+            # failure one might be found after a crash: then the next start decides.
+            await self._unlink(path)
+            raise
+        finally:
+            self._finishing -= 1
+            self._tell_idle()
+
+    async def _finish(self, incoming: IncomingMessage, path: Path) -> StoredBody:
+        try:
+            return await incoming.finish(path)
         except SpoolProblem as problem:
             self._note(problem)
             raise
-        return await self._commit_body(incoming, body, queue_id, envelope, hello, now)
 
     def _commit_body(
         self,
@@ -291,15 +310,25 @@ class SQLiteQueue:
     # ---- group commit
 
     def _submit(self, change: Change) -> None:
+        if self._stopped:
+            change.done.errback(SpoolProblem("the queue has stopped"))
+            return
         self._pending.append(change)
         if not self._writing:
             self._write_next()
 
     def _write_next(self) -> None:
         self._writing = take_group(self._pending)
-        self._in_writer(write, self._connection, self._writing).addCallbacks(
+        self._in_writer(self._write, self._writing).addCallbacks(
             self._group_written, self._group_failed
         )
+
+    def _write(self, group: list[Change]) -> None:
+        """In the writer thread, which alone knows which connection is open."""
+        keys = [accept.message.key for change in group for accept in change.accepts]
+        reserve = reserved_key(max(keys)) if max(keys, default=0) > self._reserved_key else None
+        write(self._connection, group, reserve)
+        self._reserved_key = reserve or self._reserved_key
 
     def _group_written(self, nothing: object) -> None:
         for change in self._next_group():
@@ -324,10 +353,15 @@ class SQLiteQueue:
         if self._pending:
             self._write_next()
         else:
-            idle, self._idle = self._idle, []
-            for waiting in idle:
-                waiting.callback(None)
+            self._tell_idle()
         return group
+
+    def _tell_idle(self) -> None:
+        if self._writing or self._pending or self._finishing:
+            return
+        idle, self._idle = self._idle, []
+        for waiting in idle:
+            waiting.callback(None)
 
     # ---- a disk that fails
 
@@ -451,27 +485,33 @@ class SQLiteQueue:
         """See `IQueueStore`."""
         before = dict(message.recipients)
         message.recipients = apply_results(before, results)
-        whole = not message.recipients and all(r.outcome.fate.terminal for r in results)
-        whole = whole and len(results) == len(before)
+        # A record beside it may fail: then its recipients' rows must still be there.
+        whole = not message.recipients and not self._recording[message.key]
         accepts = [self._accept_report(report, now) for report in reports]
         change = Change(accepts, (Record(message.key, results, whole),))
         recorded: Deferred[list[QueuedMessage]] = Deferred()
+        self._recording[message.key] += 1
+
+        def over(result: T) -> T:
+            self._recording[message.key] -= 1
+            if not self._recording[message.key]:
+                del self._recording[message.key]
+            return result
 
         def succeeded(nothing: None) -> None:
             self._held.let_go(message.key)
-            if not message.recipients:
+            if not message.recipients and not self._recording[message.key]:
                 self._remove_body(message)
             for accept in accepts:
                 self._hold(accept)
             recorded.callback([accept.message for accept in accepts])
 
         def failed(failure: Failure) -> None:
-            message.recipients = {n: r for n, r in before.items() if n in message.recipients} | {
-                result.number: before[result.number] for result in results
-            }
+            mine = {result.number: before[result.number] for result in results}
+            message.recipients = dict(sorted((message.recipients | mine).items()))
             recorded.errback(failure)
 
-        change.done.addCallbacks(succeeded, failed)
+        change.done.addBoth(over).addCallbacks(succeeded, failed)
         self._submit(change)
         return recorded
 
@@ -482,12 +522,13 @@ class SQLiteQueue:
 
     def _remove_body(self, message: QueuedMessage) -> None:
         if message.size > self._small_octets:
-            # A file that stays is an orphan; the next start removes it.
-            self._run(self._body_path(message.queue_id).unlink, True).addErrback(
-                lambda failure: self._log.failure(
-                    "The body of {id} stays", failure, id=message.queue_id
-                )
-            )
+            self._unlink(self._body_path(message.queue_id))
+
+    def _unlink(self, body: Path) -> Deferred[None]:
+        """A file that stays is an orphan; the next start removes it."""
+        return self._run(body.unlink, True).addErrback(
+            lambda failure: self._log.failure("{path} stays", failure, path=body)
+        )
 
     def quarantine(self, message: QueuedMessage, reason: str) -> Deferred[None]:
         """See `IQueueStore`."""

@@ -44,9 +44,7 @@ class RealTests(TestCase):
         self.addCleanup(self.pool.stop)
         settings = make_settings(home=self.home)
         store = MemoryQueue(_reactor.seconds)
-        desk = Desk(
-            settings, make_categorizer(settings), store, FakeNames(), _reactor, self.accept
-        )
+        desk = Desk(settings, make_categorizer(settings), store, FakeNames(), _reactor, self.accept)
         run = partial(deferToThreadPool, _reactor, self.pool)
         badmail = Badmail(self.home / "Badmail", run)
         self.pickup = Pickup(desk, self.directory, badmail, _reactor, run)

@@ -38,12 +38,14 @@ class LifecycleTests(SynchronousTestCase):
         self.life.start()
         self.assertEqual("stopping", self.life.state())
         self.assertNoResult(first)
+        states: list[str] = []
+        first.addCallback(lambda nothing: states.append(self.life.state()))
 
         self.closed.callback(None)
 
         self.successResultOf(first)
         self.successResultOf(second)
-        self.assertEqual("stopped", self.life.state())
+        self.assertEqual(["stopped"], states)
         self.assertEqual(["unlisten"], self.log)
 
     def test_stop_when_paused(self) -> None:

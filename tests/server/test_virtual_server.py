@@ -110,6 +110,7 @@ class VirtualServerTests(TestCase):
         client = await deferToThread(smtplib.SMTP, host, port, "client.example", 10)
 
         server.pause()
+        await deferLater(reactor, 0)  # the port closes in the reactor's next turn
         refused = deferToThread(smtplib.SMTP, host, port, "client.example", 10)
         await self.assertFailure(refused, ConnectionRefusedError)
         await deferToThread(client.sendmail, "a@example.org", ["b@example.com"], "\r\n")

@@ -1,0 +1,142 @@
+"""More tests for `mailhost.spool.sqlite`: what overlaps, and what a restart must not forget."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.trial.unittest import TestCase
+
+from mailhost.errors import SpoolProblem
+from mailhost.model.envelope import Envelope
+from mailhost.model.queue import QueueCounts, Result
+from mailhost.spool import group
+from tests.contracts.queue_store import BOB, CAROL, DONE, LATER, whole
+from tests.spool.test_sqlite import LARGE, SQLiteTestCase
+
+
+class OverlapTests(SQLiteTestCase, TestCase):
+    def fail_first_group(self, words: str = "disk I/O error") -> None:
+        """The next group is not committed, those behind it are."""
+        real, left = group._write_records, 1
+
+        def failing(connection: Any, records: Any) -> None:
+            nonlocal left
+            left -= 1
+            if left >= 0:
+                raise sqlite3.OperationalError(words)
+            real(connection, records)
+
+        self.patch(group, "_write_records", failing)
+
+    async def test_failed_record_beside_a_good_one(self) -> None:
+        """One recipient's outcome is not recorded by the record of another's (P2)."""
+        message = await self.submit(BOB, CAROL)
+        self.fail_first_group()
+
+        first = self.store.record(message, [Result(0, DONE)], [], self.now)
+        second = self.store.record(message, [Result(1, DONE)], [], self.now)
+        await self.assertFailure(first, SpoolProblem)
+        await second
+
+        self.assertEqual([0], list(message.recipients))
+        self.assertEqual(QueueCounts(1, 1), await self.store.counts())
+
+    async def test_failed_record_restores_only_its_own(self) -> None:
+        """What another record has counted meanwhile stays counted."""
+        message = await self.submit(BOB, CAROL)
+        self.fail_first_group()
+
+        first = self.store.record(message, [Result(0, DONE)], [], self.now)
+        second = self.store.record(message, [Result(1, LATER, self.now + 60)], [], self.now)
+        await self.assertFailure(first, SpoolProblem)
+        await second
+
+        counted = [(n, one.attempts) for n, one in message.recipients.items()]
+        self.assertEqual([(0, 0), (1, 1)], counted)
+
+    async def test_order_of_recipients(self) -> None:
+        """They stay in the order of the envelope."""
+        message = await self.submit(BOB, CAROL)
+
+        await self.store.record(message, [Result(0, LATER, self.now + 60)], [], self.now)
+
+        self.assertEqual([0, 1], list(message.recipients))
+
+    async def test_record_during_a_probe(self) -> None:
+        """The probe opens the database anew; what is recorded meanwhile is recorded."""
+        message = await self.submit(BOB, CAROL)
+        self.fail_first_group()
+        failed = self.store.record(message, [Result(0, DONE)], [], self.now)
+        await self.assertFailure(failed, SpoolProblem)
+        self.now += 6
+        self.assertRaises(SpoolProblem, self.store.check_room, 10)
+
+        await self.store.record(message, [Result(0, DONE), Result(1, DONE)], [], self.now)
+
+        self.assertEqual(QueueCounts(0, 0), await self.store.counts())
+
+    async def test_stop_waits_for_large_contents(self) -> None:
+        """A content that is being synced when the stop comes is committed (P1)."""
+        committed = ensureDeferred(self.submit(content=LARGE * 100))
+        await self.stop()
+
+        message = await committed
+        self.store = self.open()
+        (found,) = await self.due()
+        self.assertEqual(message.queue_id, found.queue_id)
+
+    async def test_stopped(self) -> None:
+        """After the stop a commit fails, rather than never to be answered."""
+        incoming = self.store.new_message(b"", None)
+        queue_id = self.store.new_queue_id()
+        await self.stop()
+
+        committed: Deferred[Any] = self.store.commit(
+            incoming, queue_id, Envelope(None, (BOB,)), "", 0.0
+        )
+
+        self.failureResultOf(committed, SpoolProblem)
+
+
+class RestartTests(SQLiteTestCase, TestCase):
+    async def test_ids_of_messages_that_have_left(self) -> None:
+        """No id is given twice, even if its message has left and the clock jumps back."""
+        message = await self.submit()
+        await self.store.record(message, [Result(0, DONE)], [], self.now)
+        self.now -= 86400
+
+        await self.reopen()
+
+        self.assertGreater(self.store.new_queue_id(), message.queue_id)
+
+    async def test_half_made(self) -> None:
+        """Killed while the database was being made: the next start makes it."""
+        await self.stop()
+        connection = sqlite3.connect(self.home / "Queue" / "queue.sqlite")
+        connection.execute("DELETE FROM meta")
+        connection.commit()
+        connection.close()
+
+        self.store = self.open()
+        await self.submit()
+
+    async def test_full_at_commit(self) -> None:
+        """A large body for which there is no row at last gives its room back at once."""
+        real = group._write_accepts
+
+        def full(*given: Any) -> None:
+            raise sqlite3.OperationalError("database or disk is full")
+
+        self.patch(group, "_write_accepts", full)
+        await self.assertFailure(ensureDeferred(self.submit(content=LARGE * 100)), SpoolProblem)
+        self.patch(group, "_write_accepts", real)
+        message = await self.submit(content=LARGE * 100)
+
+        self.assertEqual(
+            [f"{message.queue_id}.eml"], [path.name for path in (self.home / "Queue").glob("*.eml")]
+        )
+        self.assertEqual(
+            b"Received: x\r\n" + LARGE * 100, await whole(self.store.open_content(message))
+        )
