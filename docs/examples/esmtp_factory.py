@@ -1,7 +1,7 @@
 """
 Take mail by ESMTP and keep each message in a file: `ESMTPFactory` with a reception of our own.
 
-    python esmtp_factory.py 127.0.0.1 2525 example.com /var/tmp/mail
+    python esmtp_factory.py 127.0.0.1 2525 example.com mail
 
 Address and port to listen on (port 0: the kernel chooses), the domain to take
 mail for, and a directory.  Prints ``listening on ADDRESS PORT``, then the name

@@ -1,9 +1,9 @@
 """
 Keep messages in a `SQLiteQueue`, and read them back after the program has ended.
 
-    python sqlite_queue.py put /var/tmp/queue sender@example.org one@example.com two@example.com
-    python sqlite_queue.py list /var/tmp/queue
-    python sqlite_queue.py done /var/tmp/queue
+    python sqlite_queue.py put queue sender@example.org one@example.com two@example.com
+    python sqlite_queue.py list queue
+    python sqlite_queue.py done queue
 
 ``put`` stores what stands on standard input and prints its queue id; when it
 has, the message survives a power cut.  ``list`` prints each message: queue id,

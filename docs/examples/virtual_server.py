@@ -1,7 +1,7 @@
 """
 A whole virtual server from settings in code: sockets, queue, relay, Pickup, Drop and Badmail.
 
-    python virtual_server.py 127.0.0.1 2525 example.com /var/tmp/mailhost
+    python virtual_server.py 127.0.0.1 2525 example.com mailhost-home
 
 Address and port to listen on (port 0: the kernel chooses), the local domain,
 and the home under which its directories are made.  Clients on this machine may

@@ -15,7 +15,7 @@ PAGES = sorted(DOCS.rglob("*.rst"))
 _FILE = re.compile(r"``((?:mailhost|tests|docs|etc|twisted)/[\w./*-]*)``")
 _INCLUDED = re.compile(r"^\.\. (?:include|literalinclude):: (\S+)", re.MULTILINE)
 #: Below these lie a user's own directories; ``/var/lib`` and ``/etc`` are everybody's.
-_HOME = re.compile(r"(?<![\w.])(?:/home/|/root/|/Users/|/work/|/tmp/|~/)")
+_HOME = re.compile(r"(?<![\w.])(?:/home/|/root/|/Users/|/tmp/|~/)")
 _UNDERLINE = re.compile(r"([=\-~^\"'])\1{2,}")
 
 
