@@ -285,7 +285,11 @@ class Reception:
                 size=message.size,
                 count=len(message.recipients),
             )
-            desk.accepted(message)
+            try:
+                desk.accepted(message)
+            except Exception:
+                # It is ours all the same; the relay finds it in the store.
+                self._log.failure("{id} is queued, not yet routed", id=message.queue_id)
             return replies.queued(
                 message_id or f"<{message.queue_id}@{desk.settings.fqdn}>", message.queue_id
             )

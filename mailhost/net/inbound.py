@@ -94,6 +94,8 @@ class InboundProtocol(Protocol):
         self._pumping = False
         self._lost = False
         self._farewell: Reply | None = None
+        # Writing has failed: why the content will be refused at its end.
+        self._content_fault: Reply | None = None
 
     # ---- Twisted's side
 
@@ -269,7 +271,14 @@ class InboundProtocol(Protocol):
         self._ask(self._reception.content())
 
     def _on_block(self, event: ContentBlock) -> None:
-        waiting = self._reception.write(event.octets)
+        if self._content_fault is not None:
+            return  # the rest is swallowed
+        try:
+            waiting = self._reception.write(event.octets)
+        except Exception:
+            self._log.failure("Content could not be written")
+            self._content_fault = replies.LOCAL_ERROR
+            return
         if waiting is not None:
             self._stop_reading(_Hold.STORE_BUSY)
             self._wait_for_store(waiting)
@@ -279,14 +288,17 @@ class InboundProtocol(Protocol):
 
         def swallow_the_rest(failure: Failure) -> None:
             self._log.failure("Content could not be written", failure)
+            self._content_fault = replies.LOCAL_ERROR
 
         written.addErrback(swallow_the_rest)
         written.addCallback(lambda nothing: self._read_again(_Hold.STORE_BUSY))
 
     def _on_content_ended(self, event: ContentEnded) -> None:
-        self._ask(self._reception.end_of_content(event.fault))
+        fault, self._content_fault = event.fault or self._content_fault, None
+        self._ask(self._reception.end_of_content(fault))
 
     def _on_over(self, event: TransactionOver) -> None:
+        self._content_fault = None
         self._reception.reset()
 
 

@@ -117,7 +117,7 @@ class OutboundProtocol(Protocol):
         self._waiting = waiting
         self._content = content
         self._recipients = recipients
-        if self._lost:
+        if self._lost or self._dialogue.phase is not Phase.READY:
             self._answer(Transcript((None,) * len(recipients), "connection lost", False, False))
             return waiting
         self._dialogue.send_envelope(reverse_path, recipients, content.size, body)

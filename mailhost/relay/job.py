@@ -37,12 +37,12 @@ class Job:
     :ivar message: carries the envelope and leads to the content.
     :ivar recipients: those of its recipients that this job serves.
     :ivar destination: where to.
-    :ivar tried: addresses that have had this job in this attempt.
+    :ivar tried: addresses and ports that have had this job in this attempt.
     :ivar so_far: what the last of them said about each recipient, if one did.
     """
 
     message: QueuedMessage
     recipients: list[QueuedRecipient]
     destination: Destination
-    tried: set[str] = field(factory=set)
+    tried: set[tuple[str, int]] = field(factory=set)
     so_far: list[Outcome] | None = None

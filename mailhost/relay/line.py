@@ -81,12 +81,12 @@ class Line:
         self._deadlines = Deadlines(self.reactor)
 
     async def open(
-        self, destination: Destination, tried: set[str], gone: Callable[[], None]
+        self, destination: Destination, tried: set[tuple[str, int]], gone: Callable[[], None]
     ) -> Opened | Outcome | None:
         """
         The first session that can be had.
 
-        :param tried: addresses to pass over; those tried here are added.
+        :param tried: addresses and ports to pass over; those tried here are added.
         :param gone: called when the session given is lost.
         :returns: why there is none, as an outcome, when every host has failed;
             `None` when there was no further host to try.
@@ -104,9 +104,9 @@ class Line:
                     break  # RFC 5321 §5.1: we are this host, and those behind are worse
                 continue
             for place in places:
-                if place.address in tried or len(tried) >= MAX_ADDRESSES:
+                if (place.address, place.port) in tried or len(tried) >= MAX_ADDRESSES:
                     continue
-                tried.add(place.address)
+                tried.add((place.address, place.port))
                 opened = await self._open_at(place, destination.helo, gone)
                 if isinstance(opened, Opened):
                     return opened
@@ -135,7 +135,11 @@ class Line:
             raise
         except Exception as error:
             return unreachable(name, str(error) or type(error).__name__)
-        refused = await session.ready
+        try:
+            refused = await session.ready
+        except CancelledError:
+            session.drop()
+            raise
         return Opened(session, place) if refused is None else unopened_outcome(refused, name)
 
     def _connect(self, place: HostAddress, factory: Factory) -> Deferred[OutboundProtocol]:

@@ -33,7 +33,7 @@ from mailhost.model.schedule import RetrySchedule
 from mailhost.relay.job import Destination, Job
 from mailhost.relay.line import Line
 from mailhost.relay.mail_exchange import MailExchangeResolver, Site
-from mailhost.relay.outcomes import unresolved
+from mailhost.relay.outcomes import STUMBLED, damaged, unresolved
 from mailhost.relay.settlement import Settlement, Verdict, judge
 from mailhost.relay.sites import SiteQueue
 from mailhost.relay.slots import Slots
@@ -120,6 +120,7 @@ class RelayManager(SmartHostESMTPRelayingManager):
         self._terms = terms
         self._settlement.terms = terms
         self._slots.limit = terms.max_connections
+        self._slots.wake_next()
         line = self._line
         line.hello_name, line.port = terms.fqdn, terms.port
         line.timeout_seconds, line.source_address = terms.timeout_seconds, terms.source_address
@@ -200,9 +201,12 @@ class RelayManager(SmartHostESMTPRelayingManager):
 
     def _load(self) -> None:
         room = min(_LOAD_AT_ONCE, MAX_ACTIVE - len(self._active))
+        if room <= 0:
+            self._backlog = True
         if self._loading or self._stopping or room <= 0:
             return
         self._loading = True
+        self._backlog = False
         self._done_meanwhile.clear()
         self._follow(self._load_due(room))
 
@@ -211,7 +215,7 @@ class RelayManager(SmartHostESMTPRelayingManager):
             now = self._reactor.seconds()
             # A message accepted at this very instant is due as well.
             due = await self.queue.load_due(now + 0.001, room, frozenset(self._active))
-            self._backlog = len(due) >= room
+            more = len(due) >= room
             for message in due:
                 if message.key not in self._done_meanwhile:
                     self.accept(message)
@@ -219,9 +223,10 @@ class RelayManager(SmartHostESMTPRelayingManager):
         except MailhostError as problem:
             self._log.error("The queue cannot be read now: {problem}", problem=str(problem))
             self._wake_at(self._reactor.seconds() + _RECORD_AGAIN_SECONDS)
+            more = False
         finally:
             self._loading = False
-        if self._backlog:
+        if more:
             self._load()
 
     def _wake_at(self, at: float | None) -> None:
@@ -365,9 +370,13 @@ class RelayManager(SmartHostESMTPRelayingManager):
             self._follow(self._deliver(active, recipients))
 
     async def _deliver(self, active: _Active, recipients: list[QueuedRecipient]) -> None:
-        outcome = await self._drop(active.message, recipients)
-        self._settled(active, recipients, [outcome] * len(recipients), self._terms.local)
+        try:
+            outcome = await self._drop(active.message, recipients)
+        except Exception:
+            self._log.failure("Final delivery has stumbled")
+            outcome = STUMBLED
         self._local_count -= 1
+        self._settled(active, recipients, [outcome] * len(recipients), self._terms.local)
         self._deliver_next()
 
     async def _drop(self, message: QueuedMessage, recipients: list[QueuedRecipient]) -> Outcome:
@@ -377,8 +386,7 @@ class RelayManager(SmartHostESMTPRelayingManager):
             content = await open_stored(self.queue, message)
             await self._delivery.deliver(message, [r.forward_path for r in recipients], content)
         except ContentDamaged as problem:
-            await self.queue.quarantine(message, str(problem))
-            return Outcome(Fate.FAILED, "5.3.0", str(problem))
+            return await damaged(self.queue, message, problem)
         except MailhostError as problem:
             return Outcome(Fate.DELAYED, "4.3.0", str(problem))
         return Outcome(Fate.DELIVERED, "2.0.0", "delivered to Drop")

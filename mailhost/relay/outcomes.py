@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mailhost.errors import ResolveProblem
+from mailhost.errors import ContentDamaged, MailhostError, ResolveProblem
+from mailhost.interfaces import IQueueStore
 from mailhost.model.outcome import Fate, Outcome, outcome_of
+from mailhost.model.queue import QueuedMessage
 from mailhost.net.outbound import Transcript
 
 
@@ -48,6 +50,23 @@ def unresolved(problem: ResolveProblem) -> Outcome:
     """There is no host to connect to, for ever or for now."""
     fate = Fate.FAILED if problem.permanent else Fate.DELAYED
     return Outcome(fate, problem.status, problem.words)
+
+
+async def damaged(store: IQueueStore, message: QueuedMessage, problem: ContentDamaged) -> Outcome:
+    """
+    *message* cannot be sent as it was accepted; what is left of it is kept.
+
+    It fails only once that is done: until then it is looked at again.
+    """
+    try:
+        await store.quarantine(message, str(problem))
+    except MailhostError as trouble:
+        return Outcome(Fate.DELAYED, "4.3.0", f"{problem}; not put aside: {trouble}")
+    return Outcome(Fate.FAILED, "5.3.0", str(problem))
+
+
+#: What we could not foresee is temporary (promise P4).
+STUMBLED = Outcome(Fate.DELAYED, "4.3.0", "local error in processing")
 
 
 def expired(last: Outcome) -> Outcome:

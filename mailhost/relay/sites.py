@@ -29,7 +29,12 @@ from mailhost.model.outcome import Fate, Outcome
 from mailhost.net.outbound import OutboundProtocol, Transcript
 from mailhost.relay.job import Destination, Job
 from mailhost.relay.line import Line, Opened
-from mailhost.relay.outcomes import transcript_outcomes, worth_another_host
+from mailhost.relay.outcomes import (
+    STUMBLED,
+    damaged,
+    transcript_outcomes,
+    worth_another_host,
+)
 from mailhost.relay.slots import Slots
 from mailhost.relay.terms import Terms
 
@@ -104,18 +109,26 @@ class SiteQueue:
                 return self._idle.pop(position)
         return None
 
-    def _open_more(self) -> None:
-        """Another connection, if something waits and nothing forbids it."""
+    def _open_more(self) -> bool:
+        """Another connection, if something waits and nothing forbids it; whether it began."""
         limit = self.terms.max_per_site
         allowed = int(self._window) if limit is None else min(limit, int(self._window))
         opening = sum(connection.opening for connection in self._connections)
         if self._stopping or len(self.waiting) <= opening or len(self._connections) >= allowed:
-            return
-        if not self.slots.take(self._open_more):
-            return
+            return False
+        if not self.slots.take(self._slot_is_free):
+            return False
         connection = _Connection(self)
         self._connections.add(connection)
         connection.start(self.waiting.popleft())
+        return True
+
+    def _slot_is_free(self) -> None:
+        self.line.reactor.callLater(0, self._use_slot)
+
+    def _use_slot(self) -> None:
+        if not self._open_more():
+            self.slots.wake_next()
 
     # ---- what connections report
 
@@ -140,11 +153,12 @@ class SiteQueue:
     def cannot_open(self, connection: _Connection, job: Job, outcome: Outcome | None) -> None:
         """No host took the session; `None`: there was none left to try."""
         if job.so_far is not None:
+            # Hosts were passed over, so this says nothing about the site.
             self.settle(job, job.so_far)
-        elif outcome is not None:
-            self.settle(job, [outcome] * len(job.recipients))
-        if outcome is None:
             return
+        if outcome is None:
+            outcome = STUMBLED
+        self.settle(job, [outcome] * len(job.recipients))
         self._window = max(1.0, self._window / 2)
         if all(other.opening for other in self._connections if other is not connection):
             stranded, self.waiting = self.waiting, deque()
@@ -153,11 +167,16 @@ class SiteQueue:
 
     def try_elsewhere(self, job: Job) -> None:
         """Another host of the site may do better; others are not to wait for it."""
+        if self._stopping and job.so_far is not None:
+            self.settle(job, job.so_far)
+            return
         self.waiting.append(job)
         self._open_more()
 
     def try_again(self, job: Job) -> None:
         """The session was gone before the peer could say anything about *job*."""
+        if self._stopping:
+            return  # the store has it as it was before the attempt
         self.waiting.appendleft(job)
         self._open_more()
 
@@ -167,6 +186,11 @@ class SiteQueue:
         if connection in self._idle:
             self._idle.remove(connection)
         self.slots.give_back()
+        # In a turn of its own: an opening that fails at once would otherwise
+        # call this again before it has returned, once for every waiting job.
+        self.line.reactor.callLater(0, self._go_on)
+
+    def _go_on(self) -> None:
         self._open_more()
         if not self._connections and not self.waiting:
             self.empty()
@@ -183,6 +207,8 @@ class _Connection:
     _job: Deferred[Job | None] | None = field(default=None, init=False)
     _timer: IDelayedCall | None = field(default=None, init=False)
     _living: Deferred[None] | None = field(default=None, init=False)
+    # The job that has no outcome yet.
+    _current: Job | None = field(default=None, init=False)
 
     _log = Logger()
 
@@ -192,8 +218,12 @@ class _Connection:
         self._living.addErrback(self._failed)
 
     def _failed(self, failure: Failure) -> None:
-        if not failure.check(CancelledError):  # type: ignore[no-untyped-call]  # upstream
-            self._log.failure("A connection has failed", failure)
+        if failure.check(CancelledError):  # type: ignore[no-untyped-call]  # upstream
+            return
+        self._log.failure("A connection has failed", failure)
+        self.drop()
+        if self._current is not None:
+            self._settle_all(self._current, STUMBLED)
 
     def give_up(self) -> None:
         """Stop opening it; its job stays in the store as it is."""
@@ -202,7 +232,7 @@ class _Connection:
 
     def suits(self, job: Job) -> bool:
         """Whether *job* may go here: not where it was refused a moment ago."""
-        return self._opened is not None and self._opened.place.address not in job.tried
+        return self._opened is not None and _spot(self._opened) not in job.tried
 
     def give(self, job: Job) -> None:
         """An idle connection gets work."""
@@ -220,10 +250,12 @@ class _Connection:
     # ---- its life
 
     async def _live(self, first: Job) -> None:
+        self._current = first
         try:
             opened = await self.site.line.open(first.destination, first.tried, self._gone)
             self.opening = False
             if not isinstance(opened, Opened):
+                self._current = None
                 self.site.cannot_open(self, first, opened)
                 return
             self._opened = opened
@@ -276,14 +308,16 @@ class _Connection:
         message = job.message
         assert self._opened is not None
         place = self._opened.place
-        job.tried.add(place.address)
+        job.tried.add((place.address, place.port))
+        self._current = job
         try:
-            content: IStoredContent | None = await open_stored(self.site.store, job.message)
+            opened = await open_stored(self.site.store, message)
+            content: IStoredContent | None = opened
             if message.body == "8BITMIME" and "8BITMIME" not in session.extensions:
+                opened.close()
                 content = await self._seven_bit(job)
         except ContentDamaged as problem:
-            await self.site.store.quarantine(message, str(problem))
-            self._settle_all(job, Outcome(Fate.FAILED, "5.3.0", str(problem)))
+            self._settle_all(job, await damaged(self.site.store, message, problem))
             return True
         except SpoolProblem as problem:
             self._settle_all(job, Outcome(Fate.DELAYED, "4.3.0", str(problem)))
@@ -316,8 +350,7 @@ class _Connection:
                 message.body,
             )
         except ContentDamaged as problem:
-            await self.site.store.quarantine(message, str(problem))
-            self._settle_all(job, Outcome(Fate.FAILED, "5.3.0", str(problem)))
+            self._settle_all(job, await damaged(self.site.store, message, problem))
             return False
         except SpoolProblem as problem:
             # A content that must not be sent (P6) will not become better.
@@ -331,22 +364,27 @@ class _Connection:
         return transcript.alive
 
     def _settle_all(self, job: Job, outcome: Outcome) -> None:
-        self.site.settle(job, [outcome] * len(job.recipients))
+        self._settle(job, [outcome] * len(job.recipients))
+
+    def _settle(self, job: Job, outcomes: Sequence[Outcome]) -> None:
+        self._current = None
+        self.site.settle(job, outcomes)
 
     def _settle_transcript(self, job: Job, transcript: Transcript) -> None:
         assert self._opened is not None
         place = self._opened.place
         if transcript.alive:
             self.site.succeeded()
-        elif self._carried and not transcript.in_doubt and not any(transcript.replies):
+        elif self._carried and not transcript.in_doubt and _says_nothing(transcript):
             # A kept session that the peer has closed meanwhile says nothing
             # about this message; a fresh one will.
-            job.tried.discard(place.address)
+            job.tried.discard((place.address, place.port))
+            self._current = None
             self.site.try_again(job)
             return
         outcomes = transcript_outcomes(transcript, f"{place.host} [{place.address}]")
         if not worth_another_host(outcomes):
-            self.site.settle(job, outcomes)
+            self._settle(job, outcomes)
             return
         parted = list(zip(job.recipients, outcomes, strict=True))
         final = [(r, o) for r, o in parted if o.fate is not Fate.DELAYED]
@@ -361,5 +399,15 @@ class _Connection:
         if final:
             self.site.split(job, rest)
             job.recipients = [r for r, _ in final]
-            self.site.settle(job, [o for _, o in final])
+            self._settle(job, [o for _, o in final])
+        self._current = None
         self.site.try_elsewhere(rest)
+
+
+def _spot(opened: Opened) -> tuple[str, int]:
+    return opened.place.address, opened.place.port
+
+
+def _says_nothing(transcript: Transcript) -> bool:
+    """Only that the session is over: no reply at all, or 421 to whatever was asked."""
+    return all(reply is None or reply.code == 421 for reply in transcript.replies)

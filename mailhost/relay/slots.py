@@ -39,7 +39,15 @@ class Slots:
     def give_back(self) -> None:
         """A connection has ended."""
         self.open_count -= 1
-        if self._waiting:
+        self.wake_next()
+
+    def wake_next(self) -> None:
+        """
+        Tell the first who waits that there is a slot.
+
+        Who needs it no more has to call this in turn, or the others sleep on.
+        """
+        if self._waiting and (self.limit is None or self.open_count < self.limit):
             first = next(iter(self._waiting))
             del self._waiting[first]
             first()

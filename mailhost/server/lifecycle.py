@@ -14,6 +14,10 @@ from typing import Protocol
 from attrs import define
 from automat import TypeMachineBuilder
 from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+_log = Logger()
 
 
 class Lifecycle(Protocol):
@@ -104,6 +108,8 @@ def _close(life: Lifecycle, parts: Parts) -> Deferred[None]:
     waiting = _waiter(parts)
 
     def closed(result: object) -> None:
+        if isinstance(result, Failure):
+            _log.failure("A virtual server did not stop in order", result)
         life.stopped()
         # Not within the transition: who hears of it asks for the state.
         ended, parts.ended = parts.ended, []

@@ -276,9 +276,11 @@ class VirtualServer:
         if aborting.active():
             aborting.cancel()
         assert self.relay is not None
-        await self.relay.stop(GRACE_SECONDS)
-        await self._store.stop()
-        self._files.stop()
+        try:
+            await self.relay.stop(GRACE_SECONDS)
+        finally:
+            await self._store.stop()
+            self._files.stop()
 
 
 def _close_sockets(bound: dict[ListenAddress, socket.socket]) -> None:

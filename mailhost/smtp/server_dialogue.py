@@ -257,15 +257,14 @@ class ServerDialogue:
         if row is None:
             self._unknown(verb)
             return
-        refused = order.refusal(self.state, verb)
-        if refused is not None:
-            self._fault(refused)
-            return
-        met = row(argument)
+        met = order.refusal(self.state, verb) or row(argument)
         if not isinstance(met, Reply):
             self._ready.append(met)
         elif not met.positive:
             self._fault(met)
+            if verb == "DATA" and self._buffer:
+                # Rule 3: what lies behind may be a content that did not wait.
+                self._close()
         else:
             self._done(verb, met)
 

@@ -95,6 +95,22 @@ class MessageDeliveryTests(SynchronousTestCase):
         self.assertEqual(b"451", said.splitlines()[-1][:3])
         self.assertEqual(1, len(self.flushLoggedErrors(OSError)))
 
+    def test_a_line_that_cannot_be_taken(self) -> None:
+        """P1: after a failing lineReceived there is no 250, whatever eomReceived says."""
+
+        def fail_once(message: Message, line: bytes) -> None:
+            if line == b"two":
+                raise OSError("disk")
+
+        self.patch(Message, "lineReceived", fail_once)
+        said = self.session.send(
+            b"MAIL FROM:<>\r\nRCPT TO:<bob@example.com>\r\nDATA\r\none\r\ntwo\r\n"
+        ) + self.session.send(b"three\r\n.\r\n")
+
+        self.assertEqual(b"451", said.splitlines()[-1][:3])
+        self.assertEqual(["lost"], self.delivery.log)
+        self.assertEqual(1, len(self.flushLoggedErrors(OSError)))
+
     def test_too_big(self) -> None:
         """The limit holds for content that lied about its size; the messages are dropped."""
         said = self.session.send(

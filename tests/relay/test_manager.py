@@ -217,6 +217,14 @@ class DeliveryTests(RelayTestCase):
             ["MAIL FROM:<alice@public.example>", "MAIL FROM:<x@elsewhere.example>"], mails
         )
 
+    def test_session_limit_of_the_peer(self) -> None:
+        """421 to the MAIL of a kept session means a new session, not a delay."""
+        self.submit("a@remote.example")
+        self.host.says["MAIL"] = ["421 enough", "250 ok"]
+        self.submit("b@remote.example")
+
+        self.assertEqual((2, 2), (len(self.host.envelopes), self.host.connections))
+
     def test_closed_idle_session_is_no_failure(self) -> None:
         """A peer that closes a kept session as the next message comes costs nothing."""
         self.submit("a@remote.example")
@@ -241,6 +249,23 @@ class RouteTests(RelayTestCase):
         self.submit("a@remote.example")
 
         self.assertEqual((0, 1), (len(self.host.envelopes), len(self.second.envelopes)))
+
+    def test_two_smart_hosts_on_one_address(self) -> None:
+        """Another port is another host."""
+        self.route(
+            smart_host=(
+                NextHop("192.0.2.9", 2525, literal=True),
+                NextHop("192.0.2.9", 2526, literal=True),
+            )
+        )
+        ports = []
+        self.relay._line.connect = lambda place, factory: (
+            ports.append(place.port) or self.net.connect(place, factory)  # type: ignore[func-returns-value]  # for its effect
+        )
+
+        self.submit("a@remote.example")
+
+        self.assertEqual([2525, 2526], ports)
 
     def test_direct_first(self) -> None:
         """DEL-44: MX first, the smart host when no exchange answers."""
@@ -312,6 +337,23 @@ class FailoverTests(RelayTestCase):
 
             self.assertEqual(1, len(self.second.envelopes), verb)
         self.assertEqual({}, self.store.messages)
+
+    def test_an_exchange_without_address(self) -> None:
+        """A second host that leads nowhere fails nobody who was not tried at the first (P4)."""
+        looking: Deferred[list[str]] = Deferred()
+        self.names.hosts["mx2.remote.example"] = looking
+        self.host.says["RCPT TO:<u0@remote.example>"] = "421 busy"
+        self.submit("u0@remote.example", run=False)
+        for _ in range(30):
+            self.clock.advance(0)
+        self.submit("u1@remote.example", run=False)
+        del self.names.hosts["mx2.remote.example"]
+        looking.errback(ResolveProblem("5.1.2", "no such host"))
+        self.run_for(1)
+
+        self.assertEqual([], self.reports())
+        taken = [rcpts for _, rcpts, _ in self.host.envelopes]
+        self.assertEqual([["RCPT TO:<u1@remote.example>"]], taken)
 
     def test_only_the_refused_go_on(self) -> None:
         """Who was taken by the first host is not sent to the second."""
@@ -589,6 +631,48 @@ class TroubleTests(RelayTestCase):
 
         self.assertLessEqual(len(held), 5)
         self.assertEqual({1}, {r.attempts for m in messages for r in m.recipients.values()})
+
+    def test_a_site_that_refuses_everything_for_now(self) -> None:
+        """Hundreds of delayed jobs leave no job, no slot and no connection behind."""
+        self.host.says["RCPT"] = "451 later"
+
+        messages = [self.submit("a@remote.example", run=False) for _ in range(400)]
+        for _ in range(60):
+            self.run_for(1)
+
+        attempts = [r.attempts for message in messages for r in message.recipients.values()]
+        self.assertEqual([1] * 400, attempts)
+        self.assertEqual(0, self.relay._slots.open_count)
+        self.assertEqual({}, self.relay._sites)
+
+    def test_stop_with_a_refusal_under_way(self) -> None:
+        """A job that is refused while the relay stops does not hold the stop up."""
+        self.host.says["RCPT"] = "451 later"
+        self.submit("a@remote.example", run=False)
+        for _ in range(6):
+            self.clock.advance(0)
+
+        stopping = self.relay.stop(5)
+        for _ in range(10):
+            self.run_for(1)
+
+        self.successResultOf(stopping)
+
+    def test_slots_go_to_whoever_needs_one(self) -> None:
+        """DEL-30: at the limit nobody who waits is forgotten."""
+        settings = make_settings()
+        connections = evolve(settings.delivery.connections, max=1)
+        delivery = evolve(settings.delivery, connections=connections)
+        self.relay = self.make_relay(evolve(settings, delivery=delivery))
+        self.names.exchanges["dead.example"] = [(10, "mx9.remote.example")]
+        self.names.hosts["mx9.remote.example"] = ["192.0.2.9"]
+
+        for _ in range(3):
+            self.submit("a@dead.example", run=False)
+        self.submit("b@remote.example", run=False)
+        self.run_for(1)
+
+        self.assertEqual(1, len(self.host.envelopes))
 
     def test_stop_leaves_the_queue(self) -> None:
         """Mail that was not sent before the stop is in the store after it."""
