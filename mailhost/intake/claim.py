@@ -325,7 +325,7 @@ class PickupDirectory:
 
         :param max_octets: more can be no message; `None` for no limit.
         :raises FileNotFoundError: it has gone.
-        :raises BeingWritten: leave it for now.
+        :raises BeingWritten: leave it alone until it is whole.
         :raises LeftAlone: leave it until it is another.
         :raises CannotBeRemoved: see there.
         :raises OSError: the system has trouble; try later.

@@ -47,7 +47,7 @@ def unreachable(peer: str, words: str) -> Outcome:
 
 
 def unresolved(problem: ResolveProblem) -> Outcome:
-    """There is no host to connect to, for ever or for now."""
+    """There is no host to connect to, permanently or temporarily."""
     fate = Fate.FAILED if problem.permanent else Fate.DELAYED
     return Outcome(fate, problem.status, problem.words)
 
