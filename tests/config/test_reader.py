@@ -8,7 +8,7 @@ from pathlib import Path
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from mailhost.config import reader
-from mailhost.config import settings as settings_module
+from mailhost.config.settings import virtual_server as settings_module
 from mailhost.config.faults import ConfigurationFaults
 from mailhost.config.reader import find_configuration, load_settings, read_configuration
 from mailhost.config.settings import ListenAddress

@@ -1,0 +1,45 @@
+"""
+Every setting there is: one frozen class per page of the IIS console, one module per page.
+
+:Room: ``config.settings`` (floor 1); imports ``model`` and its own room.
+:Made by: `mailhost.config.reader` from a file, or by whoever embeds a part of the house;
+    every room above gets the page it needs.
+
+An attribute is named as its key in the file.  Where a value of ``model`` is what the rooms
+want (`AccessList`, `RetrySchedule`), the class with the keys makes it.  Paths are kept as
+they were given: a relative one starts at the current directory of the process.
+"""
+
+from mailhost.config.settings.access import AccessSettings, ConnectionKeys, RelayKeys
+from mailhost.config.settings.delivery import (
+    DeliverySettings,
+    LocalKeys,
+    OutboundConnections,
+    OutboundKeys,
+)
+from mailhost.config.settings.domains import DomainSettings, DropSettings
+from mailhost.config.settings.general import LISTEN, ListenAddress, ListenKeys, machine_name
+from mailhost.config.settings.messages import BadmailSettings, MessagesSettings
+from mailhost.config.settings.process import ResolverSettings, Settings
+from mailhost.config.settings.virtual_server import VirtualServerSettings
+
+__all__ = [
+    "LISTEN",
+    "AccessSettings",
+    "BadmailSettings",
+    "ConnectionKeys",
+    "DeliverySettings",
+    "DomainSettings",
+    "DropSettings",
+    "ListenAddress",
+    "ListenKeys",
+    "LocalKeys",
+    "MessagesSettings",
+    "OutboundConnections",
+    "OutboundKeys",
+    "RelayKeys",
+    "ResolverSettings",
+    "Settings",
+    "VirtualServerSettings",
+    "machine_name",
+]

@@ -1,0 +1,82 @@
+"""
+Drop, alias domains and remote domains.
+
+:Room: ``config.settings``
+:IIS: DOM-01, DOM-02, DOM-10, DOM-11, DOM-13, DOM-14.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from attrs import frozen
+
+from mailhost.config.keys import NotYet, key, keys
+from mailhost.config.units import (
+    DOMAIN_PATTERN,
+    NEXT_HOP,
+    PATH,
+    TRUTH,
+    choice,
+    size,
+)
+from mailhost.model.route import NextHop
+
+
+@frozen
+class DropSettings:
+    """Where mail for the local domains goes."""
+
+    directory: Path | None = key(
+        PATH, "null", help="The Drop directory; null: Drop below home.", iis="DOM-01 DropDirectory"
+    )
+    quota: int | None = key(
+        size(1024),
+        "none",
+        help="While Drop holds more than this, mail for it waits in the queue. IIS's own quota is "
+        "11 times the largest message.",
+        iis="DOM-02 RouteAction",
+    )
+
+
+@frozen
+class DomainSettings:
+    """One alias or remote domain."""
+
+    not_yet: ClassVar[NotYet] = NotYet("security", "hold")
+
+    name: str = key(
+        DOMAIN_PATTERN,
+        stand_in="invalid",
+        converter=str.lower,
+        help="The domain; a remote one may stand for all domains below it.",
+    )
+    type: Literal["alias", "remote"] = key(
+        choice({"alias": "alias", "remote": "remote"}),
+        stand_in="remote",
+        help="alias: mail for it is local, as for the default domain. remote: it is not, and the "
+        "keys below say how it goes there.",
+    )
+    relay: bool = key(
+        TRUTH,
+        "false",
+        help="Anybody may send mail to this remote domain through this server.",
+        iis="DOM-10 RouteAction 0x1000",
+    )
+    helo: bool = key(
+        TRUTH,
+        "false",
+        help="Say HELO instead of EHLO to the hosts of this remote domain.",
+        iis="DOM-11 RouteAction 0x400000",
+    )
+    route: tuple[NextHop, ...] | None = keys(
+        NEXT_HOP,
+        "dns",
+        word="dns",
+        least=1,
+        separators=",;",
+        help="Its mail goes to the first of these hosts that answers, before any smart host of the "
+        "virtual server; dns: no fixed hosts for this domain.",
+        iis="DOM-13, DOM-14 RouteActionString",
+    )

@@ -1,0 +1,86 @@
+"""
+The *General* page: names and addresses.
+
+:Room: ``config.settings``
+:IIS: GEN-02..05, DEL-42.
+"""
+
+from __future__ import annotations
+
+import socket
+from functools import cache
+from ipaddress import IPv6Address, ip_address
+from typing import ClassVar
+
+from attrs import field, frozen
+from attrs.validators import and_, ge, instance_of, le
+
+from mailhost.config.keys import NotYet, key
+from mailhost.config.units import (
+    Kind,
+    parse_address_and_port,
+    parse_domain,
+)
+
+
+@cache
+def machine_name() -> str:
+    """
+    This machine's name, with its domain where it is known (DEL-42: read once, at start-up).
+
+    May ask DNS, and blocks while it does: called before the reactor turns.
+
+    :raises ValueError: the machine's name is no domain name.
+    """
+    short = socket.gethostname()
+    full = short if "." in short else socket.getfqdn(short)
+    # getfqdn() may answer "localhost" or a reverse name; neither is this machine's.
+    name = full if full.startswith(f"{short}.") else short
+    try:
+        return parse_domain(name)
+    except ValueError as wrong:
+        raise ValueError(f"fqdn: this machine's name {wrong}; allowed: set fqdn") from None
+
+
+@frozen
+class ListenAddress:
+    """
+    One identity of a virtual server.
+
+    :ivar host: an IP address; ``0.0.0.0`` or ``::`` for all of this machine's.
+    :ivar port: TCP port; 0 lets the kernel choose, which only code can ask for.
+    """
+
+    host: str = field(validator=instance_of(str))
+    port: int = field(validator=and_(instance_of(int), ge(0), le(65535)))
+
+    @property
+    def is_wildcard(self) -> bool:
+        """Whether it stands for every address of its family."""
+        return ip_address(self.host).is_unspecified
+
+    @property
+    def is_ipv6(self) -> bool:
+        """Whether it is of the IPv6 family."""
+        return isinstance(ip_address(self.host), IPv6Address)
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _parse_listen(text: str) -> ListenAddress:
+    return ListenAddress(*parse_address_and_port(text))
+
+
+LISTEN = Kind(_parse_listen, "an IP address of this machine and a port: 192.0.2.1:25, [::]:25")
+
+
+@frozen
+class ListenKeys:
+    """One entry of ``listen`` written as a table."""
+
+    not_yet: ClassVar[NotYet] = NotYet("tls", "proxy")
+
+    address: ListenAddress = key(
+        LISTEN, help="Address and port.", iis="GEN-04 ServerBindings", stand_in="127.0.0.1:25"
+    )

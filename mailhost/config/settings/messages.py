@@ -1,0 +1,80 @@
+"""
+The *Messages* page: limits, and mail that nobody takes.
+
+:Room: ``config.settings``
+:IIS: MSG-01..06.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from attrs import frozen
+
+from mailhost.config.keys import NotYet, key, section
+from mailhost.config.units import (
+    MAILBOX,
+    PATH,
+    size,
+    whole,
+)
+from mailhost.model.address import Mailbox
+
+
+@frozen
+class BadmailSettings:
+    """Where mail goes that can neither be delivered nor returned."""
+
+    not_yet: ClassVar[NotYet] = NotYet("keep", "max_size")
+
+    directory: Path | None = key(
+        PATH,
+        "null",
+        help="The Badmail directory; null: Badmail below home.",
+        iis="MSG-06 BadMailDirectory",
+    )
+
+
+@frozen
+class MessagesSettings:
+    """The *Messages* page: limits, and what happens to undeliverable mail."""
+
+    max_message_size: int | None = key(
+        size(1024),
+        "2M",
+        help="The largest message accepted; announced with SIZE (RFC 1870).",
+        iis="MSG-01 MaxMessageSize",
+    )
+    max_session_size: int | None = key(
+        size(1024),
+        "10M",
+        help="The most content accepted in one connection, which is closed beyond it.",
+        iis="MSG-02 MaxSessionSize",
+    )
+    max_messages_per_connection: int | None = key(
+        whole(1, unit="messages", lifted=True),
+        "20",
+        help="Messages sent over one outbound connection before a further one is opened.",
+        iis="MSG-03 MaxBatchedMessages",
+    )
+    max_recipients: int | None = key(
+        whole(1, unit="recipients", lifted=True),
+        "100",
+        help="Recipients of one message.",
+        iis="MSG-04 MaxRecipients",
+    )
+    max_line_length: int | None = key(
+        size(998),
+        "998",
+        help="The longest line of content, without its CRLF (RFC 5321 §4.5.3.1.6).",
+    )
+    copy_ndr_to: Mailbox | None = key(
+        MAILBOX,
+        "null",
+        help="Gets a copy of every non-delivery report; null: nobody.",
+        iis="MSG-05 SendNdrTo",
+    )
+    badmail: BadmailSettings = section(
+        BadmailSettings, help="Mail that can neither be delivered nor returned."
+    )
