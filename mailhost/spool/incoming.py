@@ -5,8 +5,9 @@ A content on its way into the store.
 :Implements: `mailhost.interfaces.IIncomingMessage`.
 
 Small ones stay in memory until the commit.  A large one goes to SortTemp in
-steps of `_SPILL_OCTETS`, in a thread; while a step is being written the sender
-has to wait, so memory stays bounded (P7).
+steps of `_SPILL_OCTETS`, in a thread; while one step is being written the next
+gathers.  The sender has to wait only when that one is full too, so memory stays
+bounded by two steps and a block (P7).
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 from attrs import define, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mailhost.interfaces import IIncomingMessage
 from mailhost.spool.content import Runner
 from mailhost.spool.files import BodyFile
+from mailhost.spool.steps import Passed, unwatched
 
-T = TypeVar("T")
 _SPILL_OCTETS = 262144
 
 
@@ -50,51 +51,87 @@ class IncomingMessage:
     :ivar part: where a large one is written.
     :ivar run: runs file work in a thread.
     :ivar released: called once when its room on the disk is no longer needed.
+    :ivar passed: told of each step.
     """
 
     small_octets: int
     part: Path
     run: Runner
     released: Callable[[], None]
+    passed: Passed = unwatched
     size: int = field(default=0, init=False)
     _blocks: list[bytes] = field(factory=list, init=False)
     _gathered: int = field(default=0, init=False)
     _file: BodyFile | None = field(default=None, init=False)
-    _spilling: Deferred[None] | None = field(default=None, init=False)
+    #: The step that is being written, and who waits for its end.
+    _spilling: Deferred[object] | None = field(default=None, init=False)
+    _waiting: list[Deferred[None]] = field(factory=list, init=False)
+    _failure: Failure | None = field(default=None, init=False)
     _over: bool = field(default=False, init=False)
 
     def write(self, octets: bytes) -> Deferred[None] | None:
         """See `IIncomingMessage`."""
+        if self._failure is not None:
+            self._failure.raiseException()
         self._blocks.append(octets)
         self.size += len(octets)
         self._gathered += len(octets)
         if self.size <= self.small_octets or self._gathered < _SPILL_OCTETS:
             return None
-        return self._spill()
+        if self._spilling is not None:
+            return self._written()
+        self._spill()
+        return None
 
-    def _spill(self) -> Deferred[None]:
+    def _written(self) -> Deferred[None]:
+        """Fires when the step that is being written is; fails when it cannot be."""
+        if self._spilling is None:
+            return succeed(None)
+        waiting: Deferred[None] = Deferred()
+        self._waiting.append(waiting)
+        return waiting
+
+    def _spill(self) -> None:
         blocks, self._blocks, self._gathered = self._blocks, [], 0
-        writing: Deferred[None] = self.run(self._write, blocks)  # type: ignore[assignment]  # Runner forgets what runs
-        self._spilling = writing
-        return writing
+        spilling = self._spilling = self.run(self._write, blocks)
+        spilling.addCallbacks(self._spilled, self._spill_failed)
+
+    def _spilled(self, nothing: object) -> None:
+        self._spilling = None
+        if self._gathered >= _SPILL_OCTETS and not self._over:
+            self._spill()
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            one.callback(None)
+
+    def _spill_failed(self, failure: Failure) -> None:
+        self._spilling = None
+        self._failure = failure
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            one.errback(failure)
 
     def _write(self, blocks: list[bytes]) -> None:
         """In a thread."""
         if self._file is None:
-            self._file = BodyFile(self.part)
+            self._file = BodyFile(self.part, self.passed)
         self._file.write(blocks)
 
     async def finish(self, final: Path) -> StoredBody:
         """
-        Make it ready for its row; a large one is durable under *final* then.
+        Make it ready for its row; a large one is durable then, but for its name, *final*.
 
         :raises SpoolProblem: the disk did not take it.
         """
-        if self.size > self.small_octets:
-            digest = await self.run(self._keep, self._blocks, final)
-            assert isinstance(digest, bytes)
-            return StoredBody(None, self.size, digest)
-        return self.small_body()
+        if self.small:
+            return self.small_body()
+        while self._spilling is not None:
+            await self._written()
+        if self._failure is not None:
+            self._failure.raiseException()
+        digest = await self.run(self._keep, self._blocks, final)
+        assert isinstance(digest, bytes)
+        return StoredBody(None, self.size, digest)
 
     @property
     def small(self) -> bool:
@@ -118,17 +155,14 @@ class IncomingMessage:
 
     def discard(self) -> None:
         """See `IIncomingMessage`."""
-        if not self._end() or self.size <= self.small_octets:
+        if not self._end() or self.small:
             return
-        if self._spilling is not None and not self._spilling.called:
-            self._spilling.addBoth(self._drop_later)
-        else:
-            self._drop_later(None)
+        # A step that is being written has the file for itself.
+        self._written().addBoth(self._drop_later)
 
-    def _drop_later(self, result: T) -> T:
+    def _drop_later(self, result: object) -> None:
         # What cannot be removed now goes with the rest of SortTemp at the next start.
         self.run(self._drop).addErrback(lambda failure: None)
-        return result
 
     def _drop(self) -> None:
         """In a thread."""

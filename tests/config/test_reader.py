@@ -8,10 +8,10 @@ from pathlib import Path
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from mailhost.config import reader
-from mailhost.config.settings import virtual_server as settings_module
 from mailhost.config.faults import ConfigurationFaults
 from mailhost.config.reader import find_configuration, load_settings, read_configuration
 from mailhost.config.settings import ListenAddress
+from mailhost.config.settings import virtual_server as settings_module
 from mailhost.model.access import AccessList
 from mailhost.model.address import Mailbox
 from mailhost.model.route import NextHop
