@@ -229,7 +229,7 @@ def _check_alias(domain: DomainSettings, here: Path) -> Iterator[Finding]:
             f"'{domain.name}' is an alias with a wildcard; allowed: *. in remote domains only",
             (*here, "type"),
         )
-    given = {"relay": domain.relay, "helo": domain.helo, "route": domain.route is not None}
+    given = {"relay": domain.relay, "helo": domain.helo, "route": domain.route != ()}
     for name, is_set in given.items():
         if is_set:
             yield _error(

@@ -69,11 +69,12 @@ class Categorizer:
         rules = found or RemoteDomain("")
         if rules.hops:
             return SmartHosts(rules.hops, rules.helo)
-        if found is not None and rules.hops is None:
+        if rules.hops is None:
             return self._by_name(path, rules.helo, None)
-        return self._without_entry(path, rules.helo)
+        return self._by_default(path, rules.helo)
 
-    def _without_entry(self, path: Mailbox, helo: bool) -> Route:
+    def _by_default(self, path: Mailbox, helo: bool) -> Route:
+        """The virtual server's smart host, or DNS where it has none."""
         if not self.smart_hosts:
             return self._by_name(path, helo, None)
         smart = SmartHosts(self.smart_hosts, helo)

@@ -35,14 +35,14 @@ class RemoteDomain:
     :ivar name: lower case; ``*.`` in front covers every sub-domain.
     :ivar relay: incoming mail may be relayed to it whoever sends (DOM-10).
     :ivar helo: say HELO instead of EHLO (DOM-11).
-    :ivar hops: forward everything to these smart hosts (DOM-14); empty: use
-        DNS (DOM-13).
+    :ivar hops: forward everything to these smart hosts (DOM-14); `None`: use
+        DNS (DOM-13); empty: no route of its own.
     """
 
     name: str
     relay: bool = False
     helo: bool = False
-    hops: tuple[NextHop, ...] | None = None
+    hops: tuple[NextHop, ...] | None = ()
 
 
 Domain = LocalDomain | RemoteDomain

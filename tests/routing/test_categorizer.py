@@ -25,7 +25,8 @@ class CategorizerTests(SynchronousTestCase):
             domains=(
                 DomainSettings(name="alias.example", type="alias"),
                 DomainSettings(name="*.partner.example", type="remote", route=(HOP,)),
-                DomainSettings(name="x.partner.example", type="remote", helo=True),
+                DomainSettings(name="x.partner.example", type="remote", helo=True, route=None),
+                DomainSettings(name="y.partner.example", type="remote", helo=True),
             )
         )
         delivery = evolve(settings.delivery, smart_host=(SMART,))
@@ -51,6 +52,7 @@ class CategorizerTests(SynchronousTestCase):
         self.assertEqual(
             MailExchange("x.partner.example", helo=True), routes.route(at("X.partner.example"))
         )
+        self.assertEqual(SmartHosts((SMART,), helo=True), routes.route(at("y.partner.example")))
         self.assertEqual(MailExchange("elsewhere.example"), without.route(at("Elsewhere.example")))
 
     def test_direct_first(self) -> None:

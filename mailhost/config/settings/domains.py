@@ -72,11 +72,11 @@ class DomainSettings:
     )
     route: tuple[NextHop, ...] | None = keys(
         NEXT_HOP,
-        "dns",
+        "null",
         word="dns",
-        least=1,
         separators=",;",
-        help="Its mail goes to the first of these hosts that answers, before any smart host of the "
-        "virtual server; dns: no fixed hosts for this domain.",
+        help="Its mail goes to the first of these hosts that answers; dns: to the hosts that DNS "
+        "names. Both come before a smart host of the virtual server; null: as for a domain "
+        "without an entry.",
         iis="DOM-13, DOM-14 RouteActionString",
     )
