@@ -19,7 +19,13 @@ from zope.interface import Attribute, Interface
 
 from mailhost.model.address import Mailbox
 from mailhost.model.envelope import Envelope
-from mailhost.model.queue import QueueCounts, QueuedMessage, Result, Submission
+from mailhost.model.queue import (
+    Postponement,
+    QueueCounts,
+    QueuedMessage,
+    Result,
+    Submission,
+)
 from mailhost.model.reply import Reply
 
 T = TypeVar("T")
@@ -195,6 +201,14 @@ class IQueueStore(Interface):
         the record fails it is as before.
 
         :returns: the queued reports.
+        """
+
+    def postpone(parts: Sequence[Postponement]) -> Awaitable[None]:
+        """
+        Recipients are due at another time: nothing was tried, nothing is counted.
+
+        The messages are brought up to date at once.  When it fails they are as before.
+        Recipients that have left the queue meanwhile are passed over.
         """
 
     def quarantine(message: QueuedMessage, reason: str) -> Awaitable[None]:

@@ -25,6 +25,8 @@ class QueuedRecipient:
     :ivar attempts: how many attempts have failed so far.
     :ivar due_at: seconds since the epoch of the next attempt.
     :ivar notified: a delay report about this recipient went out.
+    :ivar in_doubt: a connection died between our final dot and the reply: a host
+        may have the message (promise P3).
     """
 
     number: int
@@ -32,6 +34,7 @@ class QueuedRecipient:
     attempts: int = 0
     due_at: float = 0.0
     notified: bool = False
+    in_doubt: bool = False
 
 
 @define(eq=False)
@@ -74,6 +77,24 @@ class Result:
     outcome: Outcome
     due_at: float = 0.0
     notified: bool = False
+
+
+@frozen
+class Postponement:
+    """
+    Recipients that are due at another time, without an attempt being counted.
+
+    :ivar message: in the queue.
+    :ivar numbers: those of its recipients.
+    :ivar due_at: seconds since the epoch.
+    :ivar status: replaces the last outcome's, as *words* does; empty: both stay.
+    """
+
+    message: QueuedMessage
+    numbers: tuple[int, ...]
+    due_at: float
+    status: str = ""
+    words: str = ""
 
 
 @frozen

@@ -50,6 +50,9 @@ from mailhost.errors import DirectoryProblem
 from mailhost.interfaces import IStoredContent, next_block
 from mailhost.model.address import Mailbox, path_text
 from mailhost.model.outcome import Outcome
+from mailhost.spool import purge
+from mailhost.spool.files import make_directory
+from mailhost.spool.steps import Passed, Step, unwatched
 
 #: ``run(function, *arguments)`` runs it where it may block.
 Run = Callable[..., Awaitable[Any]]
@@ -120,10 +123,12 @@ class Badmail:
 
     :ivar directory: a directory itself, not a symbolic link to one.
     :ivar run: as a rule ``partial(deferToThreadPool, reactor, pool)``.
+    :ivar passed: told of each step.
     """
 
     directory: Path
     run: Run
+    passed: Passed = unwatched
 
     def start(self) -> None:
         """
@@ -134,7 +139,7 @@ class Badmail:
         try:
             directory_fd = _open_directory(self.directory)
             try:
-                _recover(directory_fd)
+                _recover(directory_fd, self.passed)
             finally:
                 os.close(directory_fd)
         except OSError as error:
@@ -152,10 +157,42 @@ class Badmail:
         """
         return Deferred.fromCoroutine(self._store(message, content, now))
 
+    def purge(
+        self, keep_seconds: float | None, max_octets: int | None, now: float
+    ) -> Deferred[int]:
+        """
+        Remove what is too old, then the oldest until the rest is small enough.
+
+        A triple is removed whole, its reason first, and no other file is touched.
+
+        :param keep_seconds: how long a triple is kept; `None` for ever.
+        :param max_octets: of all triples together; `None` for any number.
+        :param now: seconds since the epoch.
+        :returns: how many triples were removed.
+        :raises DirectoryProblem: the directory cannot be used now.
+        """
+        oldest_at = None if keep_seconds is None else now - keep_seconds
+        return Deferred.fromCoroutine(self._purge(oldest_at, max_octets))
+
+    async def _purge(self, oldest_at: float | None, max_octets: int | None) -> int:
+        count: int = await self.run(self._purge_now, oldest_at, max_octets)
+        return count
+
+    def _purge_now(self, oldest_at: float | None, max_octets: int | None) -> int:
+        """In a thread."""
+        try:
+            directory_fd = _open_directory(self.directory)
+            try:
+                return purge.purge(directory_fd, oldest_at, max_octets, self.passed)
+            finally:
+                os.close(directory_fd)
+        except OSError as error:
+            raise _problem_of(error) from error
+
     async def _store(self, message: BadMessage, content: bytes | IStoredContent, now: float) -> str:
         paths = [str(recipient.forward_path) for recipient in message.recipients]
         stem = file_stem(message.queue_id, paths)
-        triple = _Triple(self.directory, stem)
+        triple = _Triple(self.directory, stem, self.passed)
         try:
             blocks = [content] if isinstance(content, bytes) else await self._copy(triple, content)
             await self.run(
@@ -257,16 +294,8 @@ def _problem_of(error: OSError) -> DirectoryProblem:
 
 def _open_directory(directory: Path) -> int:
     """A descriptor of *directory*, which is created if it is missing; never a link."""
-    missing = [path for path in (directory, *directory.parents) if not os.path.lexists(path)]
-    if missing:
-        os.makedirs(directory, mode=DIRECTORY_MODE, exist_ok=True)
-    for path in missing:
-        # Else the new directory's own name could be lost with all that is in it.
-        fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+    if not os.path.lexists(directory):
+        make_directory(directory, DIRECTORY_MODE)
     return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
@@ -286,18 +315,22 @@ def _unlink(stem: str, kind: str, directory_fd: int) -> None:
         return  # It is gone, which is what was wanted.
 
 
-def _recover(directory_fd: int) -> None:
+def _recover(directory_fd: int, passed: Passed) -> None:
     """See the module's second table."""
     found: dict[str, set[str]] = {}
     for name in os.listdir(directory_fd):
         match = _PART_NAME.fullmatch(name)
         if match is not None:
             found.setdefault(match[1], set()).add(match[2])
+    if found:
+        passed(Step.PARTS_FOUND)
     for stem, kinds in found.items():
         try:
             _recover_one(stem, kinds, directory_fd)
         except FileNotFoundError:
             continue  # Another process was at work on it, and has finished.
+    if found:
+        passed(Step.PARTS_SETTLED)
     os.fsync(directory_fd)
 
 
@@ -331,8 +364,9 @@ class _Triple:
     Three files in the making; any thread, `abandon` may overtake the others.
     """
 
-    def __init__(self, directory: Path, stem: str) -> None:
+    def __init__(self, directory: Path, stem: str, passed: Passed) -> None:
         self._directory = directory
+        self._passed = passed
         self._stem = stem
         self._directory_fd = -1
         self._fd = -1
@@ -353,16 +387,25 @@ class _Triple:
         with self._lock:
             try:
                 self._write(blocks)
+                self._passed(Step.BAD_WRITTEN)
                 _settle(self._fd)
+                self._passed(Step.BAD_SYNCED)
                 for kind, octets in (("BDP", envelope), ("BDR", reason)):
                     self._write_whole(kind, octets)
-                for kind in _KINDS:
-                    _rename(self._stem, kind, self._directory_fd)
-                    self._naming = True
-                os.fsync(self._directory_fd)
+                self._passed(Step.PARTS_SYNCED)
+                self._name()
             except OSError as error:
                 raise _problem_of(error) from error
             self._close()
+
+    def _name(self) -> None:
+        for kind in _KINDS:
+            _rename(self._stem, kind, self._directory_fd)
+            self._naming = True
+            self._passed(Step.BAD_NAMED)
+        self._passed(Step.TRIPLE_NAMED)
+        os.fsync(self._directory_fd)
+        self._passed(Step.TRIPLE_STORED)
 
     def abandon(self) -> None:
         """

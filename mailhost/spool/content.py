@@ -129,7 +129,7 @@ class FileContent:
             self._reader.close()
 
 
-def check_octets(octets: object, size: int, digest: bytes, name: str) -> bytes:
+def check_octets(octets: object, size: object, digest: object, name: str) -> bytes:
     """
     *octets*, when they are what was accepted.
 

@@ -33,6 +33,8 @@ from mailhost.spool.steps import Passed, Step, unwatched
 
 BODY_SUFFIX = ".eml"
 PART_SUFFIX = ".part"
+#: What a failed disk is asked with; in Queue.
+PROBE_NAME = "probe"
 #: What we call our parts; a file of another name in SortTemp is not ours.
 PART_NAME = re.compile(r"[0-9a-f]{24}\.part")
 NO_ROOM_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})

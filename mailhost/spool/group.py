@@ -2,7 +2,7 @@
 What is committed together: one transaction, one sync.
 
 :Room: ``spool``
-:Called by: `mailhost.spool.sqlite`; `write` runs in the writer thread.
+:Called by: `mailhost.spool.sqlite`, and `mailhost.spool.writer` in its thread.
 
 While one group is on its way to the disk the next one gathers, so that under
 load a sync serves dozens of messages, and when idle one message waits for
@@ -21,9 +21,10 @@ from typing import TypeVar
 from attrs import define, field
 from twisted.internet.defer import Deferred
 
-from mailhost.model.queue import QueuedMessage, Result
+from mailhost.model.queue import Postponement, QueuedMessage, Result
 from mailhost.spool import schema
 from mailhost.spool.incoming import StoredBody
+from mailhost.spool.steps import Passed, Step, unwatched
 
 T = TypeVar("T")
 #: SQLite takes 32,766 variables in one statement; a message row has 8.
@@ -79,12 +80,13 @@ class Change:
 
     accepts: Sequence[Accept]
     records: Sequence[Record]
+    postponements: Sequence[Postponement] = ()
     done: Deferred[None] = field(factory=Deferred)
 
     @property
     def vital(self) -> bool:
         """See above: outcomes are, new mail is not."""
-        return bool(self.records)
+        return bool(self.records or self.postponements)
 
     @property
     def octets(self) -> int:
@@ -107,18 +109,28 @@ def take_group(pending: list[Change]) -> list[Change]:
 
 
 def write(
-    connection: sqlite3.Connection, group: Sequence[Change], reserve: int | None = None
+    connection: sqlite3.Connection,
+    group: Sequence[Change],
+    reserve: int | None = None,
+    passed: Passed = unwatched,
 ) -> None:
     """
     Commit *group*, in the writer thread.
 
     :param reserve: no id up to this key is given out after a restart.
+    :param passed: told of each step.
     :raises sqlite3.Error: nothing of it is committed.
     """
     connection.execute("BEGIN IMMEDIATE")
     try:
+        passed(Step.GROUP_BEGUN)
         _write_accepts(connection, [accept for change in group for accept in change.accepts])
+        passed(Step.MESSAGES_WRITTEN)
         _write_records(connection, [record for change in group for record in change.records])
+        _write_postponements(
+            connection, [part for change in group for part in change.postponements]
+        )
+        passed(Step.OUTCOMES_WRITTEN)
         if reserve is not None:
             connection.execute(schema.RESERVE_KEYS, (reserve,))
         connection.execute("COMMIT")
@@ -169,6 +181,15 @@ def _write_results(connection: sqlite3.Connection, record: Record) -> None:
         if not r.outcome.fate.terminal
     ]
     connection.executemany(schema.DELAY, delayed)
+
+
+def _write_postponements(connection: sqlite3.Connection, parts: list[Postponement]) -> None:
+    rows = [
+        (part.due_at, part.status, part.words, part.message.key, number)
+        for part in parts
+        for number in part.numbers
+    ]
+    connection.executemany(schema.POSTPONE, rows)
 
 
 def _parts(rows: Sequence[T]) -> Iterator[Sequence[T]]:

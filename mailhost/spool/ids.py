@@ -35,12 +35,17 @@ class QueueIds:
 
     def next(self) -> str:
         """The next id."""
-        self.last = max(self.last + 1, int(self.clock() * 1000) << _SEQUENCE_BITS)
+        self.last = max(self.last + 1, first_key_at(self.clock()))
         return self.name(self.last)
 
     def name(self, key: int) -> str:
         """The id of the message whose row is *key*."""
         return f"{key:016x}{self.store:08x}"
+
+
+def first_key_at(at: float) -> int:
+    """The lowest key that is given out at the time *at*, seconds since the epoch."""
+    return int(at * 1000) << _SEQUENCE_BITS
 
 
 def key_of(queue_id: str) -> int:

@@ -20,6 +20,7 @@ from mailhost.errors import ContentDamaged, SpoolFull
 from mailhost.interfaces import IIncomingMessage, IQueueStore
 from mailhost.model.envelope import Envelope
 from mailhost.model.queue import (
+    Postponement,
     QueueCounts,
     QueuedMessage,
     QueuedRecipient,
@@ -28,7 +29,7 @@ from mailhost.model.queue import (
 )
 from mailhost.spool.content import MemoryContent
 from mailhost.spool.ids import QueueIds, key_of
-from mailhost.spool.recipients import apply_results
+from mailhost.spool.recipients import apply_results, due_later
 
 T = TypeVar("T")
 
@@ -164,6 +165,13 @@ class MemoryQueue:
                 for report in reports
             ]
         )
+
+    def postpone(self, parts: Sequence[Postponement]) -> Deferred[None]:
+        """See `IQueueStore`."""
+        for part in parts:
+            message = part.message
+            message.recipients = due_later(message.recipients, part.numbers, part.due_at)
+        return succeed(None)
 
     def quarantine(self, message: QueuedMessage, reason: str) -> Deferred[None]:
         """See `IQueueStore`."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from attrs import evolve
+
 from mailhost.model.address import Mailbox
 from mailhost.model.queue import QueuedRecipient, Result
 
@@ -34,7 +36,20 @@ def apply_results(
                 known.attempts + 1,
                 result.due_at,
                 known.notified or result.notified,
+                known.in_doubt or result.outcome.in_doubt,
             )
+    return after
+
+
+def due_later(
+    before: Mapping[int, QueuedRecipient], numbers: Sequence[int], due_at: float
+) -> dict[int, QueuedRecipient]:
+    """Who is to be served when *numbers* are due at *due_at*; those that are gone stay gone."""
+    after = dict(before)
+    for number in numbers:
+        known = after.get(number)
+        if known is not None:
+            after[number] = evolve(known, due_at=due_at)
     return after
 
 

@@ -2,7 +2,7 @@
 The queue's tables, and every SQL statement.
 
 :Room: ``spool``
-:Called by: `mailhost.spool.group` (writes) and `mailhost.spool.sqlite` (the rest).
+:Called by: `mailhost.spool.group` (writes), `reader` (reads) and `database` (a start).
 
 A recipient's row lives from the commit of its message to its terminal outcome;
 a message's row lives as long as one of its recipients.  Times are seconds since
@@ -59,6 +59,13 @@ UPDATE recipients
 SET due_at = ?, attempts = attempts + 1, notified = max(notified, ?), status = ?, words = ?
 WHERE key = ? AND number = ?
 """
+POSTPONE = """
+UPDATE recipients
+SET due_at = ?1,
+    status = CASE ?2 WHEN '' THEN status ELSE ?2 END,
+    words = CASE ?2 WHEN '' THEN words ELSE ?3 END
+WHERE key = ?4 AND number = ?5
+"""
 #: A message goes with its last recipient, and only then.
 FORGET_IF_FINISHED = """
 DELETE FROM messages
@@ -69,6 +76,19 @@ SELECT_DUE = "SELECT key FROM recipients WHERE due_at < ? ORDER BY due_at LIMIT 
 SELECT_CONTENT = "SELECT size, digest, octets FROM messages WHERE key = ?"
 SELECT_NEXT_DUE = "SELECT min(due_at) FROM recipients WHERE due_at > ?"
 SELECT_COUNTS = "SELECT (SELECT count(*) FROM messages), (SELECT count(*) FROM recipients)"
+#: What is left of damaged rows; hexadecimal, because it may not even be text.
+SELECT_RAW_MESSAGE = """
+SELECT hex(reverse_path), hex(body), hex(hello), hex(accepted_at), hex(size), hex(digest)
+FROM messages WHERE key = ?
+"""
+SELECT_RAW_RECIPIENTS = """
+SELECT hex(number), hex(local), hex(domain), hex(due_at), hex(attempts), hex(notified)
+FROM recipients WHERE key = ? ORDER BY number
+"""
+SELECT_RAW_OCTETS = "SELECT CAST(octets AS BLOB) FROM messages WHERE key = ?"
+SELECT_IS_QUEUED = "SELECT 1 FROM messages WHERE key = ?"
+#: Keys rise with time, so those of the future are few.
+WAKE = "UPDATE recipients SET due_at = ? WHERE key > ? AND due_at > ? AND attempts = 0"
 SELECT_LARGE = "SELECT key FROM messages WHERE octets IS NULL"
 #: No id is given twice, whatever has left the queue meanwhile.
 SELECT_LAST = """

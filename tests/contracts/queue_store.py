@@ -16,7 +16,7 @@ from mailhost.interfaces import IIncomingMessage, IQueueStore, IStoredContent
 from mailhost.model.address import Mailbox
 from mailhost.model.envelope import Envelope
 from mailhost.model.outcome import Fate, Outcome
-from mailhost.model.queue import QueueCounts, QueuedMessage, Result, Submission
+from mailhost.model.queue import Postponement, QueueCounts, QueuedMessage, Result, Submission
 
 SENDER = Mailbox("alice", "example.com")
 BOB, CAROL = Mailbox("bob", "example.net"), Mailbox('"c d"', "Example.org")
@@ -174,6 +174,26 @@ class QueueStoreContract:
             first, second = one.recipients[0], one.recipients[1]
             self.assertEqual((1, True, START + 900), (first.attempts, first.notified, first.due_at))
             self.assertEqual((1, False), (second.attempts, second.notified))
+
+    async def test_postponed(self) -> None:
+        """Due at another time, and nothing counted; who has left is passed over."""
+        message = await self.submit(BOB, CAROL)
+        gone = await self.submit()
+        await self.store.record(gone, [Result(0, DONE)], [], self.now)
+
+        await self.store.postpone(
+            [
+                Postponement(message, (1,), self.now + 60, "4.4.1", "no answer"),
+                Postponement(gone, (0,), self.now + 60),
+            ]
+        )
+
+        self.assertEqual(self.now + 60, await self.store.next_due_at(self.now))
+        (found,) = await self.due()
+        for one in (message, found):
+            times = [(r.attempts, r.due_at) for r in one.recipients.values()]
+            self.assertEqual([(0, START), (0, START + 60)], times)
+        self.assertEqual(QueueCounts(1, 2), await self.store.counts())
 
     async def test_reports(self) -> None:
         """A report enters with the outcome it tells of."""

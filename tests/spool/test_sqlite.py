@@ -25,6 +25,8 @@ from mailhost.spool.space import DiskSpace
 from mailhost.spool.sqlite import SQLiteQueue
 from tests.contracts.queue_store import DONE, LATER, QueueStoreContract, whole
 
+#: Contents beyond it are files.
+SMALL = 65536
 LARGE = b"x" * 998 + b"\r\n"
 
 
@@ -43,7 +45,11 @@ class SQLiteTestCase(QueueStoreContract):
     def open(self, **given: Any) -> SQLiteQueue:
         space = DiskSpace(self.home / "Queue", 1 << 20, 0, lambda path: self.free)
         store = SQLiteQueue(
-            reactor, self.home / "Queue", self.home / "SortTemp", self.clock, space=space, **given
+            reactor,
+            self.home / "Queue",
+            self.home / "SortTemp",
+            self.clock,
+            **{"space": space, "small_octets": SMALL, **given},
         )
         store.start()
         self.stopped = False
@@ -93,16 +99,18 @@ class SQLiteQueueTests(SQLiteTestCase, TestCase):
         message = await self.submit(content=LARGE * 100)
         await self.stop()
         queue, sort_temp = self.home / "Queue", self.home / "SortTemp"
-        orphan = queue / f"{'0' * 24}.eml"
-        orphan.write_text("orphan", "utf-8")
+        foreign = f"{'0' * 24}.eml"
+        (queue / f"{'0' * 16}{message.queue_id[16:]}.eml").write_text("orphan", "utf-8")
         (queue / "notes.eml").write_text("the operator's", "utf-8")
-        (sort_temp / "x.part").write_text("half", "utf-8")
+        (queue / foreign).write_text("another database's", "utf-8")
+        (sort_temp / "x.part").write_text("the operator's", "utf-8")
+        (sort_temp / f"{'0' * 24}.part").write_text("half", "utf-8")
 
         self.store = self.open()
 
-        self.assertEqual([], list(sort_temp.iterdir()))
+        self.assertEqual(["x.part"], [path.name for path in sort_temp.iterdir()])
         names = {path.name for path in queue.glob("*.eml")}
-        self.assertEqual({f"{message.queue_id}.eml", "notes.eml"}, names)
+        self.assertEqual({f"{message.queue_id}.eml", "notes.eml", foreign}, names)
 
     async def test_private(self) -> None:
         """Nobody else may read what is queued."""
@@ -203,14 +211,14 @@ class ShortageTests(SQLiteTestCase, TestCase):
     async def test_full_while_writing(self) -> None:
         """ENOSPC in a body: SpoolFull, nothing left, and the next small message works."""
 
-        real = os.write
+        real = os.writev
 
-        def full(fd: int, octets: Any) -> int:
-            if len(octets) >= 100_000:
+        def full(fd: int, blocks: Any) -> int:
+            if sum(map(len, blocks)) >= 100_000:
                 raise OSError(errno.ENOSPC, "No space left on device")
-            return real(fd, octets)
+            return real(fd, blocks)
 
-        self.patch(files.os, "write", full)
+        self.patch(files.os, "writev", full)
         await self.assertFailure(ensureDeferred(self.submit(content=LARGE * 1000)), SpoolFull)
         self.flushLoggedErrors()
 
@@ -229,7 +237,7 @@ class ShortageTests(SQLiteTestCase, TestCase):
         self.assertRaises(SpoolProblem, self.store.check_room, 10)
         self.now += 6
         self.assertRaises(SpoolProblem, self.store.check_room, 10)  # the probe is under way
-        while self.store._probing:
+        while self.store._writer._probing:
             await deferLater(reactor, 0.01)
 
         self.store.check_room(10)
@@ -274,7 +282,7 @@ class GroupTests(SQLiteTestCase, TestCase):
     async def test_messages_share_a_commit(self) -> None:
         """What gathers while a group is on its way to the disk is one transaction."""
         statements: list[str] = []
-        self.store._connection.set_trace_callback(statements.append)
+        self.store._writer.connection.set_trace_callback(statements.append)
 
         messages: Any = await gatherResults([ensureDeferred(self.submit()) for _ in range(100)])
         await gatherResults(

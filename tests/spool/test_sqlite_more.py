@@ -10,7 +10,7 @@ from twisted.trial.unittest import TestCase
 
 from mailhost.errors import SpoolProblem
 from mailhost.model.envelope import Envelope
-from mailhost.model.queue import QueueCounts, Result
+from mailhost.model.queue import Postponement, QueueCounts, Result
 from mailhost.spool import group
 from tests.contracts.queue_store import BOB, CAROL, DONE, LATER, whole
 from tests.spool.test_sqlite import LARGE, SQLiteTestCase
@@ -55,6 +55,18 @@ class OverlapTests(SQLiteTestCase, TestCase):
 
         counted = [(n, one.attempts) for n, one in message.recipients.items()]
         self.assertEqual([(0, 0), (1, 1)], counted)
+
+    async def test_failed_postponement(self) -> None:
+        """The recipients are due when they were, here and on the disk."""
+        message = await self.submit(BOB, CAROL)
+        self.fail_first_group()
+
+        postponed = self.store.postpone([Postponement(message, (0, 1), self.now + 60)])
+        await self.assertFailure(postponed, SpoolProblem)
+
+        (found,) = await self.due()
+        for one in (message, found):
+            self.assertEqual([self.now] * 2, [r.due_at for r in one.recipients.values()])
 
     async def test_order_of_recipients(self) -> None:
         """They stay in the order of the envelope."""

@@ -1,0 +1,88 @@
+"""
+Badmail does not grow for ever: old triples go, the oldest first.
+
+:Room: ``spool``
+:Called by: `mailhost.spool.badmail`, in a thread; everything here blocks.
+
+A triple is there when its reason (.BDR) is, so that file goes first.  A crash
+leaves a rest without a reason; it is a rest of ours only where the names are, and
+the next purge counts and removes it like a triple.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+
+from attrs import define, field
+
+from mailhost.spool.steps import Passed, Step
+
+_NAME = re.compile(r"([0-9a-f]{24})\.(BAD|BDP|BDR)")
+#: The reason first, the message last.
+_ORDER = ("BDR", "BDP", "BAD")
+
+
+@define
+class _Triple:
+    """What of one triple is there."""
+
+    octets: int = 0
+    written_at: float = 0.0
+    names: list[str] = field(factory=list)
+
+
+def purge(
+    directory_fd: int, oldest_at: float | None, max_octets: int | None, passed: Passed
+) -> int:
+    """
+    See `mailhost.spool.badmail.Badmail.purge`.
+
+    :param oldest_at: triples written before are removed.
+    :raises OSError: the directory cannot be used.
+    """
+    triples = sorted(_triples(directory_fd), key=lambda triple: triple.written_at)
+    octets = sum(triple.octets for triple in triples)
+    count = 0
+    for triple in triples:
+        old = oldest_at is not None and triple.written_at < oldest_at
+        if not old and (max_octets is None or octets <= max_octets):
+            break
+        _remove(triple, directory_fd, passed)
+        octets -= triple.octets
+        count += 1
+    if count:
+        os.fsync(directory_fd)
+    return count
+
+
+def _triples(directory_fd: int) -> list[_Triple]:
+    found: dict[str, _Triple] = {}
+    for name in sorted(os.listdir(directory_fd)):
+        match = _NAME.fullmatch(name)
+        facts = _facts(name, directory_fd) if match is not None else None
+        if match is not None and facts is not None:
+            triple = found.setdefault(match[1], _Triple())
+            triple.octets += facts.st_size
+            triple.written_at = max(triple.written_at, facts.st_mtime)
+            triple.names.append(name)
+    return list(found.values())
+
+
+def _facts(name: str, directory_fd: int) -> os.stat_result | None:
+    try:
+        facts = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return None  # Somebody else has removed it just now.
+    return facts if stat.S_ISREG(facts.st_mode) else None
+
+
+def _remove(triple: _Triple, directory_fd: int, passed: Passed) -> None:
+    for name in sorted(triple.names, key=lambda name: _ORDER.index(name[-3:])):
+        try:
+            os.unlink(name, dir_fd=directory_fd)
+        except FileNotFoundError:
+            continue  # It is gone, which is what was wanted.
+        if name.endswith(_ORDER[0]):
+            passed(Step.TRIPLE_PURGED)

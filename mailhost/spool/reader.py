@@ -1,0 +1,285 @@
+"""
+The one who reads: due mail, contents, counts; and what becomes of damaged rows.
+
+:Room: ``spool``
+:Called by: `mailhost.spool.sqlite`, in threads; everything here blocks.
+
+It has a connection of its own, so it never waits for the writer.  A row that
+cannot be understood must not keep the others from leaving: it is set aside, that
+is copied into ``corrupt``, logged, and passed over until the next start.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+
+from twisted.logger import Logger
+
+from mailhost.errors import ContentDamaged, SpoolProblem
+from mailhost.interfaces import IStoredContent
+from mailhost.model.address import Mailbox
+from mailhost.model.queue import QueueCounts, QueuedMessage, QueuedRecipient
+from mailhost.spool import schema
+from mailhost.spool.content import FileContent, MemoryContent, Runner, check_octets
+from mailhost.spool.files import BODY_SUFFIX, make_directory, sync_directory, write_synced
+from mailhost.spool.ids import QueueIds
+from mailhost.spool.recipients import mailbox_of
+from mailhost.spool.steps import Passed, Step
+
+_KEYS_PER_STATEMENT = 500
+_ROWS_AT_A_TIME = 1000
+
+
+class _RowDamaged(Exception):
+    """A row, or what belongs to it, is not what this program writes."""
+
+
+class QueueReader:
+    """
+    :param directory: ``Queue``.
+    :param ids: names the rows.
+    :param run: reads files in a thread.
+    :param passed: told of each step.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        directory: Path,
+        ids: QueueIds,
+        run: Runner,
+        passed: Passed,
+    ) -> None:
+        self._connection = connection
+        self._directory = directory
+        self._ids = ids
+        self._run = run
+        self._passed = passed
+        self._lock = Lock()
+        self._set_aside: set[int] = set()
+
+    def close(self) -> None:
+        """Read no more."""
+        self._connection.close()
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[sqlite3.Connection]:
+        """All questions asked in it see one state of the queue; one thread at a time."""
+        with self._lock:
+            try:
+                self._connection.execute("BEGIN")
+                try:
+                    yield self._connection
+                finally:
+                    self._connection.execute("ROLLBACK")
+            except sqlite3.Error as error:
+                raise SpoolProblem(str(error)) from error
+
+    # ---- due mail
+
+    def load_due(self, before: float, limit: int, skip: frozenset[int]) -> list[QueuedMessage]:
+        """See `IQueueStore.load_due`."""
+        with self._snapshot() as connection:
+            messages: list[QueuedMessage] = []
+            for keys in _due_keys(connection, before, skip | self._set_aside):
+                # Once more only where a damaged message has left its place empty.
+                while keys and len(messages) < limit:
+                    wanted = limit - len(messages)
+                    messages += self._load_messages(connection, keys[:wanted])
+                    keys = keys[wanted:]
+                if len(messages) >= limit:
+                    break
+            return messages
+
+    def _load_messages(
+        self, connection: sqlite3.Connection, keys: Sequence[int]
+    ) -> list[QueuedMessage]:
+        try:
+            return [
+                message
+                for part in _parts(keys)
+                for message in _read_messages(connection, part, self._ids)
+            ]
+        except (_RowDamaged, sqlite3.Error) as error:
+            if not _is_damage(error):
+                raise
+        return [message for key in keys for message in self._load_one(connection, key)]
+
+    def _load_one(self, connection: sqlite3.Connection, key: int) -> list[QueuedMessage]:
+        """The message *key*, or nothing where it is not to be understood."""
+        try:
+            return _read_messages(connection, [key], self._ids)
+        except (_RowDamaged, sqlite3.Error) as error:
+            if not _is_damage(error):
+                raise
+            self._put_aside(connection, key, str(error))
+            return []
+
+    def _put_aside(self, connection: sqlite3.Connection, key: int, reason: str) -> None:
+        name = self._ids.name(key)
+        self._set_aside.add(key)
+        self._log.critical(
+            "A row of message {id} in {directory} is damaged; the message stays in the queue "
+            "and is not sent: {reason}",
+            id=name,
+            directory=self._directory,
+            reason=reason,
+        )
+        rows = {
+            "message": connection.execute(schema.SELECT_RAW_MESSAGE, (key,)).fetchall(),
+            "recipients": connection.execute(schema.SELECT_RAW_RECIPIENTS, (key,)).fetchall(),
+        }
+        self._keep_facts(name, {"reason": reason, "hexadecimal": rows})
+
+    def next_due_at(self, after: float) -> float | None:
+        """See `IQueueStore.next_due_at`."""
+        with self._snapshot() as connection:
+            (found,) = connection.execute(schema.SELECT_NEXT_DUE, (after,)).fetchone()
+            return None if found is None else float(found)
+
+    def counts(self) -> QueueCounts:
+        """See `IQueueStore.counts`."""
+        with self._snapshot() as connection:
+            return QueueCounts(*connection.execute(schema.SELECT_COUNTS).fetchone())
+
+    # ---- contents
+
+    def content(self, message: QueuedMessage) -> IStoredContent:
+        """See `IQueueStore.open_content`."""
+        row = self._content_row(message)
+        if row is None:
+            raise ContentDamaged(f"{message.queue_id} has left the queue")
+        size, digest, octets = row
+        if octets is not None:
+            return MemoryContent(check_octets(octets, size, digest, message.queue_id))
+        if not isinstance(size, int) or not isinstance(digest, bytes):
+            raise ContentDamaged(f"nobody knows the length or digest of {message.queue_id}")
+        return FileContent.opened(self.body_path(message.queue_id), size, digest, self._run)
+
+    def _content_row(self, message: QueuedMessage) -> tuple[object, ...] | None:
+        with self._snapshot() as connection:
+            try:
+                found = connection.execute(schema.SELECT_CONTENT, (message.key,)).fetchone()
+            except sqlite3.Error as error:
+                if not _is_damage(error):
+                    raise
+                raise ContentDamaged(f"the row of {message.queue_id}: {error}") from error
+        row: tuple[object, ...] | None = found
+        return row
+
+    def body_path(self, queue_id: str) -> Path:
+        """Where the large body of *queue_id* lies."""
+        return self._directory / f"{queue_id}{BODY_SUFFIX}"
+
+    def quarantine(self, message: QueuedMessage, reason: str) -> None:
+        """See `IQueueStore.quarantine`."""
+        try:
+            self._keep_copy(message)
+            self._keep_facts(
+                message.queue_id,
+                {
+                    "reason": reason,
+                    "reverse_path": str(message.reverse_path or ""),
+                    "recipients": [str(r.forward_path) for r in message.recipients.values()],
+                    "accepted_at": message.accepted_at,
+                },
+            )
+        except OSError as error:
+            raise SpoolProblem(str(error)) from error
+
+    def _keep_copy(self, message: QueuedMessage) -> None:
+        corrupt = self._corrupt()
+        body = self.body_path(message.queue_id)
+        with self._snapshot() as connection:
+            row = connection.execute(schema.SELECT_RAW_OCTETS, (message.key,)).fetchone()
+        if row is not None and row[0] is not None:
+            write_synced(corrupt / body.name, row[0])
+        else:
+            # A second name: the first goes with the message, when its failure is recorded.
+            _link(body, corrupt / body.name)
+        self._passed(Step.COPY_KEPT)
+        sync_directory(corrupt)
+        self._passed(Step.COPY_SYNCED)
+
+    def _keep_facts(self, name: str, facts: dict[str, object]) -> None:
+        corrupt = self._corrupt()
+        write_synced(corrupt / f"{name}.json", json.dumps(facts, indent=1).encode("ascii") + b"\n")
+        sync_directory(corrupt)
+
+    def _corrupt(self) -> Path:
+        corrupt = self._directory / "corrupt"
+        make_directory(corrupt)
+        return corrupt
+
+
+def _link(body: Path, copy: Path) -> None:
+    try:
+        os.link(body, copy)
+    except (FileExistsError, FileNotFoundError):
+        return  # Kept before the last crash; or there is nothing to keep.
+
+
+def _due_keys(
+    connection: sqlite3.Connection, before: float, skip: frozenset[int]
+) -> Iterator[list[int]]:
+    """Keys of due messages, each once, some at a time, the most urgent first."""
+    seen: set[int] = set()
+    offset = 0
+    while True:
+        rows = connection.execute(schema.SELECT_DUE, (before, _ROWS_AT_A_TIME, offset)).fetchall()
+        offset += len(rows)
+        found = dict.fromkeys(key for (key,) in rows if key not in skip and key not in seen)
+        seen.update(found)
+        yield list(found)
+        if len(rows) < _ROWS_AT_A_TIME:
+            return
+
+
+def _read_messages(
+    connection: sqlite3.Connection, keys: Sequence[int], ids: QueueIds
+) -> list[QueuedMessage]:
+    """:raises _RowDamaged: one of them is not to be understood."""
+    found: dict[int, QueuedMessage] = {}
+    for row in connection.execute(schema.select_messages(len(keys)), keys):
+        key, path, body, hello, accepted_at, size = row
+        _check(row, (int, str, str, str, float, int))
+        found[key] = QueuedMessage(
+            key, ids.name(key), mailbox_of(path), body, size, accepted_at, hello
+        )
+    for row in connection.execute(schema.select_recipients(len(keys)), keys):
+        key, number, local, domain, due_at, attempts, notified = row
+        _check(row, (int, int, str, str, float, int, int))
+        if key not in found:
+            raise _RowDamaged("a recipient belongs to no message")
+        found[key].recipients[number] = QueuedRecipient(
+            number, Mailbox(local, domain), attempts, due_at, bool(notified)
+        )
+    return [found[key] for key in keys]
+
+
+def _check(row: Sequence[object], types: Sequence[type]) -> None:
+    # SQLite keeps types per value: one that is another was not written by us.
+    if tuple(map(type, row)) != types:
+        raise _RowDamaged("a value has a type that this program does not write")
+
+
+def _is_damage(error: Exception) -> bool:
+    """Damage is for ever; anything else that a database says may pass."""
+    if isinstance(error, _RowDamaged):
+        return True
+    code = getattr(error, "sqlite_errorcode", None)
+    # Without a code it comes from Python: text that is no UTF-8.
+    return code in (None, sqlite3.SQLITE_CORRUPT)
+
+
+def _parts(keys: Sequence[int]) -> Iterator[Sequence[int]]:
+    for start in range(0, len(keys), _KEYS_PER_STATEMENT):
+        yield keys[start : start + _KEYS_PER_STATEMENT]
