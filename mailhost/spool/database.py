@@ -73,7 +73,7 @@ def _has_octets(path: Path) -> bool:
 
 def prepare(connection: sqlite3.Connection, queue: Path, passed: Passed) -> None:
     """
-    Make what is missing.
+    Make what is missing, and a newer format of an older one.
 
     :raises SpoolTooNew: the format is newer than this program.
     """
@@ -85,6 +85,10 @@ def prepare(connection: sqlite3.Connection, queue: Path, passed: Passed) -> None
     if found == 0:
         connection.executescript(
             f"BEGIN; {schema.CREATE} PRAGMA user_version = {schema.FORMAT}; COMMIT;"
+        )
+    for old in range(found or schema.FORMAT, schema.FORMAT):
+        connection.executescript(
+            f"BEGIN; {schema.MIGRATE[old]} PRAGMA user_version = {old + 1}; COMMIT;"
         )
     passed(Step.TABLES_MADE)
     # Not in one transaction with the tables: a crash may have come between.

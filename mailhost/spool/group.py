@@ -176,7 +176,10 @@ def _write_results(connection: sqlite3.Connection, record: Record) -> None:
     if finished:
         connection.execute(schema.FORGET_IF_FINISHED, (record.key,))
     delayed = [
-        (r.due_at, r.notified, r.outcome.status, r.outcome.words, record.key, r.number)
+        (
+            *(r.due_at, r.notified, r.outcome.status, r.outcome.words),
+            *(r.outcome.in_doubt, record.key, r.number),
+        )
         for r in record.results
         if not r.outcome.fate.terminal
     ]

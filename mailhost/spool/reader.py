@@ -255,12 +255,12 @@ def _read_messages(
             key, ids.name(key), mailbox_of(path), body, size, accepted_at, hello
         )
     for row in connection.execute(schema.select_recipients(len(keys)), keys):
-        key, number, local, domain, due_at, attempts, notified = row
-        _check(row, (int, int, str, str, float, int, int))
+        key, number, local, domain, due_at, attempts, notified, in_doubt = row
+        _check(row, (int, int, str, str, float, int, int, int))
         if key not in found:
             raise _RowDamaged("a recipient belongs to no message")
         found[key].recipients[number] = QueuedRecipient(
-            number, Mailbox(local, domain), attempts, due_at, bool(notified)
+            number, Mailbox(local, domain), attempts, due_at, bool(notified), bool(in_doubt)
         )
     return [found[key] for key in keys]
 

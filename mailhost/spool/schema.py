@@ -13,7 +13,15 @@ reverse-path.
 from __future__ import annotations
 
 #: Kept in ``PRAGMA user_version``.
-FORMAT = 1
+FORMAT = 2
+
+#: format -> what makes the next one of it, in one transaction.
+MIGRATE = {
+    1: """
+ALTER TABLE recipients ADD COLUMN in_doubt INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX messages_large ON messages (key) WHERE octets IS NULL;
+""",
+}
 
 CREATE = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -27,6 +35,7 @@ CREATE TABLE messages (
     digest BLOB NOT NULL,
     octets BLOB
 );
+CREATE INDEX messages_large ON messages (key) WHERE octets IS NULL;
 CREATE TABLE recipients (
     key INTEGER NOT NULL,
     number INTEGER NOT NULL,
@@ -37,6 +46,7 @@ CREATE TABLE recipients (
     notified INTEGER NOT NULL DEFAULT 0,
     status TEXT,
     words TEXT,
+    in_doubt INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (key, number)
 ) WITHOUT ROWID;
 CREATE INDEX recipients_due ON recipients (due_at);
@@ -56,7 +66,8 @@ RECIPIENT_COLUMNS = "key, number, local, domain, due_at"
 
 DELAY = """
 UPDATE recipients
-SET due_at = ?, attempts = attempts + 1, notified = max(notified, ?), status = ?, words = ?
+SET due_at = ?, attempts = attempts + 1, notified = max(notified, ?), status = ?, words = ?,
+    in_doubt = max(in_doubt, ?)
 WHERE key = ? AND number = ?
 """
 POSTPONE = """
@@ -82,7 +93,7 @@ SELECT hex(reverse_path), hex(body), hex(hello), hex(accepted_at), hex(size), he
 FROM messages WHERE key = ?
 """
 SELECT_RAW_RECIPIENTS = """
-SELECT hex(number), hex(local), hex(domain), hex(due_at), hex(attempts), hex(notified)
+SELECT hex(number), hex(local), hex(domain), hex(due_at), hex(attempts), hex(notified), hex(in_doubt)
 FROM recipients WHERE key = ? ORDER BY number
 """
 SELECT_RAW_OCTETS = "SELECT CAST(octets AS BLOB) FROM messages WHERE key = ?"
@@ -125,7 +136,8 @@ def select_messages(count: int) -> str:
 def select_recipients(count: int) -> str:
     """All recipients of *count* messages."""
     return (
-        "SELECT key, number, local, domain, due_at, attempts, notified FROM recipients "
+        "SELECT key, number, local, domain, due_at, attempts, notified, in_doubt "
+        "FROM recipients "
         f"WHERE key IN ({_marks(count)}) ORDER BY key, number"
     )
 

@@ -175,6 +175,16 @@ class QueueStoreContract:
             self.assertEqual((1, True, START + 900), (first.attempts, first.notified, first.due_at))
             self.assertEqual((1, False), (second.attempts, second.notified))
 
+    async def test_in_doubt(self) -> None:
+        """P3: a doubt stays with its recipient, whatever later attempts say."""
+        message = await self.submit(BOB, CAROL)
+        doubtful = Outcome(Fate.DELAYED, "4.4.2", "gone after the dot", in_doubt=True)
+        for outcome in (doubtful, LATER):
+            await self.store.record(message, [Result(0, outcome, START)], [], START)
+
+        (found,) = await self.store.load_due(START + 1, 10, frozenset())
+        self.assertEqual([True, False], [r.in_doubt for r in found.recipients.values()])
+
     async def test_postponed(self) -> None:
         """Due at another time, and nothing counted; who has left is passed over."""
         message = await self.submit(BOB, CAROL)

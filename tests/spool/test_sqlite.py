@@ -23,7 +23,7 @@ from mailhost.spool import files, group
 from mailhost.spool.held import HeldContents
 from mailhost.spool.space import DiskSpace
 from mailhost.spool.sqlite import SQLiteQueue
-from tests.contracts.queue_store import DONE, LATER, QueueStoreContract, whole
+from tests.contracts.queue_store import BOB, DONE, LATER, START, QueueStoreContract, whole
 
 #: Contents beyond it are files.
 SMALL = 65536
@@ -126,6 +126,24 @@ class SQLiteQueueTests(SQLiteTestCase, TestCase):
         problem = self.assertRaises(SpoolInUse, second.start)
 
         self.assertIn(str(os.getpid()), str(problem))
+
+    async def test_older_format(self) -> None:
+        """A queue of format 1 gets the newer columns, and keeps its mail."""
+        message = await self.submit(BOB)
+        await self.stop()
+        connection = sqlite3.connect(self.home / "Queue" / "queue.sqlite")
+        connection.executescript(
+            "ALTER TABLE recipients DROP COLUMN in_doubt; DROP INDEX messages_large; "
+            "PRAGMA user_version = 1"
+        )
+        connection.close()
+        self.store = SQLiteQueue(reactor, self.home / "Queue", self.home / "SortTemp", self.clock)
+        self.store.start()
+
+        (found,) = await self.store.load_due(START + 1, 10, frozenset())
+
+        self.assertEqual(message.queue_id, found.queue_id)
+        self.assertFalse(found.recipients[0].in_doubt)
 
     async def test_newer_format(self) -> None:
         """A queue of a newer program is left alone."""
