@@ -1,26 +1,40 @@
 """
-All virtual servers in one process.
+All virtual servers in one process, or one worker's part of them.
 
 :Room: ``service``
-:Called by: `mailhost.tap`; SIGHUP.
+:Called by: `mailhost.tap`; `mailhost.workers.child`; SIGHUP.
 """
 
 from __future__ import annotations
 
+import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from attrs import evolve
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from mailhost.config.checks import cross_check
 from mailhost.config.faults import dotted
 from mailhost.config.reader import ConfigurationFaults
 from mailhost.config.settings import Settings, VirtualServerSettings
+from mailhost.model.view import ServerView, ServiceView, WorkerView, merged
 from mailhost.relay.dns.resolver import DNSResolver
-from mailhost.server.virtual_server import CannotStart, VirtualServer
+from mailhost.server.share import ALONE, Share
+from mailhost.server.virtual_server import CannotStart, QueueInUse, VirtualServer
+from mailhost.workers.privileges import become
+from mailhost.workers.sockets import KeptSockets, places
+
+_log = Logger()
+
+#: Who has a queue may be about to go; it is asked for again for so long: twice the
+#: time that sessions and deliveries have to end, and some.
+PATIENCE_SECONDS = 45.0
+_AGAIN_SECONDS = 0.5
 
 
 class MailhostService(Service):
@@ -29,42 +43,73 @@ class MailhostService(Service):
 
     :param settings: the configuration.
     :param reactor: runs everything.
-    :param reread: reads the configuration anew.
+    :param reread: reads the configuration anew at SIGHUP; `None`: somebody else
+        does, and calls `configure`.
+    :param share: this process's part of everything; by default all.
+    :param resting: virtual servers not to begin with, but ``paused`` or ``stopped``.
+    :param changed: called when the state of a virtual server has changed.
     :ivar virtual_servers: by name.
     """
 
-    _log = Logger()
-
-    def __init__(self, settings: Settings, reactor: Any, reread: Callable[[], Settings]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        reactor: Any,
+        reread: Callable[[], Settings] | None = None,
+        share: Share = ALONE,
+        resting: Mapping[str, str] | None = None,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
         self._settings = settings
         self._reactor = reactor
         self._reread = reread
+        self._share = share
+        self._resting = dict(resting or {})
+        self._changed = changed
         self.virtual_servers: dict[str, VirtualServer] = {}
         # Not configured any more, and not stopped yet.
         self._leaving: list[VirtualServer] = []
+        # Until when a queue that is in use is asked for again, and when next.
+        self._patience: dict[str, float] = {}
+        self._again: dict[str, IDelayedCall] = {}
+        self._kept: KeptSockets | None = None
 
     def startService(self) -> None:
         """Start every virtual server; one that cannot start fails alone."""
         super().startService()  # type: ignore[no-untyped-call]  # upstream has no annotations
+        if self._reread is not None and self._settings.user is not None:
+            self._change_user(self._settings)
         resolver = self._settings.resolver
         self._resolver = DNSResolver(
             self._reactor, resolver.servers, resolver.timeout, resolver.cache
         )
-        self._warn(self._settings)
+        if self._reread is not None:
+            warn_of(self._settings)
+            on_hang_up(self._reactor, self.reload)
         for settings in self._settings.virtual_servers:
             self._add(settings)
-        if hasattr(signal, "SIGHUP"):
-            signal.signal(signal.SIGHUP, self._hang_up)
+
+    def _change_user(self, settings: Settings) -> None:
+        """
+        Bind everything, then be somebody else.
+
+        :raises mailhost.workers.privileges.CannotChangeUser: it cannot be done.
+        """
+        self._kept = KeptSockets()
+        self._kept.hold(places(settings))
+        become(settings.user)
+        self._share = evolve(self._share, sockets=self._kept)
 
     def stopService(self) -> Deferred[None]:
         """Stop them all; fires when the last is stopped."""
         super().stopService()  # type: ignore[no-untyped-call]  # upstream has no annotations
+        for name in list(self._again):
+            self._give_up(name)
         servers = [*self.virtual_servers.values(), *self._leaving]
         stopping = DeferredList([server.stop() for server in servers])
         return stopping.addCallback(lambda results: self._resolver.close())
 
-    def _hang_up(self, number: int, frame: object) -> None:
-        self._reactor.callFromThread(self.reload)
+    # ---- the configuration
 
     def reload(self) -> None:
         """
@@ -72,61 +117,177 @@ class MailhostService(Service):
 
         A faulty one changes nothing and says why.
         """
-        try:
-            settings = self._reread()
-        except ConfigurationFaults as faults:
-            self._log.error("The configuration is not reloaded:\n{faults}", faults=str(faults))
-            return
-        self._warn(settings)
-        if settings.resolver != self._settings.resolver:
-            self._log.warn("resolver stays as it was until the next start")
+        assert self._reread is not None
+        settings = read_again(self._reread, self._settings)
+        if settings is not None:
+            self.configure(settings)
+            _log.info("The configuration is reloaded")
+
+    def configure(self, settings: Settings) -> None:
+        """Go by *settings* from now on, without dropping a session."""
         self._settings = settings
         wanted = {server.name: server for server in settings.virtual_servers}
         for name in set(self.virtual_servers) - set(wanted):
-            self._log.info("{server} is not configured any more", server=name)
+            _log.info("{server} is not configured any more", server=name)
+            self._give_up(name)
             self._let_go(self.virtual_servers.pop(name))
         for name, server in wanted.items():
             if name in self.virtual_servers:
                 self._change(self.virtual_servers[name], server)
             else:
                 self._add(server)
-        self._log.info("The configuration is reloaded")
-
-    def _warn(self, settings: Settings) -> None:
-        """Say what is allowed but unwise: an open relay, above all."""
-        for finding in cross_check(settings):
-            self._log.warn("{key}: {words}", key=dotted(finding.path), words=finding.words)
+        if self._kept is not None:
+            self._kept.keep_only(places(settings))
+        self._changed()
 
     def _let_go(self, server: VirtualServer) -> None:
         self._leaving.append(server)
         server.stop().addCallback(lambda nothing: self._leaving.remove(server))
 
     def _add(self, settings: VirtualServerSettings) -> None:
-        server = VirtualServer(settings, self._reactor, self._resolver)
+        server = VirtualServer(settings, self._reactor, self._resolver, share=self._share)
         self.virtual_servers[settings.name] = server
-        self._start(server)
+        resting = self._resting.pop(settings.name, None)
+        if resting != "stopped":
+            self._try(server)
+        if resting == "paused":
+            server.pause()
 
     def _change(self, server: VirtualServer, settings: VirtualServerSettings) -> None:
         try:
             for words in server.configure(settings):
-                self._log.warn("{words}", words=words)
+                _log.warn("{words}", words=words)
         except CannotStart as problem:
-            self._log.error("{problem}", problem=str(problem))
+            _log.error("{problem}", problem=str(problem))
         if server.state == "stopped":
-            self._start(server)
+            self._give_up(server.name)
+            self._try(server)
 
-    def _start(self, server: VirtualServer) -> None:
-        try:
-            server.start()
-        except CannotStart as problem:
-            self._log.critical("{problem}; it is stopped", problem=str(problem))
-            return
-        self._log.info(
+    # ---- operators
+
+    async def view(self) -> ServiceView:
+        """What there is now: this process and its virtual servers."""
+        return merged((WorkerView(self._share.number, os.getpid(), await self.server_views()),))
+
+    async def server_views(self) -> tuple[ServerView, ...]:
+        """This process's part of each virtual server."""
+        return tuple([await server.view() for server in list(self.virtual_servers.values())])
+
+    def states(self) -> dict[str, str]:
+        """Of each virtual server; ``waiting`` is stopped until its queue is free."""
+        return {
+            name: "waiting" if name in self._again else server.state
+            for name, server in self.virtual_servers.items()
+        }
+
+    async def start(self, name: str) -> None:
+        """
+        Start a virtual server, or let it take sessions again.
+
+        :raises KeyError: there is none of this name.
+        :raises mailhost.server.virtual_server.CannotStart: see there.
+        """
+        server = self.virtual_servers[name]
+        self._give_up(name)
+        self._run(server)
+        self._changed()
+
+    async def pause(self, name: str) -> None:
+        """
+        Let a virtual server take no new sessions.
+
+        :raises KeyError: there is none of this name.
+        """
+        self.virtual_servers[name].pause()
+        self._changed()
+
+    async def stop(self, name: str) -> None:
+        """
+        Stop a virtual server; returns when it is stopped.
+
+        :raises KeyError: there is none of this name.
+        """
+        server = self.virtual_servers[name]
+        self._give_up(name)
+        await server.stop()
+        self._changed()
+
+    # ---- starting
+
+    def _run(self, server: VirtualServer) -> None:
+        server.start()
+        _log.info(
             "{server} is running for {domain} on {addresses}",
             server=server.name,
             domain=server.settings.domain,
             addresses=", ".join(_endpoint(host, port) for host, port in server.addresses),
         )
+
+    def _try(self, server: VirtualServer) -> None:
+        """Start it; one whose queue is in use is tried again for a while."""
+        try:
+            self._run(server)
+        except QueueInUse as problem:
+            self._wait_for_queue(server, problem)
+        except CannotStart as problem:
+            self._patience.pop(server.name, None)
+            _log.critical("{problem}; it is stopped", problem=str(problem))
+        else:
+            self._patience.pop(server.name, None)
+
+    def _wait_for_queue(self, server: VirtualServer, problem: QueueInUse) -> None:
+        now, name = self._reactor.seconds(), server.name
+        if name not in self._patience:
+            self._patience[name] = now + PATIENCE_SECONDS
+            words = "{problem}; it is stopped, and tried again for {seconds:g} s"
+            _log.critical(words, problem=str(problem), seconds=PATIENCE_SECONDS)
+        if now >= self._patience[name]:
+            del self._patience[name]
+            _log.critical("{problem} still; it stays stopped", problem=str(problem))
+            return
+        self._again[name] = self._reactor.callLater(_AGAIN_SECONDS, self._try_again, server)
+
+    def _try_again(self, server: VirtualServer) -> None:
+        del self._again[server.name]
+        self._try(server)
+        if server.name not in self._again:
+            self._changed()
+
+    def _give_up(self, name: str) -> None:
+        """Do not try again by yourself."""
+        self._patience.pop(name, None)
+        later = self._again.pop(name, None)
+        if later is not None:
+            later.cancel()
+
+
+# ---- for whoever reads the configuration
+
+
+def on_hang_up(reactor: Any, reload: Callable[[], None]) -> None:
+    """Have *reload* called in the reactor's thread at SIGHUP, where there is such a signal."""
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, lambda number, frame: reactor.callFromThread(reload))
+
+
+def read_again(reread: Callable[[], Settings], before: Settings) -> Settings | None:
+    """What *reread* gives, with a word about what is unwise in it; `None` for faults."""
+    try:
+        settings = reread()
+    except ConfigurationFaults as faults:
+        _log.error("The configuration is not reloaded:\n{faults}", faults=str(faults))
+        return None
+    warn_of(settings)
+    for key in ("workers", "user", "resolver"):
+        if getattr(settings, key) != getattr(before, key):
+            _log.warn("{key} stays as it was until the next start", key=key)
+    return settings
+
+
+def warn_of(settings: Settings) -> None:
+    """Say what is allowed but unwise: an open relay, above all."""
+    for finding in cross_check(settings):
+        _log.warn("{key}: {words}", key=dotted(finding.path), words=finding.words)
 
 
 def _endpoint(host: str, port: int) -> str:

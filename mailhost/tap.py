@@ -13,6 +13,8 @@ from twisted.application.service import IService
 from twisted.python import usage
 
 from mailhost.config.reader import ConfigurationFaults, find_configuration, load_settings
+from mailhost.config.settings import Settings
+from mailhost.workers.privileges import CannotChangeUser, check_user
 
 
 class Options(usage.Options):
@@ -37,6 +39,9 @@ class Options(usage.Options):
             # the background.
             path = (Path(given) if given else find_configuration(Path.cwd())).absolute()
             self["settings"] = load_settings(path)
+            check_user(self["settings"].user)
+        except CannotChangeUser as problem:
+            raise usage.UsageError(str(problem)) from None
         except ConfigurationFaults as faults:
             raise usage.UsageError(f"\n{faults}") from None
         self["path"] = path
@@ -48,6 +53,9 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     from mailhost.service import MailhostService
+    from mailhost.workers.supervisor import Supervisor
 
     path: Path = options["path"]
-    return MailhostService(options["settings"], reactor, lambda: load_settings(path))
+    settings: Settings = options["settings"]
+    make = MailhostService if settings.workers == 1 else Supervisor
+    return make(settings, reactor, lambda: load_settings(path))

@@ -8,13 +8,17 @@ from tempfile import TemporaryDirectory
 
 from twisted.application.service import IService, IServiceMaker
 from twisted.internet import reactor
+from twisted.internet.task import deferLater
 from twisted.plugin import getPlugins
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from mailhost import service as service_module
 from mailhost.config.reader import load_settings
 from mailhost.service import MailhostService
+from mailhost.spool.lock import QueueLock
 from mailhost.tap import Options, makeService
+from mailhost.workers.supervisor import Supervisor
 
 SERVER = """
   - name: {name}
@@ -84,6 +88,34 @@ class ServiceTests(TestCase):
         self.assertIs(before, service.virtual_servers["one"].settings)
         self.assertEqual("running", service.virtual_servers["one"].state)
 
+    async def test_queue_that_becomes_free(self) -> None:
+        """A server whose queue is in use is tried again, without being asked."""
+        self.write(("one", "one.example", self.one))
+        queue = self.folder / "one" / "Queue"
+        queue.mkdir(parents=True)
+        lock = QueueLock(queue / "lock")
+        service = self.start()
+        self.assertEqual({"one": "waiting"}, service.states())
+
+        lock.release()
+
+        while service.states() != {"one": "running"}:
+            await deferLater(reactor, 0.05)
+        self.assertEqual([], list(service._again))
+
+    async def test_queue_that_stays_in_use(self) -> None:
+        """It is not tried for ever, and not any more when the service stops."""
+        self.patch(service_module, "PATIENCE_SECONDS", 0.6)
+        self.write(("one", "one.example", self.one))
+        queue = self.folder / "one" / "Queue"
+        queue.mkdir(parents=True)
+        lock = QueueLock(queue / "lock")
+        self.addCleanup(lock.release)
+        service = self.start()
+
+        while service.states() != {"one": "stopped"}:
+            await deferLater(reactor, 0.05)
+
     async def test_one_fails_alone(self) -> None:
         """A server that cannot bind leaves the other running."""
         self.write(("one", "one.example", self.one), ("two", "two.example", self.one))
@@ -117,3 +149,16 @@ class TapTests(SynchronousTestCase):
         options.parseOptions(["--config", str(Path(__file__).parents[1] / "etc/mailhost.yaml")])
 
         self.assertTrue(IService.providedBy(makeService(options)))
+
+    def test_several_workers(self) -> None:
+        """More than one worker has a supervisor."""
+        with TemporaryDirectory() as folder:
+            file = Path(folder) / "mailhost.yaml"
+            file.write_text("workers: 3\nvirtual_servers: [{fqdn: a.example}]\n", "utf-8")
+            options = Options()
+            options.parseOptions(["--config", str(file)])
+
+        service = makeService(options)
+
+        assert isinstance(service, Supervisor)
+        self.assertEqual([0, 1, 2], [worker.number for worker in service.workers])

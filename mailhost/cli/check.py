@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def report(reading: Reading) -> Iterator[str]:
     """A line for each virtual server, then one for each warning."""
     for server in reading.settings.virtual_servers:
         yield summary(server)
-    findings = (*reading.findings, *probe_machine(reading.settings))
+    findings = (*reading.findings, *probe_machine(reading.settings, time.time()))
     for fault in sorted(map(reading.fault, findings), key=lambda fault: fault.line):
         yield f"{fault.file}:{fault.line}: {fault.key}: warning: {fault.words}"
 

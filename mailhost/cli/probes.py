@@ -18,6 +18,7 @@ from pathlib import Path as FilePath
 from mailhost.config.checks import Finding, Severity
 from mailhost.config.faults import Path
 from mailhost.config.settings import ListenAddress, Settings, VirtualServerSettings
+from mailhost.net.tls import CertificateFiles, CertificateProblem, doubts
 
 _ADVICE = {
     errno.EADDRINUSE: "taken already; advised: another port, or end the program that has it",
@@ -28,14 +29,20 @@ _ADVICE = {
 }
 
 
-def probe_machine(settings: Settings) -> Iterator[Finding]:
-    """Warnings about addresses that cannot be bound and directories that cannot be used."""
+def probe_machine(settings: Settings, now: float) -> Iterator[Finding]:
+    """
+    Warnings about addresses, certificates and directories that cannot be used.
+
+    :param now: seconds since the epoch.
+    """
     for index, server in enumerate(settings.virtual_servers):
         at: Path = ("virtual_servers", index)
         for place, address in enumerate(server.listen):
             words = probe_address(address)
             if words is not None:
                 yield Finding(Severity.WARNING, (*at, "listen", place), f"{address} is {words}")
+        for words in probe_certificate(server, now):
+            yield Finding(Severity.WARNING, (*at, "access", "tls", "certificate"), words)
         for path, directory in _directories(server):
             words = probe_directory(directory)
             if words is not None:
@@ -48,6 +55,18 @@ def _directories(server: VirtualServerSettings) -> Iterator[tuple[Path, FilePath
         yield ("drop", "directory"), server.drop.directory
     if server.messages.badmail.directory is not None:
         yield ("messages", "badmail", "directory"), server.messages.badmail.directory
+
+
+def probe_certificate(server: VirtualServerSettings, now: float) -> Iterator[str]:
+    """What is wrong with the certificate of *server*, or will soon be."""
+    tls = server.access.tls
+    if tls.certificate is None:
+        return
+    files = CertificateFiles(tls.certificate, tls.key_)
+    try:
+        yield from doubts(files, server.fqdn, now)
+    except CertificateProblem as problem:
+        yield str(problem)
 
 
 def probe_address(address: ListenAddress) -> str | None:

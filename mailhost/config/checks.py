@@ -61,6 +61,7 @@ def cross_check(settings: Settings) -> tuple[Finding, ...]:
         findings += _check_directories(server, at)
         findings += _check_domains(server, at)
         findings += _check_access(server, at)
+        findings += _check_tls(server, at)
     return tuple(findings)
 
 
@@ -229,7 +230,12 @@ def _check_alias(domain: DomainSettings, here: Path) -> Iterator[Finding]:
             f"'{domain.name}' is an alias with a wildcard; allowed: *. in remote domains only",
             (*here, "type"),
         )
-    given = {"relay": domain.relay, "helo": domain.helo, "route": domain.route != ()}
+    given = {
+        "relay": domain.relay,
+        "helo": domain.helo,
+        "route": domain.route != (),
+        "security": domain.security is not None,
+    }
     for name, is_set in given.items():
         if is_set:
             yield _error(
@@ -237,6 +243,29 @@ def _check_alias(domain: DomainSettings, here: Path) -> Iterator[Finding]:
                 "an alias domain is local, so nothing is sent to it; "
                 "allowed: in remote domains only",
                 (*here, "type"),
+            )
+
+
+# ---- TLS
+
+
+def _check_tls(server: VirtualServerSettings, at: Path) -> Iterator[Finding]:
+    tls = server.access.tls
+    if tls.certificate is not None:
+        return
+    here: Path = (*at, "access", "tls")
+    for name, is_set in (("key", tls.key_ is not None), ("require", tls.require)):
+        if is_set:
+            yield _error(
+                (*here, name), "there is no certificate; allowed: with certificate only", here
+            )
+    for place, address in enumerate(server.listen):
+        if address.implicit_tls:
+            yield _error(
+                (*at, "listen", place),
+                f"{address} is to begin with TLS, and there is no certificate; "
+                "allowed: with access.tls.certificate only",
+                here,
             )
 
 

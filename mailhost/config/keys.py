@@ -84,7 +84,8 @@ class ListKey(Key):
     :ivar word: a word that may stand instead of the list, such as ``dns``; it gives `None`.
     :ivar least: how many values there must be.
     :ivar separators: characters between values in one text.
-    :ivar tables: a class that an item may be written as: a table instead of a text.
+    :ivar tables: a class that an item may be written as: a table instead of a text; its
+        method ``item`` makes the value.
     """
 
     kind: Kind = attrs.field(kw_only=True)
@@ -212,11 +213,24 @@ def keys(
     )
 
 
-def section(page: type[Any], *, help: str, make: Callable[[Any], Any] | None = None) -> Any:
-    """A field that is a page of its own; left out, every key of it has its default."""
+def section(
+    page: type[Any],
+    *,
+    help: str,
+    iis: str = "",
+    make: Callable[[Any], Any] | None = None,
+    optional: bool = False,
+) -> Any:
+    """
+    A field that is a page of its own.
+
+    :param optional: left out it is `None`; else every key of it has its default then.
+    """
     kept = make if make is not None else _itself
-    told = SectionKey(help, page=page, make=kept)
-    return field(factory=lambda: kept(page()), metadata={_METADATA: told})
+    metadata = {_METADATA: SectionKey(help, iis, page=page, make=kept)}
+    if optional:
+        return field(default=None, metadata=metadata)
+    return field(factory=lambda: kept(page()), metadata=metadata)
 
 
 def sections(page: type[Any], ini: str, *, help: str, iis: str = "", least: int = 0) -> Any:

@@ -107,13 +107,17 @@ def _entry(name: str, key: Key) -> str:
 def _facts(key: Key) -> Iterator[tuple[str, str]]:
     if isinstance(key, SectionKey):
         yield "Value", "a table, see below"
-        return
+    else:
+        yield from _value_facts(key)
+    if key.iis:
+        yield "IIS", key.iis
+
+
+def _value_facts(key: Key) -> Iterator[tuple[str, str]]:
     yield "Value", _allowed(key)
     if isinstance(key, ScalarKey | ListKey) and key.kind.unit:
         yield "Unit", key.kind.unit
     yield "Default", f"``{key.default}``" if key.default else "none; must be given"
-    if key.iis:
-        yield "IIS", key.iis
 
 
 def _allowed(key: Key) -> str:

@@ -231,8 +231,7 @@ class Structurer:
         if isinstance(node, Table) and key.tables is not None:
             before = len(self.faults)
             page = self._page(node, key.tables, path)
-            (name,) = known_keys(key.tables)
-            return _MISSING if len(self.faults) > before else getattr(page, name)
+            return _MISSING if len(self.faults) > before else page.item()
         if not isinstance(node, Scalar):
             self.note(node.line, path, f"{_what(node)} in a list; allowed: {key.kind.allowed}")
             return _MISSING

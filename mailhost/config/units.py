@@ -22,6 +22,7 @@ from attrs import frozen
 from mailhost.config.faults import shown
 from mailhost.model.access import Network, check_domain_pattern, parse_network
 from mailhost.model.address import Mailbox
+from mailhost.model.rate import Rate
 from mailhost.model.route import NextHop
 
 #: "none" and "unlimited" lift a limit.
@@ -31,6 +32,8 @@ LIFTED = frozenset({"none", "unlimited"})
 MOST = 2_000_000_000
 #: DEL-05: the longest span the IIS pages take is 9999 days.
 LONGEST_SECONDS = 9999 * 86400
+#: What is spread over longer is no rate any more.
+_LONGEST_RATE_SECONDS = 86400
 
 _WHOLE = re.compile(r"[0-9]{1,15}")
 _SIZE = re.compile(r"([0-9]{1,15})\s*([kKmMgG]?)")
@@ -154,6 +157,35 @@ SHORT_SPAN = Kind(
     "seconds",
     _between(0.1, 300),
 )
+
+
+_RATE = re.compile(r"([0-9]{1,10})\s*/\s*([0-9]{0,6}\s*[smhdSMHD])")
+
+
+def parse_rate(text: str) -> Rate:
+    """
+    *text* as so many in so long: ``100/1m``, or ``100/m``.
+
+    :raises ValueError: it is no such thing, or none, or in no time.
+    """
+    match = _RATE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{shown(text)} is not a rate")
+    seconds = parse_span(match[2] if match[2][0].isdigit() else f"1{match[2]}")
+    if int(match[1]) < 1 or seconds < 1:
+        raise ValueError(f"{shown(text)} is too small")
+    return Rate(int(match[1]), seconds)
+
+
+def _check_rate(value: Rate | None) -> None:
+    if value is not None and value.seconds > _LONGEST_RATE_SECONDS:
+        raise ValueError(f"{value} counts over too long a time")
+
+
+def rate() -> Kind:
+    """How many in how long; ``none`` gives `None`: any number."""
+    allowed = "a number and a time of 1s to 1d, such as 100/1m or 20/1s; none: no limit"
+    return Kind(_or_lifted(parse_rate), allowed, check=_check_rate)
 
 
 # ---- words

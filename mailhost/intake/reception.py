@@ -111,7 +111,8 @@ class Reception:
     def hello(self, name: str, extended: bool) -> Reply:
         """See `IReception`."""
         self.session.hello = name
-        self.session.protocol = "ESMTP" if extended else "SMTP"
+        secure = "S" if self.session.tls is not None else ""
+        self.session.protocol = f"ESMTP{secure}" if extended else "SMTP"
         return replies.OK
 
     def disconnected(self) -> None:

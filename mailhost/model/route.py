@@ -10,6 +10,8 @@ from __future__ import annotations
 from attrs import field, frozen
 from attrs.validators import ge, le
 
+from mailhost.model.security import OutboundSecurity
+
 
 @frozen
 class NextHop:
@@ -42,10 +44,12 @@ class SmartHosts:
 
     :ivar hosts: at least one.
     :ivar helo: say HELO instead of EHLO (IIS DOM-11).
+    :ivar security: how to meet them.
     """
 
     hosts: tuple[NextHop, ...]
     helo: bool = False
+    security: OutboundSecurity = OutboundSecurity()
 
 
 @frozen
@@ -57,11 +61,13 @@ class MailExchange:
     :ivar helo: say HELO instead of EHLO (IIS DOM-11).
     :ivar otherwise: smart hosts to fall back on when DNS leads nowhere
         (IIS DEL-44, "attempt direct delivery before sending to smart host").
+    :ivar security: how to meet them.
     """
 
     domain: str
     helo: bool = False
     otherwise: SmartHosts | None = None
+    security: OutboundSecurity = OutboundSecurity()
 
 
 @frozen

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from attrs import define, field
 
+from mailhost.model.security import TLSFacts
+
 
 @define
 class SessionFacts:
@@ -21,11 +23,12 @@ class SessionFacts:
     :ivar local: our IP address on this connection.
     :ivar local_port: our port.
     :ivar hello: what the client called itself, ``""`` before HELO/EHLO.
-    :ivar protocol: ``SMTP`` or ``ESMTP`` (RFC 5321 §4.4, *with* clause).
+    :ivar protocol: ``SMTP``, ``ESMTP``, ``ESMTPS`` (RFC 5321 §4.4, *with* clause; 3848).
     :ivar peer_names: names that DNS gives the client and that lead back to it;
         `None` when nobody has asked.
     :ivar content_octets: octets of content accepted so far (IIS MSG-02).
     :ivar message_count: messages accepted so far.
+    :ivar tls: what the handshake agreed on; `None` in clear.
     :ivar connected_at: seconds since the epoch.
     """
 
@@ -39,4 +42,5 @@ class SessionFacts:
     peer_names: tuple[str, ...] | None = None
     content_octets: int = 0
     message_count: int = 0
+    tls: TLSFacts | None = None
     connected_at: float = field(default=0.0)

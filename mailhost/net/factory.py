@@ -21,6 +21,7 @@ from mailhost.model.session import SessionFacts
 from mailhost.net.deadlines import Deadlines
 from mailhost.net.inbound import InboundProtocol
 from mailhost.net.message_delivery import MessageDeliveryReception
+from mailhost.net.tls import ServerTLS
 from mailhost.smtp import replies
 from mailhost.smtp.rules import Rules
 
@@ -41,6 +42,8 @@ class ESMTPFactory(ServerFactory):
         the attribute acts on sessions that begin later.
     :param timeout_seconds: patience with a silent client (RFC 5321
         §4.5.3.2.7: at least 300).
+    :param tls: has the certificate; STARTTLS is offered where *rules* say so.
+    :param implicit_tls: every session begins with the handshake (RFC 8314 §3.3).
     :ivar sessions: the open ones.
     """
 
@@ -52,8 +55,12 @@ class ESMTPFactory(ServerFactory):
         reactor: IReactorTime,
         rules: Rules,
         timeout_seconds: float = 600,
+        tls: ServerTLS | None = None,
+        implicit_tls: bool = False,
     ) -> None:
         self.rules = rules
+        self.tls = tls
+        self.implicit_tls = implicit_tls
         self.timeout_seconds = timeout_seconds
         self.sessions: set[InboundProtocol] = set()
         self._receive = _receiver(receive, rules)
@@ -70,7 +77,13 @@ class ESMTPFactory(ServerFactory):
             connected_at=self._clock.seconds(),
         )
         protocol = InboundProtocol(
-            self._receive(session), self.rules, self.timeout_seconds, self._deadlines, self._gone
+            self._receive(session),
+            self.rules,
+            self.timeout_seconds,
+            self._deadlines,
+            self._gone,
+            self.tls,
+            self.implicit_tls,
         )
         protocol.factory = self
         self.sessions.add(protocol)

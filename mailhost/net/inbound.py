@@ -2,7 +2,7 @@
 An inbound session on its socket.
 
 :Room: ``net``
-:RFC: 5321 §3.8 (how a session ends), §4.5.3.2.7 (time-out); promises P5, P7.
+:RFC: 5321 §3.8 (how a session ends), §4.5.3.2.7 (time-out); 3207; promises P5, P7.
 :Called by: the reactor, through `mailhost.net.factory.ESMTPFactory`.
 
 Three things can make the session wait, each for its own reason: a decision
@@ -18,7 +18,7 @@ from enum import Flag, auto
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IHandshakeListener, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -29,6 +29,7 @@ from mailhost.model.reply import Reply
 from mailhost.model.session import SessionFacts
 from mailhost.net.deadlines import Deadlines
 from mailhost.net.prompt import write_promptly
+from mailhost.net.tls import ServerTLS, connection_of, facts_of
 from mailhost.smtp import replies
 from mailhost.smtp.events import (
     Connected,
@@ -38,6 +39,7 @@ from mailhost.smtp.events import (
     HelloGiven,
     MailGiven,
     RecipientGiven,
+    TLSAsked,
     TransactionOver,
     Wait,
 )
@@ -48,6 +50,8 @@ from mailhost.smtp.server_dialogue import ServerDialogue
 _MAX_HELD_OCTETS = 131072
 #: A content that comes slower than this runs out of time (attacks.md A35).
 _MIN_OCTETS_PER_SECOND = 500
+#: A handshake has to be done by then (attacks.md A14).
+_HANDSHAKE_SECONDS = 30.0
 #: After the last reply the peer has so long to take it and go.
 _FAREWELL_SECONDS = 15.0
 
@@ -61,7 +65,7 @@ class _Hold(Flag):
     INPUT_FULL = auto()
 
 
-@implementer(IPushProducer)
+@implementer(IPushProducer, IHandshakeListener)
 class InboundProtocol(Protocol):
     """
     One session.
@@ -71,6 +75,8 @@ class InboundProtocol(Protocol):
     :param timeout_seconds: patience with a silent client.
     :param deadlines: where the patience is looked after.
     :param gone: called once when the connection is lost.
+    :param tls: has the certificate; `None` where there is none.
+    :param implicit_tls: the handshake comes before the banner (RFC 8314 §3.3).
     """
 
     _log = Logger()
@@ -82,11 +88,15 @@ class InboundProtocol(Protocol):
         timeout_seconds: float,
         deadlines: Deadlines,
         gone: Callable[[InboundProtocol], None],
+        tls: ServerTLS | None = None,
+        implicit_tls: bool = False,
     ) -> None:
         self.session: SessionFacts = reception.session
         self.deadline_at = 0.0
         self._reception = reception
-        self._dialogue = ServerDialogue(rules, self.session.peer)
+        self._dialogue = ServerDialogue(rules, self.session.peer, secure=implicit_tls)
+        self._tls = tls
+        self._shaking_hands = False
         self._timeout_seconds = timeout_seconds
         self._deadlines = deadlines
         self._gone = gone
@@ -111,6 +121,19 @@ class InboundProtocol(Protocol):
         transport.registerProducer(self, True)
         self._extend_deadline()
         self._deadlines.watch(self)
+        if not self._dialogue.secure:
+            self._pump()
+        elif not self._start_tls():
+            self.abort()
+
+    def handshakeCompleted(self) -> None:
+        """TLS is on."""
+        self._shaking_hands = False
+        self.session.tls = facts_of(connection_of(self.transport))
+        self._extend_deadline()
+        # Where TLS came first nothing has been said yet: octets written before
+        # the handshake would wait in the transport, which would tell us to stop
+        # reading, and the handshake with it.
         self._pump()
 
     def dataReceived(self, data: bytes) -> None:
@@ -165,7 +188,10 @@ class InboundProtocol(Protocol):
 
     def expire(self) -> None:
         """The client was silent for too long, or does not go."""
-        if self._dialogue.paused or _Hold.STORE_BUSY in self._hold:
+        if self._shaking_hands:
+            self._log.info("{peer} did not complete a TLS handshake", peer=self.session.peer)
+            self.abort()
+        elif self._dialogue.paused or _Hold.STORE_BUSY in self._hold:
             self._extend_deadline()  # it waits for us, not we for it
         elif self._dialogue.closed or self._dialogue.in_content:
             # In content no reply can be given: the peer would take it for the
@@ -177,6 +203,8 @@ class InboundProtocol(Protocol):
             self._pump()
 
     def _extend_deadline(self) -> None:
+        if self._shaking_hands:
+            return
         self.deadline_at = self._deadlines.clock.seconds() + self._timeout_seconds
 
     # ---- the pump
@@ -261,6 +289,29 @@ class InboundProtocol(Protocol):
     def _on_hello(self, event: HelloGiven) -> None:
         self._ask(self._reception.hello(event.name, event.extended))
 
+    def _on_tls_asked(self, event: TLSAsked) -> None:
+        if self._tls is None or self._tls.context_factory() is None:
+            self._dialogue.answer(replies.TLS_NOT_NOW)
+            return
+        self._dialogue.answer(replies.READY_FOR_TLS)
+        if self._dialogue.closed:
+            return
+        write_promptly(self.transport, self._dialogue.octets_to_send())
+        # RFC 3207 §4.2: what was said in clear is forgotten.
+        self.session.hello, self.session.protocol = "", "SMTP"
+        self._start_tls()
+
+    def _start_tls(self) -> bool:
+        """Begin the handshake; `False` where there is no certificate for it."""
+        factory = self._tls.context_factory() if self._tls is not None else None
+        if factory is None:
+            return False
+        self.deadline_at = self._deadlines.clock.seconds() + _HANDSHAKE_SECONDS
+        self._shaking_hands = True
+        transport: Any = self.transport
+        transport.startTLS(factory)
+        return True
+
     def _on_mail(self, event: MailGiven) -> None:
         self._ask(self._reception.sender(event.reverse_path, event.size, event.body))
 
@@ -312,6 +363,7 @@ def _deferred(answer: Awaitable[Any]) -> Deferred[Any]:
 _EVENTS: dict[type, Callable[[InboundProtocol, Any], None]] = {
     Connected: InboundProtocol._on_connected,
     HelloGiven: InboundProtocol._on_hello,
+    TLSAsked: InboundProtocol._on_tls_asked,
     MailGiven: InboundProtocol._on_mail,
     RecipientGiven: InboundProtocol._on_recipient,
     ContentAsked: InboundProtocol._on_content_asked,

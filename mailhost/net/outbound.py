@@ -2,7 +2,7 @@
 An outbound session on its socket.
 
 :Room: ``net``
-:RFC: 5321 §4.5.3.2 (time-outs), §3.3, §4.1.1.4; promise P6.
+:RFC: 5321 §4.5.3.2 (time-outs), §3.3, §4.1.1.4; 3207; promise P6.
 :Called by: `mailhost.relay.sites`.
 
 A session is opened once and then carries one transaction after another, as
@@ -12,11 +12,13 @@ long as there is work for its site.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 from attrs import frozen
+from OpenSSL import SSL
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IHandshakeListener, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -25,14 +27,17 @@ from mailhost.errors import SpoolProblem
 from mailhost.interfaces import IStoredContent
 from mailhost.model.address import Mailbox
 from mailhost.model.reply import Reply
+from mailhost.model.security import TLSLevel
 from mailhost.net.deadlines import Deadlines
 from mailhost.net.prompt import write_promptly
+from mailhost.net.tls import CertificateProblem, ClientTLS, check_identity, connection_of
 from mailhost.smtp.client_dialogue import (
     ClientDialogue,
     ContentWanted,
     Phase,
     Ready,
     SessionOver,
+    TLSWanted,
     TransactionDone,
 )
 from mailhost.smtp.events import Wait
@@ -48,6 +53,7 @@ class Transcript:
     :ivar in_doubt: the peer may have taken the message (promise P3).
     :ivar alive: the session can take another envelope.
     :ivar spoken: the peer's reply that ended the session, if it gave one.
+    :ivar ended_in: what we waited for when the session ended.
     """
 
     replies: tuple[Reply | None, ...]
@@ -55,9 +61,32 @@ class Transcript:
     in_doubt: bool
     alive: bool
     spoken: Reply | None = None
+    ended_in: Phase | None = None
+
+    @property
+    def tls_failed(self) -> bool:
+        """It ended because of TLS: not offered, refused, or no handshake."""
+        return self.ended_in in (Phase.STARTTLS, Phase.SECURING)
 
 
-@implementer(IPushProducer)
+@frozen
+class Protection:
+    """
+    What has to hold before an envelope is sent.
+
+    :ivar level: how much.
+    :ivar ca: file with the authorities we trust; `None`: the system's.
+    :ivar host: whom we mean to talk to: a name, or an IP address.
+    :ivar tls: has the contexts.
+    """
+
+    level: TLSLevel
+    host: str
+    tls: ClientTLS
+    ca: Path | None = None
+
+
+@implementer(IPushProducer, IHandshakeListener)
 class OutboundProtocol(Protocol):
     """
     One session.
@@ -68,6 +97,7 @@ class OutboundProtocol(Protocol):
         5321 §4.5.3.2 asks for more than this, the operator's word counts.
     :param deadlines: where the patience is looked after.
     :param gone: called once when the connection is lost.
+    :param protection: `None`: clear text.
     :ivar ready: fires with `None` when the session can take an envelope, or
         with the `Transcript` of its refusal.
     """
@@ -79,10 +109,13 @@ class OutboundProtocol(Protocol):
         timeout_seconds: float,
         deadlines: Deadlines,
         gone: Callable[[], None],
+        protection: Protection | None = None,
     ) -> None:
         self.deadline_at = 0.0
         self.ready: Deferred[Transcript | None] = Deferred()
-        self._dialogue = ClientDialogue(hello_name, use_helo)
+        level = protection.level if protection is not None else TLSLevel.NONE
+        self._dialogue = ClientDialogue(hello_name, use_helo, level)
+        self._protection = protection
         self._timeout_seconds = timeout_seconds
         self._deadlines = deadlines
         self._gone = gone
@@ -162,20 +195,51 @@ class OutboundProtocol(Protocol):
                 self._send_content()
             elif isinstance(event, Ready):
                 self.ready.callback(None)
+            elif isinstance(event, TLSWanted):
+                self._start_tls()
             else:
                 self._over(event)
                 return
         self._flush()
 
+    def handshakeCompleted(self) -> None:
+        """TLS is on, with whomever it may be."""
+        protection = self._protection
+        assert protection is not None, "TLS is started for a reason"
+        if protection.level is TLSLevel.VERIFIED:
+            wrong = check_identity(connection_of(self.transport), protection.host)
+            if wrong is not None:
+                self._end_with(wrong)
+                self.drop()
+                return
+        self._dialogue.secured()
+        self._flush()
+
+    def _start_tls(self) -> None:
+        protection = self._protection
+        assert protection is not None, "TLS is started for a reason"
+        verified = protection.level is TLSLevel.VERIFIED
+        transport: Any = self.transport
+        try:
+            creator = protection.tls.creator(protection.host, verified, protection.ca)
+        except CertificateProblem as problem:
+            self._end_with(str(problem))
+            self.drop()
+        else:
+            transport.startTLS(creator)
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone."""
         self._lost = True
         self._deadlines.forget(self)
-        self._dialogue.receive_end(f"connection lost: {reason.getErrorMessage()}")
+        self._end_with(f"connection lost: {_words(reason)}")
+        self._gone()
+
+    def _end_with(self, words: str) -> None:
+        self._dialogue.receive_end(words)
         event = self._dialogue.next_event()
         if isinstance(event, SessionOver):
             self._tell_over(event)
-        self._gone()
 
     def pauseProducing(self) -> None:
         """The peer does not take more content now."""
@@ -192,11 +256,7 @@ class OutboundProtocol(Protocol):
 
     def expire(self) -> None:
         """The peer was silent for too long."""
-        words = f"timed out waiting for {self._dialogue.phase.value[1]}"
-        self._dialogue.receive_end(words)
-        event = self._dialogue.next_event()
-        if isinstance(event, SessionOver):
-            self._tell_over(event)
+        self._end_with(f"timed out waiting for {self._dialogue.phase.value[1]}")
         self.drop()
 
     # ---- content
@@ -267,7 +327,9 @@ class OutboundProtocol(Protocol):
 
     def _tell_over(self, event: SessionOver) -> None:
         replies = event.replies or (None,) * len(self._recipients)
-        transcript = Transcript(replies, event.words, event.in_doubt, False, event.reply)
+        transcript = Transcript(
+            replies, event.words, event.in_doubt, False, event.reply, event.phase
+        )
         if not self.ready.called:
             self.ready.callback(transcript)
         self._answer(transcript)
@@ -289,3 +351,10 @@ class OutboundProtocol(Protocol):
     def _extend_deadline(self) -> None:
         patience = min(self._timeout_seconds, self._dialogue.phase.patience_seconds)
         self.deadline_at = self._deadlines.clock.seconds() + patience
+
+
+def _words(reason: Failure) -> str:
+    """What went wrong; OpenSSL's errors are lists of library, function and reason."""
+    if isinstance(reason.value, SSL.Error) and reason.value.args and reason.value.args[0]:
+        return "TLS: " + "; ".join(str(one[-1]) for one in reason.value.args[0])
+    return reason.getErrorMessage()

@@ -12,6 +12,7 @@ from attrs import define, field, frozen
 from mailhost.model.outcome import Outcome
 from mailhost.model.queue import QueuedMessage, QueuedRecipient
 from mailhost.model.route import NextHop
+from mailhost.model.security import OutboundSecurity
 
 
 @frozen
@@ -22,11 +23,15 @@ class Destination:
     :ivar key: the same for all domains of one provider.
     :ivar hops: its hosts, in the order to try.
     :ivar helo: say HELO instead of EHLO.
+    :ivar security: what must hold before an envelope is sent.
+    :ivar rated: the entry of a remote domain whose rates hold; empty: none has any.
     """
 
     key: str
     hops: tuple[NextHop, ...]
     helo: bool = False
+    security: OutboundSecurity = OutboundSecurity()
+    rated: str = ""
 
 
 @define(eq=False)
@@ -39,6 +44,7 @@ class Job:
     :ivar destination: where to.
     :ivar tried: addresses and ports that have had this job in this attempt.
     :ivar so_far: what the last of them said about each recipient, if one did.
+    :ivar session_lost: that was no reply about the message: the session broke, or 421.
     """
 
     message: QueuedMessage
@@ -46,3 +52,4 @@ class Job:
     destination: Destination
     tried: set[tuple[str, int]] = field(factory=set)
     so_far: list[Outcome] | None = None
+    session_lost: bool = False

@@ -2,7 +2,7 @@
 Opening a session to a site: its hosts, their addresses, one after the other.
 
 :Room: ``relay``
-:RFC: 5321 §5.1 (try every address in order), §4.5.3.2.1.
+:RFC: 5321 §5.1 (try every address in order), §4.5.3.2.1; 7435 (opportunistic security).
 :IIS: DEL-31 (time-out), DEL-33 (TCP port).
 :Called by: `mailhost.relay.sites`.
 """
@@ -17,12 +17,15 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
+from twisted.logger import Logger
 
 from mailhost.errors import ResolveProblem
 from mailhost.model.outcome import Fate, Outcome
 from mailhost.model.route import HostAddress, NextHop
+from mailhost.model.security import TLSLevel
 from mailhost.net.deadlines import Deadlines
-from mailhost.net.outbound import OutboundProtocol
+from mailhost.net.outbound import OutboundProtocol, Protection, Transcript
+from mailhost.net.tls import ClientTLS
 from mailhost.relay.job import Destination
 from mailhost.relay.mail_exchange import MailExchangeResolver
 from mailhost.relay.outcomes import unopened_outcome, unreachable, unresolved
@@ -65,6 +68,7 @@ class Line:
     :ivar port: where a next hop names none.
     :ivar timeout_seconds: patience with a silent peer.
     :ivar source_address: local address to connect from; `None`: the system's choice.
+    :ivar tls: contexts for what leaves.
     :ivar connect: opens a connection; replaced in tests.
     """
 
@@ -74,8 +78,11 @@ class Line:
     port: int = 25
     timeout_seconds: float = 600
     source_address: str | None = None
+    tls: ClientTLS = field(factory=ClientTLS)
     connect: Connect | None = None
     _deadlines: Deadlines = field(init=False)
+
+    _log = Logger()
 
     def __attrs_post_init__(self) -> None:
         self._deadlines = Deadlines(self.reactor)
@@ -107,7 +114,7 @@ class Line:
                 if (place.address, place.port) in tried or len(tried) >= MAX_ADDRESSES:
                     continue
                 tried.add((place.address, place.port))
-                opened = await self._open_at(place, destination.helo, gone)
+                opened = await self._open_at(place, destination, gone)
                 if isinstance(opened, Opened):
                     return opened
                 last = opened
@@ -121,12 +128,30 @@ class Line:
         return await found if isinstance(found, Awaitable) else found
 
     async def _open_at(
-        self, place: HostAddress, helo: bool, gone: Callable[[], None]
+        self, place: HostAddress, destination: Destination, gone: Callable[[], None]
     ) -> Opened | Outcome:
-        name = f"{place.host} [{place.address}]:{place.port}"
+        level, helo = destination.security.tls, destination.helo
+        protection = Protection(level, place.host, self.tls, destination.security.ca)
+        opened = await self._open_with(protection, place, helo, gone)
+        if isinstance(opened, Transcript) and opened.tls_failed and level is TLSLevel.OPPORTUNISTIC:
+            # RFC 7435 §3: better in clear than not at all, where nobody has
+            # asked for more.
+            self._log.warn(
+                "{host}: {words}; once more in clear", host=place.host, words=opened.words
+            )
+            opened = await self._open_with(None, place, helo, gone)
+        return unopened_outcome(opened, _name(place)) if isinstance(opened, Transcript) else opened
+
+    async def _open_with(
+        self,
+        protection: Protection | None,
+        place: HostAddress,
+        helo: bool,
+        gone: Callable[[], None],
+    ) -> Opened | Transcript | Outcome:
         factory = _SessionFactory(
             lambda: OutboundProtocol(
-                self.hello_name, helo, self.timeout_seconds, self._deadlines, gone
+                self.hello_name, helo, self.timeout_seconds, self._deadlines, gone, protection
             )
         )
         try:
@@ -134,13 +159,13 @@ class Line:
         except CancelledError:
             raise
         except Exception as error:
-            return unreachable(name, str(error) or type(error).__name__)
+            return unreachable(_name(place), str(error) or type(error).__name__)
         try:
             refused = await session.ready
         except CancelledError:
             session.drop()
             raise
-        return Opened(session, place) if refused is None else unopened_outcome(refused, name)
+        return Opened(session, place) if refused is None else refused
 
     def _connect(self, place: HostAddress, factory: Factory) -> Deferred[OutboundProtocol]:
         endpoint = TCP6ClientEndpoint if ":" in place.address else TCP4ClientEndpoint
@@ -149,3 +174,7 @@ class Line:
             self.reactor, place.address, place.port, timeout=CONNECT_SECONDS, bindAddress=bind
         ).connect(factory)
         return connecting  # type: ignore[no-any-return]  # endpoints know IProtocol only
+
+
+def _name(place: HostAddress) -> str:
+    return f"{place.host} [{place.address}]:{place.port}"

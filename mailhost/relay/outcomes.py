@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from attrs import evolve
+
 from mailhost.errors import ContentDamaged, MailhostError, ResolveProblem
 from mailhost.interfaces import IQueueStore
 from mailhost.model.outcome import Fate, Outcome, outcome_of
 from mailhost.model.queue import QueuedMessage
 from mailhost.net.outbound import Transcript
+from mailhost.smtp.client_dialogue import Phase
 
 
 def transcript_outcomes(transcript: Transcript, peer: str) -> list[Outcome]:
@@ -23,9 +26,8 @@ def transcript_outcomes(transcript: Transcript, peer: str) -> list[Outcome]:
     A recipient about whom *peer* said nothing is delayed (4.4.2), in doubt when
     our final dot was on its way.
     """
-    silent = Outcome(
-        Fate.DELAYED, "4.4.2", transcript.words, peer=peer, in_doubt=transcript.in_doubt
-    )
+    words = f"in doubt: {transcript.words}" if transcript.in_doubt else transcript.words
+    silent = Outcome(Fate.DELAYED, "4.4.2", words, peer=peer, in_doubt=transcript.in_doubt)
     return [silent if reply is None else outcome_of(reply, peer) for reply in transcript.replies]
 
 
@@ -36,6 +38,10 @@ def unopened_outcome(transcript: Transcript, peer: str) -> Outcome:
     Temporary, whatever the peer said: a 554 in place of a greeting speaks of the
     host or of us today, not of the message (RFC 5321 §3.1).
     """
+    if transcript.tls_failed:
+        # RFC 3463 X.7.4: security features not supported; X.7.5: cryptographic failure.
+        status = "4.7.4" if transcript.ended_in is Phase.STARTTLS else "4.7.5"
+        return Outcome(Fate.DELAYED, status, transcript.words, peer=peer)
     if transcript.spoken is None:
         return Outcome(Fate.DELAYED, "4.4.2", transcript.words, peer=peer)
     return Outcome(Fate.DELAYED, "4.4.1", str(transcript.spoken), peer=peer, spoken=True)
@@ -78,6 +84,16 @@ def expired(last: Outcome) -> Outcome:
         peer=last.peer,
         in_doubt=last.in_doubt,
     )
+
+
+def still_in_doubt(later: Outcome) -> Outcome:
+    """
+    *later* is what became of a recipient whose message a host may have had before (P3).
+
+    The words are no longer the peer's alone.
+    """
+    words = f"{later.words}; in doubt since an earlier attempt: it may have been delivered"
+    return evolve(later, words=words, spoken=False, in_doubt=True)
 
 
 def worth_another_host(outcomes: Sequence[Outcome]) -> bool:

@@ -21,7 +21,7 @@ from mailhost.interfaces import IQueueStore, next_block, open_stored
 from mailhost.model.outcome import Fate, Outcome
 from mailhost.model.queue import QueuedMessage, QueuedRecipient, Result, Submission
 from mailhost.model.schedule import RetrySchedule
-from mailhost.relay.outcomes import expired
+from mailhost.relay.outcomes import expired, still_in_doubt
 from mailhost.relay.terms import Terms
 from mailhost.reports.compose import compose_report
 from mailhost.reports.values import (
@@ -34,6 +34,8 @@ from mailhost.spool.badmail import CODE_REPORT, Badmail, BadMessage, BadRecipien
 
 #: An original larger than this is returned as its header only (attacks.md A58).
 MAX_RETURNED_OCTETS = 65536
+
+_UNDELIVERED = frozenset({Fate.DELAYED, Fate.FAILED})
 
 Told = tuple[QueuedRecipient, Outcome]
 
@@ -65,6 +67,8 @@ def judge(
     failed: list[Told] = []
     delayed: list[Told] = []
     for recipient, outcome in zip(recipients, outcomes, strict=True):
+        if recipient.in_doubt and not outcome.in_doubt and outcome.fate in _UNDELIVERED:
+            outcome = still_in_doubt(outcome)
         if not outcome.fate.terminal and now >= schedule.expires_at(message.accepted_at):
             outcome = expired(outcome)
         if outcome.fate is Fate.FAILED:

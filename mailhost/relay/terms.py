@@ -7,10 +7,13 @@ What the operator allows the relay: one page, replaced when it is read anew.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from attrs import define, field
 
-from mailhost.config.settings import VirtualServerSettings
+from mailhost.config.settings import QueueKeys, SuspensionKeys, VirtualServerSettings
 from mailhost.model.address import Mailbox
+from mailhost.model.rate import RateLimits
 from mailhost.model.schedule import RetrySchedule
 from mailhost.routing.categorizer import Categorizer
 
@@ -24,12 +27,17 @@ class Terms:
     :ivar local: schedule for final delivery.
     :ivar max_connections: to all sites; `None`: no limit.
     :ivar max_per_site: to one site; `None`: no limit.
+    :ivar first_per_site: to a site that nobody knows anything about.
     :ivar max_messages: on one connection; `None`: any number.
     :ivar max_recipients: in one transaction; `None`: any number.
     :ivar port: where a next hop names none.
     :ivar timeout_seconds: patience with a silent peer.
     :ivar source_address: local address to connect from.
     :ivar copy_ndr_to: gets a copy of each failure report.
+    :ivar suspension: how long a dead site is left alone.
+    :ivar rates: how fast mail leaves, in all.
+    :ivar domain_rates: the same for remote domains that have rates, by their entries' names.
+    :ivar queue: how much is worked on, and how much may wait.
     """
 
     fqdn: str
@@ -44,6 +52,11 @@ class Terms:
     timeout_seconds: float = 600
     source_address: str | None = None
     copy_ndr_to: Mailbox | None = None
+    first_per_site: int = 5
+    suspension: SuspensionKeys = field(factory=SuspensionKeys)
+    rates: RateLimits = RateLimits()
+    domain_rates: Mapping[str, RateLimits] = field(factory=dict)
+    queue: QueueKeys = field(factory=QueueKeys)
 
     @classmethod
     def of(cls, settings: VirtualServerSettings, categorizer: Categorizer) -> Terms:
@@ -63,9 +76,34 @@ class Terms:
             connections.timeout,
             connections.source_address,
             messages.copy_ndr_to,
+            connections.first_per_domain,
+            delivery.suspension,
+            delivery.rates,
+            {one.name: one.rates for one in settings.domains if not one.rates.none},
+            delivery.queue,
         )
 
     @property
     def domain(self) -> str:
         """The default domain: reports come from its postmaster."""
         return self.categorizer.domains.default
+
+    @property
+    def suspension_seconds(self) -> tuple[float, float]:
+        """
+        The shortest and the longest suspension.
+
+        The operator's retry intervals are a promise to try as often as that, so no
+        suspension begins longer than the first, or becomes longer than the longest of them.
+        """
+        intervals = self.outbound.intervals
+        shortest = min(self.suspension.shortest, intervals[0])
+        longest = min(self.suspension.longest, max(intervals))
+        return shortest, max(shortest, longest)
+
+    def rated_by(self, path: Mailbox) -> str:
+        """The entry whose rates hold for mail to *path*; empty: none."""
+        if not self.domain_rates:
+            return ""
+        found = self.categorizer.find_domain(path)
+        return found.name if found is not None and found.name in self.domain_rates else ""

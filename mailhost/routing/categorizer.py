@@ -2,8 +2,8 @@
 The categorizer: each recipient gets one route.
 
 :Room: ``routing``
-:IIS: precedence of §5.4: a remote domain's route, the virtual server's smart
-    host, MX; DEL-41 (masquerade domain), DEL-43, DEL-44.
+:IIS: DEL-23, DOM-12 (security); precedence of §5.4: a remote domain's route, the virtual
+    server's smart host, MX; DEL-41 (masquerade domain), DEL-43, DEL-44.
 :RFC: 5321 §5.1, §4.1.3 (address literals).
 :Called by: `mailhost.intake` at RCPT, `mailhost.relay` at each attempt, so that a
     change of the configuration acts on mail that is queued already.
@@ -16,6 +16,7 @@ from attrs import define
 from mailhost.config.settings import DomainSettings, VirtualServerSettings
 from mailhost.model.address import Mailbox
 from mailhost.model.route import Drop, MailExchange, NextHop, Route, SmartHosts
+from mailhost.model.security import OutboundSecurity
 from mailhost.routing.domains import Domain, DomainTable, LocalDomain, RemoteDomain
 
 
@@ -27,12 +28,14 @@ class Categorizer:
     :ivar direct_first: try MX before the smart host (DEL-44).
     :ivar masquerade_domain: replaces a local domain in the reverse-path of what
         leaves; `None`: nothing is replaced.
+    :ivar security: how to meet hosts of domains that do not say.
     """
 
     domains: DomainTable
     smart_hosts: tuple[NextHop, ...] = ()
     direct_first: bool = False
     masquerade_domain: str | None = None
+    security: OutboundSecurity = OutboundSecurity()
 
     def qualify(self, path: Mailbox) -> Mailbox:
         """*path* with the default domain where it has none (IIS §3.4)."""
@@ -67,26 +70,25 @@ class Categorizer:
         if isinstance(found, LocalDomain):
             return Drop()
         rules = found or RemoteDomain("")
+        security = self.security if rules.security is None else rules.security
         if rules.hops:
-            return SmartHosts(rules.hops, rules.helo)
-        if rules.hops is None:
-            return self._by_name(path, rules.helo, None)
-        return self._by_default(path, rules.helo)
+            return SmartHosts(rules.hops, rules.helo, security)
+        if not self.smart_hosts or rules.hops is None:
+            return _by_name(path, MailExchange(path.domain_key, rules.helo, None, security))
+        smart = SmartHosts(self.smart_hosts, rules.helo, security)
+        if not self.direct_first:
+            return smart
+        return _by_name(path, MailExchange(path.domain_key, rules.helo, smart, security))
 
-    def _by_default(self, path: Mailbox, helo: bool) -> Route:
-        """The virtual server's smart host, or DNS where it has none."""
-        if not self.smart_hosts:
-            return self._by_name(path, helo, None)
-        smart = SmartHosts(self.smart_hosts, helo)
-        return self._by_name(path, helo, smart) if self.direct_first else smart
 
-    def _by_name(self, path: Mailbox, helo: bool, otherwise: SmartHosts | None) -> Route:
-        if path.domain.startswith("["):
-            address = path.domain[1:-1]
-            if address[:5].upper() == "IPV6:":
-                address = address[5:]
-            return SmartHosts((NextHop(address, literal=True),), helo)
-        return MailExchange(path.domain_key, helo, otherwise)
+def _by_name(path: Mailbox, exchange: MailExchange) -> Route:
+    """*exchange*, or the one host that an address literal is (RFC 5321 §4.1.3)."""
+    if not path.domain.startswith("["):
+        return exchange
+    address = path.domain[1:-1]
+    if address[:5].upper() == "IPV6:":
+        address = address[5:]
+    return SmartHosts((NextHop(address, literal=True),), exchange.helo, exchange.security)
 
 
 def make_categorizer(settings: VirtualServerSettings) -> Categorizer:
@@ -97,10 +99,18 @@ def make_categorizer(settings: VirtualServerSettings) -> Categorizer:
         delivery.smart_host,
         delivery.direct_first,
         delivery.masquerade_domain,
+        delivery.security,
     )
 
 
 def _domain(settings: DomainSettings) -> Domain:
     if settings.type == "alias":
         return LocalDomain(settings.name, alias=True)
-    return RemoteDomain(settings.name, settings.relay, settings.helo, settings.route)
+    return RemoteDomain(
+        settings.name,
+        settings.relay,
+        settings.helo,
+        settings.route,
+        settings.security,
+        settings.rates,
+    )

@@ -11,7 +11,9 @@ from collections.abc import Iterable
 
 from attrs import define, field, frozen
 
+from mailhost.model.rate import RateLimits
 from mailhost.model.route import NextHop
+from mailhost.model.security import OutboundSecurity
 
 
 @frozen
@@ -37,12 +39,16 @@ class RemoteDomain:
     :ivar helo: say HELO instead of EHLO (DOM-11).
     :ivar hops: forward everything to these smart hosts (DOM-14); `None`: use
         DNS (DOM-13); empty: no route of its own.
+    :ivar security: how to meet its hosts (DOM-12); `None`: as the virtual server does.
+    :ivar rates: how fast its mail may leave.
     """
 
     name: str
     relay: bool = False
     helo: bool = False
     hops: tuple[NextHop, ...] | None = ()
+    security: OutboundSecurity | None = None
+    rates: RateLimits = RateLimits()
 
 
 Domain = LocalDomain | RemoteDomain

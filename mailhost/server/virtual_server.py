@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import socket
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
+from attrs import evolve
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.threads import deferToThreadPool
@@ -20,22 +21,34 @@ from twisted.python.threadpool import ThreadPool
 
 from mailhost.config.settings import ListenAddress, VirtualServerSettings
 from mailhost.delivery.drop import DropDelivery, Run
-from mailhost.errors import DirectoryProblem, MailhostError
+from mailhost.errors import DirectoryProblem, MailhostError, SpoolInUse
 from mailhost.intake.desk import Desk
 from mailhost.intake.pickup import Pickup
 from mailhost.intake.reception import Reception
 from mailhost.interfaces import INameResolver, IQueueStore
 from mailhost.model.session import SessionFacts
+from mailhost.model.view import ServerView
 from mailhost.net.factory import ESMTPFactory
+from mailhost.net.tls import CertificateFiles, CertificateProblem, ServerTLS, doubts
 from mailhost.relay.mail_exchange import MailExchangeResolver
 from mailhost.relay.manager import RelayManager
+from mailhost.relay.slots import Slots
 from mailhost.relay.terms import Terms
-from mailhost.routing.categorizer import make_categorizer
+from mailhost.routing.categorizer import Categorizer, make_categorizer
 from mailhost.server.lifecycle import Lifecycle, Parts, make_lifecycle
-from mailhost.server.listening import accept_from, bind
+from mailhost.server.listening import accept_from
+from mailhost.server.orphans import Orphan
+from mailhost.server.portion import Portion, SharedReception, SharedSlots
+from mailhost.server.share import (
+    ALONE,
+    Share,
+    incoming_key,
+    outgoing_key,
+    worker_directories,
+)
 from mailhost.smtp.rules import Rules
 from mailhost.spool.badmail import Badmail
-from mailhost.spool.sqlite import SQLiteQueue
+from mailhost.spool.sqlite import BALLAST_OCTETS, SQLiteQueue
 
 #: Sessions and deliveries under way have so long to end when the server stops.
 GRACE_SECONDS = 20.0
@@ -43,6 +56,10 @@ GRACE_SECONDS = 20.0
 
 class CannotStart(MailhostError):
     """The virtual server cannot run now; the words say why."""
+
+
+class QueueInUse(CannotStart):
+    """Another process has its queue; it may be about to go."""
 
 
 class VirtualServer:
@@ -53,6 +70,7 @@ class VirtualServer:
     :param reactor: the global one is never used.
     :param resolver: DNS, shared by all virtual servers.
     :param store: its queue; by default `SQLiteQueue` below its home.
+    :param share: this process's part of it; by default all.
     :ivar settings: those in force.
     :ivar relay: its relay manager, while it is not stopped.
     """
@@ -65,12 +83,17 @@ class VirtualServer:
         reactor: Any,
         resolver: INameResolver,
         store: IQueueStore | None = None,
+        share: Share = ALONE,
     ) -> None:
         self.settings = settings
         self.relay: RelayManager | None = None
         self._reactor = reactor
         self._resolver = resolver
         self._given_store = store
+        self._share = share
+        self._orphans: list[Orphan] = []
+        self._portion_in: Portion | None = None
+        self._tls: ServerTLS | None = None
         self._ports: dict[ListenAddress, tuple[IListeningPort, ESMTPFactory]] = {}
         # Factories of addresses that are listened to no longer, while they have sessions.
         self._leaving: list[ESMTPFactory] = []
@@ -122,6 +145,21 @@ class VirtualServer:
         factories = [factory for _, factory in self._ports.values()] + self._leaving
         return tuple(one.session for factory in factories for one in factory.sessions)
 
+    async def view(self) -> ServerView:
+        """What operators see of this process's part of it."""
+        if self.state == "stopped":
+            return ServerView(self.name, self.state)
+        stores = [self._store, *(one.store for one in self._orphans if one.store is not None)]
+        counts = [await store.counts() for store in stores]
+        return ServerView(
+            self.name,
+            self.state,
+            self.addresses,
+            len(self.sessions),
+            sum(one.messages for one in counts),
+            sum(one.recipients for one in counts),
+        )
+
     def configure(self, settings: VirtualServerSettings) -> tuple[str, ...]:
         """
         Go by *settings* from now on, without dropping a session.
@@ -133,17 +171,26 @@ class VirtualServer:
         :raises CannotStart: a new address cannot be had; the addresses stay as
             they were, everything else is in force.
         """
-        kept = _fixed_differences(self.settings, settings)
+        kept = fixed_differences(self.settings, settings)
         self.settings = settings
         if self.state == "stopped":
             return ()
         categorizer = make_categorizer(settings)
-        self._desk.settings, self._desk.categorizer = settings, categorizer
+        self._desk.settings, self._desk.categorizer = self._desk_settings(), categorizer
+        if self._portion_in is not None:
+            self._portion_in.limit = self._share.part(settings.max_connections)
+            self._portion_in.settle()
+        terms, exchanges = self._terms(categorizer), self._exchanges()
         assert self.relay is not None
-        self.relay.configure(Terms.of(settings, categorizer), self._exchanges())
+        self.relay.configure(terms, exchanges)
+        self._slots.configure(self._share.part(settings.delivery.connections.max))
+        for orphan in self._orphans:
+            orphan.configure(terms, exchanges)
         rules = self._rules()
+        self._tls = self._read_certificate()
         for _, factory in self._ports.values():
             factory.rules, factory.timeout_seconds = rules, settings.connection_timeout
+            factory.tls = self._tls
         if self.state == "running":
             self._listen()
             self._unlisten_others()
@@ -162,23 +209,23 @@ class VirtualServer:
         try:
             self._open_queue()
         except BaseException:
-            _close_sockets(bound)
+            self._give_back(bound)
             raise
+        self._tls = self._read_certificate()
         self._accept_from(bound)
         assert self.relay is not None
         self.relay.start()
-        self._pickup.start()
+        if self._share.owns_pickup:
+            self._pickup.start()
+        self._adopt()
 
     def _open_queue(self) -> None:
         settings = self.settings
-        store = self._given_store or SQLiteQueue(
-            self._reactor,
-            settings.queue_directory,
-            settings.sort_temp_directory,
-            self._reactor.seconds,
-        )
+        store = self._given_store or self._make_store(self._share.number)
         try:
             store.start()
+        except SpoolInUse as problem:
+            raise QueueInUse(f"virtual server {self.name!r}: {problem}") from problem
         except MailhostError as problem:
             raise CannotStart(f"virtual server {self.name!r}: {problem}") from problem
         self._store = store
@@ -195,15 +242,81 @@ class VirtualServer:
         self._files.start()
         self._assemble(store, drop, badmail, run)
 
-    def _assemble(self, store: IQueueStore, drop: DropDelivery, badmail: Badmail, run: Run) -> None:
-        settings = self.settings
-        categorizer = make_categorizer(settings)
-        terms = Terms.of(settings, categorizer)
-        self.relay = RelayManager(store, self._exchanges(), self._reactor, terms, drop, badmail)
-        self._desk = Desk(
-            settings, categorizer, store, self._resolver, self._reactor, self.relay.accept
+    def _make_store(self, number: int) -> SQLiteQueue:
+        """The queue of worker *number*, not started; the reserve for a full disk is for all."""
+        return SQLiteQueue(
+            self._reactor,
+            *worker_directories(self.settings, number),
+            self._reactor.seconds,
+            ballast_octets=BALLAST_OCTETS // self._share.count,
         )
+
+    def _assemble(self, store: IQueueStore, drop: DropDelivery, badmail: Badmail, run: Run) -> None:
+        settings, share = self.settings, self._share
+        categorizer = make_categorizer(settings)
+        self._drop, self._badmail = drop, badmail
+        self._slots = self._make_slots()
+        self.relay = self._make_relay(store)
+        self._desk = Desk(
+            self._desk_settings(),
+            categorizer,
+            store,
+            self._resolver,
+            self._reactor,
+            self.relay.accept,
+        )
+        limit, lending = share.part(settings.max_connections), share.lending
+        if lending is not None:
+            self._portion_in = Portion(limit, lending, incoming_key(self.name))
         self._pickup = Pickup(self._desk, settings.pickup_directory, badmail, self._reactor, run)
+
+    # ---- one of several processes
+
+    def _make_slots(self) -> SharedSlots:
+        """Outbound connections of this process, which all its queues share."""
+        share = self._share
+        limit = share.part(self.settings.delivery.connections.max)
+        return SharedSlots(Portion(limit, share.lending, outgoing_key(self.name)))
+
+    def _make_relay(self, store: IQueueStore) -> RelayManager:
+        return RelayManager(
+            store,
+            self._exchanges(),
+            self._reactor,
+            self._terms(make_categorizer(self.settings)),
+            self._drop,
+            self._badmail,
+            pool=cast("Slots", self._slots),
+        )
+
+    def _terms(self, categorizer: Categorizer) -> Terms:
+        return self._share.terms(Terms.of(self.settings, categorizer))
+
+    def _desk_settings(self) -> VirtualServerSettings:
+        """Sessions of several processes are counted together, not at each desk."""
+        if self._share.lending is None:
+            return self.settings
+        return evolve(self.settings, max_connections=None)
+
+    def _receive(self, session: SessionFacts) -> Reception:
+        if self._portion_in is None:
+            return Reception(self._desk, session)
+        return SharedReception(self._desk, session, self._portion_in)
+
+    def _adopt(self) -> None:
+        """Take over the queues of workers that exist no longer."""
+        if self._given_store is not None:
+            return
+        for number in self._share.orphans(self.settings):
+            orphan = Orphan(
+                *worker_directories(self.settings, number),
+                self._reactor,
+                partial(self._make_store, number),
+                self._make_relay,
+                self._orphans.remove,
+            )
+            self._orphans.append(orphan)
+            orphan.start()
 
     def _exchanges(self) -> MailExchangeResolver:
         """Finds hosts, and knows which of them we are."""
@@ -224,23 +337,47 @@ class VirtualServer:
             if address in self._ports:
                 continue
             try:
-                bound[address] = bind(address)
+                bound[address] = self._share.sockets.take(self.name, address)
             except OSError as error:
-                _close_sockets(bound)
+                self._give_back(bound)
                 raise CannotStart(
                     f"virtual server {self.name!r} cannot listen on {address}: {error.strerror}"
                 ) from error
         return bound
 
+    def _give_back(self, bound: dict[ListenAddress, socket.socket]) -> None:
+        for address, listening in bound.items():
+            listening.close()
+            self._share.sockets.leave(self.name, address)
+
     def _accept_from(self, bound: dict[ListenAddress, socket.socket]) -> None:
         for address, listening in bound.items():
             factory = ESMTPFactory(
-                partial(Reception, self._desk),
+                self._receive,
                 self._reactor,
                 self._rules(),
                 self.settings.connection_timeout,
+                self._tls,
+                address.implicit_tls,
             )
             self._ports[address] = accept_from(self._reactor, listening, factory), factory
+
+    def _read_certificate(self) -> ServerTLS | None:
+        """
+        The certificate, where one is configured.
+
+        A faulty one stops nobody: STARTTLS is answered 454 until it is mended.
+        """
+        tls = self.settings.access.tls
+        if tls.certificate is None:
+            return None
+        files = CertificateFiles(tls.certificate, tls.key_)
+        try:
+            for words in doubts(files, self.settings.fqdn, self._reactor.seconds()):
+                self._log.warn("{server}: {words}", server=self.name, words=words)
+        except CertificateProblem as problem:
+            self._log.error("{server}: {problem}", server=self.name, problem=str(problem))
+        return ServerTLS(files, tls.minimum, self._reactor.seconds)
 
     def _rules(self) -> Rules:
         messages = self.settings.messages
@@ -248,6 +385,8 @@ class VirtualServer:
             self.settings.fqdn,
             max_message_octets=messages.max_message_size,
             max_line_octets=messages.max_line_length,
+            starttls=self.settings.access.tls.certificate is not None,
+            require_tls=self.settings.access.tls.require,
         )
 
     def _unlisten(self) -> None:
@@ -261,6 +400,7 @@ class VirtualServer:
     def _close_port(self, address: ListenAddress) -> None:
         port, factory = self._ports.pop(address)
         port.stopListening()
+        self._share.sockets.leave(self.name, address)
         self._leaving = [one for one in self._leaving if one.sessions]
         if factory.sessions:
             self._leaving.append(factory)
@@ -276,16 +416,13 @@ class VirtualServer:
         if aborting.active():
             aborting.cancel()
         assert self.relay is not None
+        relays = [Deferred.fromCoroutine(one.stop(GRACE_SECONDS)) for one in self._orphans]
         try:
-            await self.relay.stop(GRACE_SECONDS)
+            await DeferredList([self.relay.stop(GRACE_SECONDS), *relays])
         finally:
+            self._orphans.clear()
             await self._store.stop()
             self._files.stop()
-
-
-def _close_sockets(bound: dict[ListenAddress, socket.socket]) -> None:
-    for listening in bound.values():
-        listening.close()
 
 
 def _abort(factories: list[ESMTPFactory]) -> None:
@@ -293,7 +430,14 @@ def _abort(factories: list[ESMTPFactory]) -> None:
         factory.abort_sessions()
 
 
-def _fixed_differences(old: VirtualServerSettings, new: VirtualServerSettings) -> tuple[str, ...]:
+def with_fixed(old: VirtualServerSettings, new: VirtualServerSettings) -> VirtualServerSettings:
+    """*new* with the directories of *old*, where they cannot be exchanged."""
+    badmail = evolve(new.messages.badmail, directory=old.messages.badmail.directory)
+    messages = evolve(new.messages, badmail=badmail)
+    return evolve(new, home=old.home, drop=old.drop, messages=messages)
+
+
+def fixed_differences(old: VirtualServerSettings, new: VirtualServerSettings) -> tuple[str, ...]:
     """Directories in use cannot be exchanged under a running server."""
     pairs = {
         "home": (old.home, new.home),

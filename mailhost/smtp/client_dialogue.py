@@ -2,7 +2,7 @@
 The client's side of an SMTP session: envelopes in, one reply per recipient out.
 
 :Room: ``smtp`` -- sans-I/O.
-:RFC: 5321 §3.1-§3.3, §4.5.3.2 (time-outs); 2920 §3.1 (pipelining); 1870, 6152.
+:RFC: 5321 §3.1-§3.3, §4.5.3.2 (time-outs); 2920 §3.1 (pipelining); 1870, 3030, 6152, 3207.
 :Called by: `mailhost.net.outbound`.
 
 Two loops that do not know each other: commands are written as far as the peer
@@ -25,6 +25,7 @@ from attrs import define, field, frozen
 from mailhost.errors import SyntaxProblem
 from mailhost.model.address import Mailbox, path_text
 from mailhost.model.reply import Reply
+from mailhost.model.security import TLSLevel
 from mailhost.smtp.content import ContentWriter
 from mailhost.smtp.events import Wait
 from mailhost.smtp.reply_reader import ReplyReader
@@ -35,6 +36,8 @@ class Phase(Enum):
 
     BANNER = (300, "the greeting")
     HELLO = (300, "the reply to EHLO")
+    STARTTLS = (300, "the reply to STARTTLS")
+    SECURING = (30, "the TLS handshake")
     READY = (300, "the next message")
     ENVELOPE = (300, "the replies to MAIL and RCPT")
     DATA = (120, "the reply to DATA")
@@ -52,6 +55,11 @@ class Phase(Enum):
 @frozen
 class Ready:
     """The session can take an envelope."""
+
+
+@frozen
+class TLSWanted:
+    """The peer is ready for the handshake: begin it, then `ClientDialogue.secured`."""
 
 
 @frozen
@@ -80,15 +88,17 @@ class SessionOver:
     :ivar replies: per recipient of the open transaction; `None`: no answer.
         Empty when no transaction was open.
     :ivar in_doubt: the final dot was sent and not answered (promise P3).
+    :ivar phase: what we were waiting for.
     """
 
     words: str
     reply: Reply | None
     replies: tuple[Reply | None, ...]
     in_doubt: bool
+    phase: Phase
 
 
-ClientEvent = Ready | ContentWanted | TransactionDone | SessionOver
+ClientEvent = Ready | TLSWanted | ContentWanted | TransactionDone | SessionOver
 
 
 @define
@@ -97,6 +107,8 @@ class _Transaction:
     #: Commands still to be sent, with what their replies mean, when the peer
     #: takes one at a time.
     waiting: deque[tuple[bytes, str, int]]
+    #: Octets of the content where it goes in one chunk (RFC 3030), else `None`.
+    chunk: int | None = None
 
     def settle(self, reply: Reply) -> None:
         """*reply* answers all recipients that have no refusal of their own."""
@@ -116,11 +128,15 @@ class ClientDialogue:
 
     :ivar hello_name: what we call ourselves.
     :ivar use_helo: say HELO and use no extension (IIS DOM-11).
+    :ivar tls: what must hold before an envelope is sent.
+    :ivar secure: TLS is on.
     :ivar extensions: keyword -> words, from the EHLO answer, keywords in upper case.
     """
 
     hello_name: str
     use_helo: bool = False
+    tls: TLSLevel = TLSLevel.NONE
+    secure: bool = field(default=False, init=False)
     phase: Phase = field(default=Phase.BANNER, init=False)
     extensions: dict[str, str] = field(factory=dict, init=False)
     _reader: ReplyReader = field(factory=ReplyReader, init=False)
@@ -136,6 +152,13 @@ class ClientDialogue:
     def receive_octets(self, octets: bytes) -> None:
         """Take what came from the peer."""
         self._reader.feed(octets)
+
+    def secured(self) -> None:
+        """The handshake is done: what was learned in clear is forgotten (RFC 3207 §4.2)."""
+        assert self.phase is Phase.SECURING, f"no handshake while {self.phase.name}"
+        self.secure = True
+        self.extensions.clear()
+        self._say_hello("EHLO")
 
     def receive_end(self, words: str) -> None:
         """The connection is gone, because of *words*."""
@@ -181,12 +204,15 @@ class ClientDialogue:
             mail += " BODY=8BITMIME"
         steps = [(mail, "MAIL", 0)]
         steps += [(f"RCPT TO:<{path}>", "RCPT", n) for n, path in enumerate(recipients)]
-        steps.append(("DATA", "DATA", 0))
+        # BDAT goes with the content, when it is known that somebody is to get it.
+        chunk = size if "CHUNKING" in self.extensions else None
+        if chunk is None:
+            steps.append(("DATA", "DATA", 0))
         if self._reset_first:
             self._reset_first = False
             steps.insert(0, ("RSET", "RSET", 0))
         lines = deque((f"{text}\r\n".encode("ascii"), label, n) for text, label, n in steps)
-        self._transaction = _Transaction([None] * len(recipients), lines)
+        self._transaction = _Transaction([None] * len(recipients), lines, chunk)
         self.phase = Phase.ENVELOPE
         if "PIPELINING" in self.extensions:
             while lines:
@@ -196,20 +222,27 @@ class ClientDialogue:
 
     def write_content(self, block: bytes) -> None:
         """Send some content; allowed after `ContentWanted`."""
-        self._out.append(self._writer.stuff(block))
+        if self._open.chunk is None:
+            self._out.append(self._writer.stuff(block))
+        else:
+            self._open.chunk -= len(block)
+            self._out.append(self._writer.pass_on(block))
 
     def end_content(self) -> bool:
         """
-        Send the final dot.
+        Send the final dot, or see the chunk complete.
 
-        :returns: `False` when the content has a bare CR or LF: nothing was sent,
-            and the connection must be dropped, since only a dot or its end can
-            get a peer out of content (promise P6).
+        :returns: `False` when the content has a bare CR or LF, or is not as long
+            as was announced: nothing was sent, and the connection must be dropped,
+            since nothing else can get a peer out of content (promise P6).
         """
         end = self._writer.end()
         if self._writer.bare:
             return False
-        self._out.append(end)
+        if self._open.chunk is None:
+            self._out.append(end)
+        elif self._open.chunk != 0:
+            return False
         self._expected.append((".", 0))
         self.phase = Phase.DOT
         return True
@@ -258,13 +291,38 @@ class ClientDialogue:
             for line in reply.words[1:]:
                 keyword, _, words = line.partition(" ")
                 self.extensions[keyword.upper()] = words
-            self._become_ready()
+            self._after_hello()
 
     def _heard_helo(self, reply: Reply, number: int) -> None:
         if reply.positive:
-            self._become_ready()
+            self._after_hello()
         else:
             self._finish(f"hello refused: {reply}", reply)
+
+    def _after_hello(self) -> None:
+        if self.secure or self.tls is TLSLevel.NONE:
+            self._become_ready()
+        elif "STARTTLS" in self.extensions:
+            self.phase = Phase.STARTTLS
+            self._out.append(b"STARTTLS\r\n")
+            self._expected.append(("STARTTLS", 0))
+        elif self.tls.is_required:
+            self.phase = Phase.STARTTLS
+            self._finish("TLS is required, and STARTTLS is not offered", None)
+        else:
+            self._become_ready()
+
+    def _heard_starttls(self, reply: Reply, number: int) -> None:
+        if reply.code == 220 and not self._reader.empty:
+            # Replies in clear that would pass for replies through TLS (A12).
+            self._finish("octets behind the reply to STARTTLS", reply)
+        elif reply.code == 220:
+            self.phase = Phase.SECURING
+            self._ready.append(TLSWanted())
+        elif self.tls.is_required:
+            self._finish(f"TLS is required, and STARTTLS was refused: {reply}", reply)
+        else:
+            self._become_ready()
 
     def _become_ready(self) -> None:
         self.phase = Phase.READY
@@ -291,8 +349,23 @@ class ClientDialogue:
             transaction.replies[number] = reply
         if self._next_is_data() and not transaction.any_accepted:
             self._give_up_envelope()
+        elif transaction.chunk is not None and not transaction.waiting and not self._expected:
+            self._begin_chunk(transaction, transaction.chunk)
         else:
             self._send_next_if_alone()
+
+    def _begin_chunk(self, transaction: _Transaction, size: int) -> None:
+        """RFC 3030 §2: the content follows its announcement at once."""
+        if not transaction.any_accepted:
+            self._give_up_envelope()
+            return
+        self._out.append(b"BDAT %d LAST\r\n" % size)
+        self._want_content()
+
+    def _want_content(self) -> None:
+        self.phase = Phase.CONTENT
+        self._writer = ContentWriter()
+        self._ready.append(ContentWanted())
 
     def _heard_data(self, reply: Reply, number: int) -> None:
         transaction = self._open
@@ -301,9 +374,7 @@ class ClientDialogue:
             self._reset_first = True
             self._done()
         elif transaction.any_accepted:
-            self.phase = Phase.CONTENT
-            self._writer = ContentWriter()
-            self._ready.append(ContentWanted())
+            self._want_content()
         else:
             # RFC 2920 §3.1: nobody is to get it, but the peer waits for content.
             self._out.append(b".\r\n")
@@ -368,15 +439,17 @@ class ClientDialogue:
                 for known in self._transaction.replies
             )
         in_doubt = self.phase is Phase.DOT and self._transaction is not None
+        phase = self.phase
         self.phase = Phase.CLOSED
         self._transaction = None
-        self._ready.append(SessionOver(words, reply, replies, in_doubt))
+        self._ready.append(SessionOver(words, reply, replies, in_doubt, phase))
 
 
 _HEARD = {
     "banner": ClientDialogue._heard_banner,
     "EHLO": ClientDialogue._heard_ehlo,
     "HELO": ClientDialogue._heard_helo,
+    "STARTTLS": ClientDialogue._heard_starttls,
     "RSET": ClientDialogue._heard_rset,
     "MAIL": ClientDialogue._heard_mail,
     "RCPT": ClientDialogue._heard_rcpt,

@@ -17,12 +17,21 @@ from typing import cast
 from mailhost.errors import SyntaxProblem
 from mailhost.model.reply import Reply
 from mailhost.smtp import grammar, replies
-from mailhost.smtp.events import ContentAsked, Event, HelloGiven, MailGiven, RecipientGiven
-from mailhost.smtp.extensions import OFFERED
+from mailhost.smtp.events import (
+    ChunkGiven,
+    ContentAsked,
+    Event,
+    HelloGiven,
+    MailGiven,
+    RecipientGiven,
+    TLSAsked,
+)
+from mailhost.smtp.extensions import EXTENSIONS
 
 _CONTENT_ASKED = ContentAsked()
+_TLS_ASKED = TLSAsked()
 _MAIL_PARAMETERS: dict[str, Callable[[str | None], object]] = {
-    name: parse for extension in OFFERED for name, parse in extension.mail_parameters.items()
+    name: parse for extension in EXTENSIONS for name, parse in extension.mail_parameters.items()
 }
 NO_PARAMETERS: dict[str, Callable[[str | None], object]] = {}
 
@@ -85,6 +94,17 @@ def _data(argument: str) -> Event | Reply:
     return replies.BAD_ARGUMENTS if argument else _CONTENT_ASKED
 
 
+def _starttls(argument: str) -> Event | Reply:
+    return replies.BAD_ARGUMENTS if argument else _TLS_ASKED  # RFC 3207 §4
+
+
+def _bdat(argument: str) -> ChunkGiven | Reply:
+    try:
+        return ChunkGiven(*grammar.parse_chunk(argument))
+    except SyntaxProblem:
+        return replies.BAD_ARGUMENTS
+
+
 def _rset(argument: str) -> Event | Reply:
     return replies.BAD_ARGUMENTS if argument else replies.RESET
 
@@ -98,7 +118,7 @@ def _vrfy(argument: str) -> Event | Reply:
 
 
 def _help(argument: str) -> Event | Reply:
-    return replies.commands(tuple(TABLE))
+    return HELP_GIVEN  # the verbs that are on are the dialogue's to add
 
 
 def _quit(argument: str) -> Event | Reply:
@@ -106,15 +126,19 @@ def _quit(argument: str) -> Event | Reply:
     return replies.BAD_ARGUMENTS if argument else QUIT_ACCEPTED
 
 
+#: Stands for "here is help"; the dialogue lists what it offers.
+HELP_GIVEN = replies.commands(())
 #: Stands for "QUIT is in order"; the dialogue says it with its own name.
 QUIT_ACCEPTED = replies.closing("")
 
-TABLE: dict[str, Callable[[str], Event | Reply]] = {
+TABLE: dict[str, Callable[[str], Event | ChunkGiven | Reply]] = {
     "HELO": _helo,
     "EHLO": _ehlo,
     "MAIL": _mail,
     "RCPT": _rcpt,
     "DATA": _data,
+    "BDAT": _bdat,
+    "STARTTLS": _starttls,
     "RSET": _rset,
     "NOOP": _noop,
     "VRFY": _vrfy,
@@ -122,12 +146,8 @@ TABLE: dict[str, Callable[[str], Event | Reply]] = {
     "QUIT": _quit,
 }
 #: Verbs that SMTP knows and we do not offer (§4.2.4: 502, not 500).
-NOT_OFFERED = frozenset(
-    {"EXPN", "TURN", "ATRN", "ETRN", "SEND", "SOML", "SAML", "AUTH", "STARTTLS"}
+NOT_OFFERED = frozenset({"EXPN", "TURN", "ATRN", "ETRN", "SEND", "SOML", "SAML", "AUTH"})
+#: Verbs after which nothing on this connection can be trusted to be a command: web requests.
+ENDING: dict[str, Reply] = dict.fromkeys(
+    ("GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT"), replies.FOREIGN_PROTOCOL
 )
-#: Verbs after which nothing on this connection can be trusted to be a command:
-#: web requests, and a BDAT whose octets would follow unannounced (P6).
-ENDING: dict[str, Reply] = {
-    **dict.fromkeys(("GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT"), replies.FOREIGN_PROTOCOL),
-    "BDAT": replies.NOT_SUPPORTED,
-}

@@ -2,7 +2,7 @@
 The content of a message on the wire, in blocks: dots, line ends, line lengths.
 
 :Room: ``smtp``
-:RFC: 5321 §4.5.2 (transparency), §4.1.1.4 (only CRLF.CRLF ends it), §2.3.8
+:RFC: 3030 §2 (chunks); 5321 §4.5.2 (transparency), §4.1.1.4 (only CRLF.CRLF ends it), §2.3.8
     (only CRLF ends a line), §4.5.3.1.6 (text line); promise P6.
 :Called by: `mailhost.smtp.server_dialogue` (`ContentReader`) and
     `mailhost.smtp.client_dialogue` (`ContentWriter`).
@@ -93,7 +93,7 @@ class ContentReader:
         if not block:
             return b"", rest
         if self.fault is None:
-            self._check_octets(block)
+            self.fault = octets_fault(block)
         if b"\r\n." in block:
             block = block.replace(b"\r\n.", b"\r\n")
         if self.fault is None:
@@ -102,19 +102,20 @@ class ContentReader:
             self._virtual, block = 0, block[2:]
         return block, rest
 
-    def _check_octets(self, block: bytes) -> None:
-        pairs = block.count(b"\r\n")
-        if block.count(b"\r") != pairs or block.count(b"\n") != pairs:
-            self.fault = replies.BARE_CR_OR_LF
-        elif b"\0" in block:
-            # RFC 5322 §4: NUL is obsolete, RFC 6152 §3 keeps it out of 8BITMIME.
-            self.fault = replies.NUL_IN_CONTENT
-
     def _check_lines(self, block: bytes) -> None:
         # After un-stuffing: the transparent dot is not counted (§4.5.3.1.6).
         limit = self.max_line_octets
         if limit is not None and self._lines.exceed(block, limit):
             self.fault = replies.content_line_too_long(limit)
+
+
+def octets_fault(block: bytes) -> Reply | None:
+    """Why *block* cannot be content of lines; it does not end within a CRLF."""
+    pairs = block.count(b"\r\n")
+    if block.count(b"\r") != pairs or block.count(b"\n") != pairs:
+        return replies.BARE_CR_OR_LF
+    # RFC 5322 §4: NUL is obsolete, RFC 6152 §3 keeps it out of 8BITMIME.
+    return replies.NUL_IN_CONTENT if b"\0" in block else None
 
 
 @define
@@ -148,6 +149,11 @@ class ContentWriter:
         if b"\r\n." in joined:
             joined = joined.replace(b"\r\n.", b"\r\n..")
         return joined[carried:]
+
+    def pass_on(self, block: bytes) -> bytes:
+        """*block* as it is, for a chunk; nothing, once a bare CR or LF came by."""
+        self.stuff(block)
+        return b"" if self.bare else block
 
     def end(self) -> bytes:
         """The octets that end the content; a missing last CRLF is supplied."""

@@ -4,8 +4,8 @@ What the server dialogue reports, in the order of the client's commands.
 :Room: ``smtp``
 :Made by: `mailhost.smtp.server_dialogue`; answered by `mailhost.net.inbound`.
 
-`Connected`, `HelloGiven`, `MailGiven`, `RecipientGiven`, `ContentAsked` and
-`ContentEnded` each want exactly one reply; the others want none.
+`Connected`, `HelloGiven`, `TLSAsked`, `MailGiven`, `RecipientGiven`,
+`ContentAsked` and `ContentEnded` each want exactly one reply; the others want none.
 """
 
 from __future__ import annotations
@@ -40,6 +40,11 @@ class HelloGiven:
 
 
 @frozen
+class TLSAsked:
+    """STARTTLS: after a 220 the handshake follows, and then a session from its beginning."""
+
+
+@frozen
 class MailGiven:
     """MAIL: a transaction is to be opened."""
 
@@ -57,7 +62,15 @@ class RecipientGiven:
 
 @frozen
 class ContentAsked:
-    """DATA: a 354 makes content follow."""
+    """DATA, or the first BDAT: a 354 makes content follow; after BDAT it is not said."""
+
+
+@frozen
+class ChunkGiven:
+    """BDAT: so many octets follow, and nothing behind them is content if they are the *last*."""
+
+    size: int
+    last: bool
 
 
 @frozen
@@ -69,7 +82,7 @@ class ContentBlock:
 
 @frozen
 class ContentEnded:
-    """The final dot.  *fault*: why the content cannot be taken, if so."""
+    """The final dot, or the end of the last chunk.  *fault*: why it cannot be taken, if so."""
 
     fault: Reply | None
 
@@ -82,6 +95,7 @@ class TransactionOver:
 Event = (
     Connected
     | HelloGiven
+    | TLSAsked
     | MailGiven
     | RecipientGiven
     | ContentAsked

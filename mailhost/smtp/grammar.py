@@ -2,7 +2,8 @@
 The words of a command: verbs, paths, parameters.
 
 :Room: ``smtp``
-:RFC: 5321 §4.1.2, §4.1.3 (grammar), §4.5.3.1 (sizes); 1870 §3 (SIZE), 6152 §2 (BODY).
+:RFC: 5321 §4.1.2, §4.1.3 (grammar), §4.5.3.1 (sizes); 1870 §3 (SIZE), 3030 §2
+    (BDAT), 6152 §2 (BODY).
 :Called by: `mailhost.smtp.server_dialogue`; `parse_mailbox` by whoever reads an
     address out of a file.
 
@@ -117,6 +118,18 @@ def parse_size(value: str | None) -> int:
     if value is None or not value.isdigit() or len(value) > _MAX_SIZE_DIGITS:
         raise SyntaxProblem("SIZE takes 1 to 20 digits")
     return int(value)
+
+
+def parse_chunk(argument: str) -> tuple[int, bool]:
+    """
+    The argument of BDAT: octets that follow, and whether they are the last (RFC 3030 §2).
+
+    :raises SyntaxProblem: not a size, with or without LAST behind it.
+    """
+    size, _, last = argument.partition(" ")
+    if last and last.strip().upper() != "LAST":
+        raise SyntaxProblem("BDAT takes a size, and LAST or nothing")
+    return parse_size(size), bool(last)
 
 
 def parse_body(value: str | None) -> str:

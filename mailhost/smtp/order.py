@@ -26,6 +26,7 @@ class State(Enum):
     SENDER = "a reverse-path, no forward-path yet"
     RECIPIENTS = "at least one forward-path"
     CONTENT = "after 354, before the end of content"
+    CHUNKS = "after the first BDAT, before the last"
     CLOSED = "the last reply has been given"
 
 
@@ -35,25 +36,48 @@ _GREETING = {"HELO": _S.GREETED, "EHLO": _S.GREETED, "QUIT": _S.CLOSED}
 #: state -> verb -> state after a positive reply.  Everything else is refused.
 NEXT: dict[State, dict[str, State]] = {
     _S.CONNECTED: {**_GREETING, "RSET": _S.CONNECTED},
-    _S.GREETED: {**_GREETING, "RSET": _S.GREETED, "MAIL": _S.SENDER},
+    _S.GREETED: {
+        **_GREETING,
+        "RSET": _S.GREETED,
+        "MAIL": _S.SENDER,
+        # RFC 3207 §4.2: after it the session begins anew.
+        "STARTTLS": _S.CONNECTED,
+    },
     _S.SENDER: {**_GREETING, "RSET": _S.GREETED, "RCPT": _S.RECIPIENTS},
     _S.RECIPIENTS: {
         **_GREETING,
         "RSET": _S.GREETED,
         "RCPT": _S.RECIPIENTS,
         "DATA": _S.CONTENT,
+        "BDAT": _S.CHUNKS,
     },
+    # RFC 3030 §2: BDAT and DATA are not mixed.
+    _S.CHUNKS: {**_GREETING, "RSET": _S.GREETED, "BDAT": _S.CHUNKS},
     _S.CONTENT: {},
     _S.CLOSED: {},
 }
 #: §4.1.4: these may come at any time and change nothing.
 ANY_TIME = frozenset({"NOOP", "HELP", "VRFY", "EXPN"})
 
+#: RFC 3207 §4: what is answered before TLS where TLS is required; RSET and
+#: HELO do no harm, and clients that cannot STARTTLS are told at MAIL.
+BEFORE_TLS = frozenset({"HELO", "EHLO", "NOOP", "RSET", "HELP", "STARTTLS", "QUIT"})
+
 #: state -> verb -> what is missing; `replies.HELLO_FIRST` before a greeting.
 REFUSAL: dict[State, dict[str, Reply]] = {
-    _S.GREETED: {"RCPT": replies.NEED_MAIL, "DATA": replies.NEED_MAIL},
-    _S.SENDER: {"MAIL": replies.SENDER_GIVEN, "DATA": replies.NEED_RCPT},
-    _S.RECIPIENTS: {"MAIL": replies.SENDER_GIVEN},
+    _S.GREETED: {
+        "RCPT": replies.NEED_MAIL,
+        "DATA": replies.NEED_MAIL,
+        "BDAT": replies.NEED_MAIL,
+    },
+    _S.SENDER: {
+        "MAIL": replies.SENDER_GIVEN,
+        "DATA": replies.NEED_RCPT,
+        "BDAT": replies.NEED_RCPT,
+        "STARTTLS": replies.IN_TRANSACTION,
+    },
+    _S.RECIPIENTS: {"MAIL": replies.SENDER_GIVEN, "STARTTLS": replies.IN_TRANSACTION},
+    _S.CHUNKS: dict.fromkeys(("MAIL", "RCPT", "DATA", "STARTTLS"), replies.LAST_CHUNK_FIRST),
 }
 
 

@@ -63,6 +63,8 @@ HELLO_FIRST = Reply(503, "5.5.2", "Send hello first")
 NEED_MAIL = Reply(503, "5.5.2", "Need mail command")
 NEED_RCPT = Reply(503, "5.5.2", "Need Rcpt command")
 SENDER_GIVEN = Reply(503, "5.5.2", "Sender already specified")
+LAST_CHUNK_FIRST = Reply(503, "5.5.1", "Send the last chunk with BDAT first")
+IN_TRANSACTION = Reply(503, "5.5.1", "Not allowed in a mail transaction")
 NO_RECIPIENTS = Reply(554, "5.5.1", "No valid recipients")
 
 
@@ -70,6 +72,14 @@ def unknown_parameter(name: str) -> Reply:
     """An ESMTP parameter that nobody announced (RFC 5321 §4.1.1.11)."""
     return Reply(555, "5.5.4", f"Unsupported parameter {name}")
 
+
+# ---- TLS
+
+READY_FOR_TLS = Reply(220, "2.0.0", "Ready to start TLS")
+TLS_IS_ON = Reply(503, "5.5.1", "TLS is on already")
+TLS_NOT_NOW = Reply(454, "4.7.0", "TLS not available due to temporary reason")
+TLS_FIRST = Reply(530, "5.7.0", "Must issue a STARTTLS command first")
+OUT_OF_STEP = Reply(554, "5.5.0", "Commands behind STARTTLS, closing transmission channel")
 
 # ---- the mail transaction
 
@@ -103,6 +113,11 @@ def relaying_denied(path: Mailbox) -> Reply:
 def bad_destination(path: Mailbox, why: str) -> Reply:
     """RCPT refused: the address cannot exist here."""
     return Reply(550, "5.1.2", f"{why}: {path}")
+
+
+def chunk_received(size: int) -> Reply:
+    """BDAT, and more to come (RFC 3030 §2)."""
+    return Reply(250, "2.0.0", f"{size} octets received")
 
 
 def content_line_too_long(limit: int) -> Reply:

@@ -20,6 +20,8 @@ class Rules:
     :ivar max_line_octets: longest text line without CRLF; `None`: any.
     :ivar max_command_octets: longest command line with CRLF (§4.5.3.1.4: at
         least 512 and what each extension adds).
+    :ivar starttls: STARTTLS is offered: there is a certificate.
+    :ivar require_tls: no mail without TLS (IIS ACC-11).
     :ivar max_errors: so many wrong commands end the session with 421.
     """
 
@@ -28,4 +30,6 @@ class Rules:
     max_message_octets: int | None = None
     max_line_octets: int | None = field(default=998)
     max_command_octets: int = field(default=1024, validator=ge(512))
+    starttls: bool = False
+    require_tls: bool = False
     max_errors: int = field(default=10, validator=ge(1))

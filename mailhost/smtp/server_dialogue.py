@@ -2,7 +2,7 @@
 The server's side of an SMTP session: octets in, events out, replies in order.
 
 :Room: ``smtp`` -- sans-I/O.
-:RFC: 5321 §2.4, §4.1, §4.3; 2920 §3.2 (a server answers in order); promises P5-P7.
+:RFC: 5321 §2.4, §4.1, §4.3; 2920 §3.2 (a server answers in order); 3030; 3207; promises P5-P7.
 :Called by: `mailhost.net.inbound`.
 
 The caller feeds octets, takes events until there is none, and answers those
@@ -12,7 +12,8 @@ replies cannot overtake each other, however long a decision takes.
 Rules of this file.  1: no exception leaves it, whatever the peer sends.
 2: what it holds is bounded by `Rules.max_command_octets` and by what the
 caller feeds while paused.  3: octets behind a DATA are never commands unless
-that DATA was refused before any of them came.
+that DATA was refused before any of them came; those that a BDAT has announced
+never are.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ from attrs import define, field
 
 from mailhost.model.reply import Reply
 from mailhost.smtp import order, replies
-from mailhost.smtp.commands import ENDING, NOT_OFFERED, QUIT_ACCEPTED, TABLE
+from mailhost.smtp.chunks import ChunkedContent
+from mailhost.smtp.commands import ENDING, HELP_GIVEN, NOT_OFFERED, QUIT_ACCEPTED, TABLE
 from mailhost.smtp.content import ContentReader
 from mailhost.smtp.events import (
+    ChunkGiven,
     Connected,
     ContentAsked,
     ContentBlock,
@@ -34,10 +37,11 @@ from mailhost.smtp.events import (
     HelloGiven,
     MailGiven,
     RecipientGiven,
+    TLSAsked,
     TransactionOver,
     Wait,
 )
-from mailhost.smtp.extensions import OFFERED
+from mailhost.smtp.extensions import ehlo_lines
 from mailhost.smtp.grammar import parse_verb
 from mailhost.smtp.order import State
 from mailhost.smtp.rules import Rules
@@ -45,6 +49,9 @@ from mailhost.smtp.rules import Rules
 _OVER = TransactionOver()
 #: An overlong line is swallowed to its end, up to so many octets.
 _MAX_SWALLOWED_OCTETS = 65536
+#: Of a refused chunk, where messages may be of any size.
+_MAX_SKIPPED_OCTETS = 64 * 1024 * 1024
+_CONTENT_ASKED = ContentAsked()
 _CLEAN = {order.State.CONNECTED, order.State.GREETED}
 _VERB_OF: dict[type, str] = {
     MailGiven: "MAIL",
@@ -61,17 +68,22 @@ class ServerDialogue:
     :ivar rules: limits and names.
     :ivar peer: the client's IP address, for the greeting.
     :ivar state: where the session stands.
+    :ivar secure: TLS is on; the caller sets it where it was on from the start.
     """
 
     rules: Rules
     peer: str = ""
     state: State = field(default=State.CONNECTED, init=False)
+    secure: bool = field(default=False, kw_only=True)
     _buffer: bytes = field(default=b"", init=False)
     _swallowed: int = field(default=0, init=False)
     _out: list[bytes] = field(factory=list, init=False)
     _ready: deque[Event] = field(factory=lambda: deque((Connected(),)), init=False)
     _asked: Event | None = field(default=None, init=False)
     _reader: ContentReader | None = field(default=None, init=False)
+    _chunks: ChunkedContent | None = field(default=None, init=False)
+    # Octets of a refused chunk that have not come yet.
+    _skipping: int = field(default=0, init=False)
     _errors: int = field(default=0, init=False)
 
     # ---- the caller's side
@@ -79,7 +91,8 @@ class ServerDialogue:
     @property
     def in_content(self) -> bool:
         """The peer is sending content."""
-        return self.state is State.CONTENT
+        chunks = self._chunks
+        return self.state is State.CONTENT or (chunks is not None and chunks.chunk is not None)
 
     @property
     def closed(self) -> bool:
@@ -110,10 +123,18 @@ class ServerDialogue:
             if self.state is State.CLOSED:
                 self._buffer = b""
                 return Wait.CLOSED
+            chunks = self._chunks
+            if chunks is not None and chunks.chunk is not None and not chunks.left:
+                self._end_chunk(chunks, chunks.chunk)
+                continue
             if not self._buffer:
                 return Wait.NEED_DATA
-            if self._reader is not None:
+            if self._skipping:
+                self._skip()
+            elif self._reader is not None:
                 self._read_content(self._reader)
+            elif chunks is not None and chunks.chunk is not None:
+                self._read_chunk(chunks)
             elif not self._read_command():
                 return Wait.NEED_DATA
 
@@ -136,6 +157,8 @@ class ServerDialogue:
             self._end_transaction()
         elif isinstance(event, ContentAsked):
             self._answer_data(reply)
+        elif isinstance(event, TLSAsked):
+            self._answer_starttls(reply)
         else:
             self._say(reply)
             self.state = order.after(self.state, _VERB_OF[type(event)], reply)
@@ -179,11 +202,27 @@ class ServerDialogue:
             return
         keywords: tuple[str, ...] = ()
         if event.extended:
-            keywords = tuple(extension.ehlo_line(self.rules) for extension in OFFERED)
+            keywords = ehlo_lines(self.rules, self.secure)
         self._say(replies.hello(self.rules.fqdn, self.peer, keywords))
         self._end_transaction()  # §4.1.4: EHLO in mid-session is a RSET as well
+        self.state = State.GREETED
+
+    def _answer_starttls(self, reply: Reply) -> None:
+        if reply.code == 220 and self._buffer:
+            # RFC 3207 §6: octets in clear that a man in the middle would have
+            # executed as if they had come through TLS (attacks.md A10).
+            self._say(replies.OUT_OF_STEP)
+            self._close()
+            return
+        self._say(reply)
+        if reply.code == 220:
+            self.secure = True
+            self.state = order.after(self.state, "STARTTLS", reply)
 
     def _answer_data(self, reply: Reply) -> None:
+        if self._chunks is not None:
+            self._answer_first_chunk(self._chunks, reply)
+            return
         self._say(reply)
         if reply.code == 354:
             self.state = State.CONTENT
@@ -193,12 +232,21 @@ class ServerDialogue:
             # sender did not wait to be asked for.
             self._close()
 
+    def _answer_first_chunk(self, chunks: ChunkedContent, reply: Reply) -> None:
+        if reply.code == 354:
+            # RFC 3030 §2: it is not said; the octets are on their way already.
+            self.state = State.CHUNKS
+            return
+        self._say(reply)
+        assert chunks.chunk is not None, "a chunk has led to the question"
+        self._refuse_chunk(chunks.chunk)
+
     def _end_transaction(self) -> None:
         """The one place where a transaction ends, whatever ended it."""
         if self.state not in _CLEAN:
             self._ready.append(_OVER)
-        self._reader = None
-        if self.state is not State.CLOSED:
+        self._reader = self._chunks = None
+        if self.state not in (State.CLOSED, State.CONNECTED):
             self.state = State.GREETED
 
     def _close(self) -> None:
@@ -217,6 +265,52 @@ class ServerDialogue:
             self._buffer = rest
             self._reader = None
             self._ready.append(ContentEnded(reader.fault))
+
+    def _begin_chunk(self, chunk: ChunkGiven) -> None:
+        """A BDAT in its place (RFC 3030 §2)."""
+        first = self._chunks is None
+        chunks = self._chunks = self._chunks or ChunkedContent(self.rules.max_line_octets)
+        chunks.begin(chunk)
+        limit = self.rules.max_message_octets
+        if limit and chunks.announced > limit:
+            # Announced, so it need not be waited for.
+            self._fault(replies.MESSAGE_TOO_BIG)
+            self._refuse_chunk(chunk)
+        elif first:
+            self._ready.append(_CONTENT_ASKED)
+
+    def _refuse_chunk(self, chunk: ChunkGiven) -> None:
+        """
+        Take the octets of *chunk* for nothing (RFC 3030 §4.1).
+
+        A chunk that is larger than a message may be ends the session: nobody
+        has to take as much as a liar announces.
+        """
+        self._end_transaction()
+        self._skipping = chunk.size
+        if chunk.size > (self.rules.max_message_octets or _MAX_SKIPPED_OCTETS):
+            self._close()
+
+    def _skip(self) -> None:
+        skipped = min(self._skipping, len(self._buffer))
+        self._buffer = self._buffer[skipped:]
+        self._skipping -= skipped
+
+    def _read_chunk(self, chunks: ChunkedContent) -> None:
+        block, self._buffer = chunks.feed(self._buffer)
+        if block:
+            self._ready.append(ContentBlock(block))
+
+    def _end_chunk(self, chunks: ChunkedContent, chunk: ChunkGiven) -> None:
+        chunks.chunk = None
+        if not chunk.last:
+            self._say(replies.chunk_received(chunk.size))
+            return
+        missing = chunks.end()
+        if missing:
+            self._ready.append(ContentBlock(missing))
+        self._chunks = None
+        self._ready.append(ContentEnded(chunks.fault))
 
     # ---- commands
 
@@ -257,22 +351,49 @@ class ServerDialogue:
         if row is None:
             self._unknown(verb)
             return
-        met = order.refusal(self.state, verb) or row(argument)
-        if not isinstance(met, Reply):
+        meant = row(argument)
+        met = self._refusal(verb) or meant
+        if isinstance(met, ChunkGiven):
+            self._begin_chunk(met)
+        elif not isinstance(met, Reply):
             self._ready.append(met)
         elif not met.positive:
             self._fault(met)
-            if verb == "DATA" and self._buffer:
+            if verb == "BDAT":
+                self._refuse_bdat(meant)
+            elif verb == "DATA" and self._buffer:
                 # Rule 3: what lies behind may be a content that did not wait.
                 self._close()
         else:
             self._done(verb, met)
+
+    def _refuse_bdat(self, meant: Event | ChunkGiven | Reply) -> None:
+        """Out of place or malformed: what it announces follows in any case."""
+        if isinstance(meant, ChunkGiven):
+            self._refuse_chunk(meant)
+        else:
+            self._close()  # nobody knows where the next command begins
+
+    def _refusal(self, verb: str) -> Reply | None:
+        """Why *verb* may not come now."""
+        if verb == "STARTTLS" and self.secure:
+            return replies.TLS_IS_ON
+        if not self._is_on(verb):
+            return replies.NOT_SUPPORTED
+        if self.rules.require_tls and not self.secure and verb not in order.BEFORE_TLS:
+            return replies.TLS_FIRST
+        return order.refusal(self.state, verb)
+
+    def _is_on(self, verb: str) -> bool:
+        return verb != "STARTTLS" or self.rules.starttls
 
     def _done(self, verb: str, reply: Reply) -> None:
         """A command that nobody has to decide: NOOP, RSET, VRFY, HELP, QUIT."""
         if reply is QUIT_ACCEPTED:
             self.close(replies.closing(self.rules.fqdn))
             return
+        if reply is HELP_GIVEN:
+            reply = replies.commands(tuple(verb for verb in TABLE if self._is_on(verb)))
         self._say(reply)
         if verb == "RSET" and self.state is not State.CONNECTED:
             self._end_transaction()

@@ -41,6 +41,14 @@ alias_maps =
 local_recipient_maps =
 message_size_limit = 20971520
 """
+#: For incoming sessions; sessions and tickets are not kept, as clients are all new.
+TLS_CF = """\
+smtpd_tls_security_level = may
+smtpd_tls_cert_file = {certificate}
+smtpd_tls_key_file = {key}
+smtpd_tls_session_cache_database =
+smtpd_tls_loglevel = 0
+"""
 MASTER_CF = """\
 127.0.0.1:{port} inet n - n - - smtpd
 pickup unix n - n 60 1 pickup
@@ -56,6 +64,7 @@ error unix - - n - - error
 retry unix - - n - - error
 anvil unix - - n - 1 anvil
 scache unix - - n - 1 scache
+tlsmgr unix - - n 1000? 1 tlsmgr
 """
 OWNER, GROUP = "news", "uucp"
 QUEUES = (
@@ -64,11 +73,14 @@ QUEUES = (
 )
 
 
-def start_postfix(home: Path, port: int, next_hop: tuple[str, int]) -> subprocess.Popen[bytes]:
+def start_postfix(
+    home: Path, port: int, next_hop: tuple[str, int], files: tuple[Path, Path] | None = None
+) -> subprocess.Popen[bytes]:
     """
     Run a Postfix that relays everything to *next_hop*.
 
     :param home: a folder of its own; everything it writes is below.
+    :param files: certificate and key, where it is to offer STARTTLS.
     :raises SystemExit: not root: Postfix changes users.
     """
     if os.geteuid() != 0:
@@ -81,6 +93,8 @@ def start_postfix(home: Path, port: int, next_hop: tuple[str, int]) -> subproces
     main = MAIN_CF.format(
         home=home, root=root, owner=OWNER, group=GROUP, next_host=next_hop[0], next_port=next_hop[1]
     )
+    if files is not None:
+        main += TLS_CF.format(certificate=files[0], key=files[1])
     (conf / "main.cf").write_text(main, "utf-8")
     (conf / "master.cf").write_text(MASTER_CF.format(port=port), "utf-8")
     (conf / "dynamicmaps.cf").touch()

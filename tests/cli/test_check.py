@@ -50,7 +50,7 @@ class CheckTests(SynchronousTestCase):
 
     def test_faults(self) -> None:
         """Every fault on a line of its own, exit status 1."""
-        result = self.check("workers: 2\nuser: a\n")
+        result = self.check("workers: 0\nuser: no such user\n")
 
         self.assertEqual(1, result.exit_code)
         lines = result.output.splitlines()

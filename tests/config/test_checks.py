@@ -20,6 +20,7 @@ from mailhost.config.settings import (
     MessagesSettings,
     OutboundConnections,
     Settings,
+    TLSSettings,
     VirtualServerSettings,
 )
 from mailhost.model.access import AccessList
@@ -241,3 +242,27 @@ class OpenRelayTests(_FindingsTests):
         self.assertEqual(expected, self.relay("example.net"))
         self.assertEqual(expected, self.relay("example.com"))
         self.assertEqual([], self.relay("clients.example.org"))
+
+
+class TLSTests(SynchronousTestCase):
+    def found(self, **changes: object) -> list[str]:
+        server = VirtualServerSettings(name="a", fqdn="a.example", **changes)  # type: ignore[arg-type]  # any key
+        return [one.words for one in cross_check(Settings(virtual_servers=(server,)))]
+
+    def test_without_certificate(self) -> None:
+        """What needs a certificate is refused where there is none."""
+        implicit = (ListenAddress("0.0.0.0", 465, implicit_tls=True),)
+        required = AccessSettings(tls=TLSSettings(require=True))
+        key_alone = AccessSettings(tls=TLSSettings(key_=Path("key.pem")))
+
+        (words,) = self.found(listen=implicit)
+        self.assertIn("is to begin with TLS, and there is no certificate", words)
+        for access in (required, key_alone):
+            (words,) = self.found(access=access)
+            self.assertIn("there is no certificate", words)
+
+    def test_with_certificate(self) -> None:
+        """With one there is nothing to say."""
+        tls = TLSSettings(certificate=Path("a.pem"), require=True)
+        listen = (ListenAddress("0.0.0.0", 465, implicit_tls=True),)
+        self.assertEqual([], self.found(access=AccessSettings(tls=tls), listen=listen))

@@ -16,6 +16,7 @@ from mailhost.model.access import AccessList
 from mailhost.model.address import Mailbox
 from mailhost.model.route import NextHop
 from mailhost.model.schedule import RetrySchedule
+from mailhost.model.security import OutboundSecurity, TLSLevel
 from tests.config.files import (
     directory_for,
     faults_of,
@@ -26,7 +27,7 @@ from tests.config.files import (
 )
 
 TWENTY_YAML = """\
-workers: 2
+workers: 65
 # a comment
 resolver: {servers: [ns.example.com], timeout: soon}
 virtual_servers:
@@ -53,7 +54,7 @@ virtual_servers:
 
 TWENTY_INI = """\
 [mailhost]
-workers = 2
+workers = 65
 # a comment
 [resolver]
 servers = ns.example.com
@@ -259,6 +260,52 @@ class YAMLTests(SynchronousTestCase):
         self.assertEqual([(4, "virtual_servers[0].nme")], located(faults_of(self, text)))
 
 
+class TLSKeysTests(SynchronousTestCase):
+    def test_listen(self) -> None:
+        """GEN-05: as a table, and as a word behind the port (the only way in INI)."""
+        yaml = settings_of(
+            self,
+            "virtual_servers:\n"
+            "  - name: a\n"
+            "    access: {tls: {certificate: a.pem, key: a.key, minimum: '1.3'}}\n"
+            "    listen: ['127.0.0.1:25', {address: '127.0.0.1:465', tls: implicit}]\n",
+        )
+        ini = settings_of(
+            self,
+            "[virtual_server a]\nlisten = 127.0.0.1:25, 127.0.0.1:465 tls\n"
+            "[virtual_server a / access / tls]\ncertificate = a.pem\nkey = a.key\nminimum = 1.3\n",
+            "mailhost.ini",
+        )
+        self.assertEqual(yaml, ini)
+        (server,) = yaml.virtual_servers
+        self.assertEqual([False, True], [one.implicit_tls for one in server.listen])
+        self.assertEqual("1.3", server.access.tls.minimum)
+
+    def test_outbound(self) -> None:
+        """DEL-23, DOM-12: verify makes required mean verified; a domain may say its own."""
+        (server,) = settings_of(
+            self,
+            "virtual_servers:\n"
+            "  - name: a\n"
+            "    delivery: {security: {tls: required, verify: true, ca: ca.pem}}\n"
+            "    domains:\n"
+            "      - {name: b.example, type: remote, security: {tls: none}}\n"
+            "      - {name: c.example, type: remote}\n",
+        ).virtual_servers
+        self.assertEqual(
+            OutboundSecurity(TLSLevel.VERIFIED, Path("ca.pem")), server.delivery.security
+        )
+        own = [domain.security for domain in server.domains]
+        self.assertEqual([OutboundSecurity(TLSLevel.NONE), None], own)
+
+    def test_nothing_to_verify(self) -> None:
+        """To verify what need not be there makes no sense."""
+        (fault,) = faults_of(
+            self, "virtual_servers: [{name: a, delivery: {security: {verify: true}}}]\n"
+        )
+        self.assertIn("there is nothing to verify with tls opportunistic", fault.words)
+
+
 class RefusedTests(SynchronousTestCase):
     def words(self, keys: str) -> list[str]:
         """The words of the faults of a virtual server with these keys."""
@@ -267,7 +314,7 @@ class RefusedTests(SynchronousTestCase):
 
     def test_every_key_not_supported_yet(self) -> None:
         """Keys of the contract that do nothing yet are refused by name, not ignored."""
-        top = "user: a\ncontrol: b\nlog: {level: info}\nmetrics: c\nvirtual_servers: [{name: a}]\n"
+        top = "control: b\nlog: {level: info}\nmetrics: c\nvirtual_servers: [{name: a}]\n"
         keys = """\
     protocol_log: {enabled: false}
     ldap: {enabled: false}
@@ -278,24 +325,33 @@ class RefusedTests(SynchronousTestCase):
       integrated: false
       scram: false
       users: null
-      tls: {require: false}
+      tls: {client_ca: null}
       relay: {authenticated: true}
     messages: {badmail: {keep: unlimited, max_size: unlimited}}
-    delivery: {security: {tls: opportunistic}}
+    delivery: {security: {auth: anonymous}}
     domains:
-      - {name: a.example, type: remote, security: {}, hold: {}}
+      - {name: a.example, type: remote, security: {password: a}, hold: {}}
     listen:
-      - {address: "127.0.0.1:25", tls: implicit, proxy: true}
+      - {address: "127.0.0.1:25", proxy: true}
 """
         found = [fault.words for fault in faults_of(self, top)] + self.words(keys)
 
-        self.assertEqual(["not supported yet; allowed: leave it out"] * 21, found)
+        self.assertEqual(["not supported yet; allowed: leave it out"] * 19, found)
+
+    def test_workers_and_user(self) -> None:
+        """1 to 64 workers, and a user there is."""
+        for keys, words in (
+            ("workers: 0", "0 is too small; allowed: a whole number from 1 to 64"),
+            ("workers: 65", "65 is too large; allowed: a whole number from 1 to 64"),
+            ("user: no such", "is not a user of this machine; allowed: the name of a user"),
+        ):
+            (fault,) = faults_of(self, f"{keys}\nvirtual_servers: [{{name: a}}]\n")
+            self.assertIn(words, fault.words)
+        good = settings_of(self, "workers: 64\nuser: root\nvirtual_servers: [{name: a}]\n")
+        self.assertEqual((64, "root"), (good.workers, good.user))
 
     def test_values_not_supported_yet(self) -> None:
-        """More than one worker, and a list of recipients, are for later."""
-        (workers,) = faults_of(self, "workers: 4\nvirtual_servers: [{name: a}]\n")
-
-        self.assertIn("not supported yet", workers.words)
+        """A list of recipients is for later."""
         self.assertIn("not supported yet", self.words("    accept_any_recipient: false\n")[0])
 
     def test_nearest_known_key(self) -> None:

@@ -198,7 +198,8 @@ class BoundsTests(SynchronousTestCase):
     def test_refused(self) -> None:
         """What no file may say, no program may say either; the key is named."""
         for page, arguments, name in (
-            (Settings, {"workers": 2}, "workers"),
+            (Settings, {"workers": 65}, "workers"),
+            (Settings, {"user": "no such user"}, "user"),
             (VirtualServerSettings, {"name": "a/b"}, "name"),
             (VirtualServerSettings, {"fqdn": "a b"}, "fqdn"),
             (VirtualServerSettings, {"fqdn": "a", "max_connections": 0}, "max_connections"),

@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mailhost.config import units
 from mailhost.config.settings import LISTEN, ListenAddress
 from mailhost.model.address import Mailbox
+from mailhost.model.rate import Rate
 from mailhost.model.route import NextHop
 
 
@@ -30,6 +31,32 @@ class _KindTests(SynchronousTestCase):
         for text in texts:
             with self.assertRaises(ValueError, msg=text):
                 kind.check(kind.parse(text))
+
+
+class RateTests(_KindTests):
+    def test_rate(self) -> None:
+        """So many in so long; none lifts it; what it is written as reads the same."""
+        kind = units.rate()
+        self.assert_reads(
+            kind,
+            {
+                "100/1m": Rate(100, 60),
+                "20/1s": Rate(20, 1),
+                " 5 / 2h ": Rate(5, 7200),
+                "7/m": Rate(7, 60),
+                "1/1d": Rate(1, 86400),
+                "none": None,
+                "unlimited": None,
+            },
+        )
+        self.assert_refuses(
+            kind, "", "100", "/1m", "100/", "0/1m", "10/0s", "1/2d", "1.5/1m", "-1/1m", "1/0.5s"
+        )
+
+    @given(st.integers(1, 10**9), st.integers(1, 86400))
+    def test_written_and_read(self, count: int, seconds: int) -> None:
+        """The text of a rate is that rate."""
+        self.assertEqual(Rate(count, seconds), units.rate().parse(str(Rate(count, seconds))))
 
 
 class NumberTests(_KindTests):

@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mailhost.model.address import Mailbox
 from mailhost.model.reply import Reply
+from mailhost.model.security import TLSLevel
 from mailhost.smtp.client_dialogue import (
     ClientDialogue,
     ClientEvent,
@@ -17,6 +18,7 @@ from mailhost.smtp.client_dialogue import (
     Phase,
     Ready,
     SessionOver,
+    TLSWanted,
     TransactionDone,
 )
 from mailhost.smtp.events import Wait
@@ -45,6 +47,113 @@ def ready(ehlo: bytes = PIPELINING) -> ClientDialogue:
     hear(dialogue, b"220 x\r\n", ehlo)
     dialogue.octets_to_send()
     return dialogue
+
+
+WITH_TLS = b"250-x\r\n250-STARTTLS\r\n250 SIZE 1000\r\n"
+
+
+class TLSTests(SynchronousTestCase):
+    def opened(self, level: TLSLevel, *pieces: bytes) -> tuple[ClientDialogue, list[ClientEvent]]:
+        dialogue = ClientDialogue("client.example", tls=level)
+        return dialogue, hear(dialogue, b"220 x\r\n", *pieces)
+
+    def test_handshake(self) -> None:
+        """RFC 3207 §4.2: EHLO again after it, and what was offered in clear is forgotten."""
+        dialogue, events = self.opened(TLSLevel.OPPORTUNISTIC, WITH_TLS, b"220 go\r\n")
+        self.assertEqual([TLSWanted()], events)
+        dialogue.octets_to_send()
+
+        dialogue.secured()
+
+        self.assertEqual(b"EHLO client.example\r\n", dialogue.octets_to_send())
+        self.assertEqual([Ready()], hear(dialogue, b"250-x\r\n250 STARTTLS\r\n"))
+        self.assertEqual({"STARTTLS"}, set(dialogue.extensions))
+
+    def test_forged_replies(self) -> None:
+        """A12: octets in clear behind the 220 end the session, in one segment or a piece of one."""
+        for behind in (b"250 x\r\n", b"2"):
+            _, events = self.opened(TLSLevel.OPPORTUNISTIC, WITH_TLS, b"220 go\r\n" + behind)
+            (over,) = events
+            assert isinstance(over, SessionOver)
+            self.assertEqual(Phase.STARTTLS, over.phase)
+
+    def test_refused(self) -> None:
+        """Opportunistic goes on in clear; required does not."""
+        _, events = self.opened(TLSLevel.OPPORTUNISTIC, WITH_TLS, b"454 no\r\n")
+        self.assertEqual([Ready()], events)
+
+        _, events = self.opened(TLSLevel.REQUIRED, WITH_TLS, b"454 no\r\n")
+        (over,) = events
+        assert isinstance(over, SessionOver)
+        self.assertIn("STARTTLS was refused: 454", over.words)
+
+    def test_not_offered(self) -> None:
+        """Required: nothing is sent, with HELO neither; none: STARTTLS is not asked for."""
+        for hello in ((b"250 x\r\n",), (b"500 what\r\n", b"250 x\r\n")):
+            dialogue, events = self.opened(TLSLevel.VERIFIED, *hello)
+            (over,) = events
+            assert isinstance(over, SessionOver)
+            self.assertIn("not offered", over.words)
+
+        dialogue, events = self.opened(TLSLevel.NONE, WITH_TLS)
+        self.assertEqual([Ready()], events)
+        self.assertNotIn(b"STARTTLS", dialogue.octets_to_send())
+
+
+WITH_CHUNKS = b"250-x\r\n250-PIPELINING\r\n250-SIZE\r\n250 CHUNKING\r\n"
+CONTENT = b"Subject: x\r\n\r\n.\r\n..\r\n"
+
+
+class ChunkTests(SynchronousTestCase):
+    def begin(self, *replies: bytes) -> tuple[ClientDialogue, list[ClientEvent]]:
+        """An envelope for two recipients, and the answers to it."""
+        dialogue = ready(WITH_CHUNKS)
+        dialogue.send_envelope(A, [A, B], len(CONTENT), "7BIT")
+        self.assertNotIn(b"DATA", dialogue.octets_to_send())
+        return dialogue, hear(dialogue, *replies)
+
+    def test_content_as_it_is(self) -> None:
+        """RFC 3030 §2: announced with its size, no dot is added, nobody waits for a 354."""
+        dialogue, events = self.begin(b"250 a\r\n550 b\r\n250 c\r\n")
+        self.assertEqual([ContentWanted()], events)
+        for start in range(0, len(CONTENT), 7):
+            dialogue.write_content(CONTENT[start : start + 7])
+        self.assertTrue(dialogue.end_content())
+        expected = b"BDAT %d LAST\r\n%b" % (len(CONTENT), CONTENT)
+        self.assertEqual(expected, dialogue.octets_to_send())
+
+        (done,) = hear(dialogue, b"250 2.0.0 thanks\r\n")
+
+        assert isinstance(done, TransactionDone)
+        self.assertEqual([550, 250], [reply.code for reply in done.replies])
+
+    def test_nobody_accepted(self) -> None:
+        """No chunk is announced where nobody is to get it."""
+        dialogue, events = self.begin(b"250 a\r\n550 b\r\n451 c\r\n")
+
+        (done,) = events
+        assert isinstance(done, TransactionDone)
+        self.assertEqual([550, 451], [reply.code for reply in done.replies])
+        self.assertEqual(b"", dialogue.octets_to_send())
+        dialogue.send_envelope(A, [B], 5, "7BIT")
+        self.assertTrue(dialogue.octets_to_send().startswith(b"RSET\r\nMAIL "))
+
+    def test_not_as_announced(self) -> None:
+        """A content that is too short or not of lines is never completed (P6)."""
+        for content in (CONTENT[:-2], CONTENT[:-1] + b"x", CONTENT + b"x"):
+            dialogue, _ = self.begin(b"250 a\r\n250 b\r\n250 c\r\n")
+            dialogue.write_content(content)
+            self.assertFalse(dialogue.end_content(), content)
+
+    def test_in_doubt(self) -> None:
+        """P3: lost after the chunk and before its reply."""
+        dialogue, _ = self.begin(b"250 a\r\n250 b\r\n250 c\r\n")
+        dialogue.write_content(CONTENT)
+        dialogue.end_content()
+        dialogue.receive_end("gone")
+        over = dialogue.next_event()
+        assert isinstance(over, SessionOver)
+        self.assertTrue(over.in_doubt)
 
 
 class OpeningTests(SynchronousTestCase):

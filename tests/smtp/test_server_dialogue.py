@@ -8,11 +8,20 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mailhost.model.reply import Reply
 from mailhost.smtp import replies
-from mailhost.smtp.events import ContentAsked, ContentEnded, Event, MailGiven, RecipientGiven, Wait
+from mailhost.smtp.events import (
+    ContentAsked,
+    ContentEnded,
+    Event,
+    MailGiven,
+    RecipientGiven,
+    TLSAsked,
+    Wait,
+)
 from mailhost.smtp.order import NEXT, State, after, refusal
 from mailhost.smtp.rules import Rules
 from mailhost.smtp.server_dialogue import ServerDialogue
 
+TLS = Rules("mail.example.com", starttls=True)
 LINES = [
     b"EHLO x", b"HELO x", b"MAIL FROM:<a@b.example>", b"RCPT TO:<c@d.example>", b"DATA", b".",
     b"RSET", b"NOOP", b"QUIT", b"text", b"..", b"MAIL FROM:<>", b"VRFY x", b"\xff", b"BDAT 5",
@@ -138,3 +147,62 @@ class AnyInputTests(SynchronousTestCase):
 
         self.assertTrue(subject.closed)
         self.assertIn(b"500 5.5.2 Line too long", subject.octets_to_send())
+
+
+class TLSTests(SynchronousTestCase):
+    def said(self, rules: Rules, octets: bytes) -> list[bytes]:
+        """The replies to *octets*, the banner left out; STARTTLS is agreed to."""
+        subject = ServerDialogue(rules, "192.0.2.7")
+        play(subject, octets, ready)
+        return subject.octets_to_send().splitlines()[1:]
+
+    def test_offered(self) -> None:
+        """EHLO lists STARTTLS where there is a certificate, and not once TLS is on."""
+        subject = ServerDialogue(TLS)
+        play(subject, b"EHLO x\r\n", ready)
+        self.assertIn(b"250 STARTTLS\r\n", subject.octets_to_send())
+
+        play(subject, b"STARTTLS\r\n", ready)
+        self.assertTrue(subject.secure)
+        subject.octets_to_send()
+        play(subject, b"EHLO x\r\n", ready)
+        self.assertNotIn(b"STARTTLS", subject.octets_to_send())
+
+    def test_behind_the_command(self) -> None:
+        """A10: whatever stands behind STARTTLS in clear ends the session."""
+        for behind in (b"NOOP\r\n", b"Q", b"\r\n"):
+            last = self.said(TLS, b"EHLO x\r\nSTARTTLS\r\n" + behind)[-1]
+            self.assertTrue(last.startswith(b"554 5.5.0"), last)
+
+    def test_out_of_place(self) -> None:
+        """A13: before EHLO, with an argument, in a transaction, twice, without a certificate."""
+        hello, mail = b"EHLO x\r\n", b"MAIL FROM:<a@example.org>\r\n"
+        for rules, octets, code in (
+            (TLS, b"STARTTLS\r\n", b"503"),
+            (TLS, hello + b"STARTTLS now\r\n", b"501"),
+            (TLS, hello + mail + b"STARTTLS\r\n", b"503"),
+            (Rules("mail.example.com"), hello + b"STARTTLS\r\n", b"502"),
+        ):
+            self.assertEqual(code, self.said(rules, octets)[-1][:3], octets)
+        subject = ServerDialogue(TLS, secure=True)
+        play(subject, hello + b"STARTTLS\r\n", ready)
+        self.assertEqual(b"503", subject.octets_to_send().splitlines()[-1][:3])
+
+    def test_required(self) -> None:
+        """RFC 3207 §4: 530 to what is not EHLO, NOOP, STARTTLS or QUIT, order or not."""
+        rules = Rules("mail.example.com", starttls=True, require_tls=True)
+        for line in (b"MAIL FROM:<a@example.org>", b"RCPT TO:<b@example.com>", b"DATA", b"VRFY b"):
+            said = self.said(rules, b"EHLO x\r\n" + line + b"\r\n")
+            self.assertTrue(said[-1].startswith(b"530 5.7.0"), said)
+        for line in (b"NOOP", b"EHLO y", b"RSET", b"QUIT"):
+            said = self.said(rules, b"EHLO x\r\n" + line + b"\r\n")
+            self.assertTrue(said[-1].startswith(b"2"), said)
+
+    def test_help_lists_what_is_on(self) -> None:
+        """STARTTLS is among the commands only where it is offered."""
+        self.assertIn(b"STARTTLS", self.said(TLS, b"HELP\r\n")[-1])
+        self.assertNotIn(b"STARTTLS", self.said(Rules("mail.example.com"), b"HELP\r\n")[-1])
+
+
+def ready(event: Event) -> Reply:
+    return replies.READY_FOR_TLS if isinstance(event, TLSAsked) else yes(event)

@@ -10,17 +10,21 @@ want (`AccessList`, `RetrySchedule`), the class with the keys makes it.  Paths a
 they were given: a relative one starts at the current directory of the process.
 """
 
-from mailhost.config.settings.access import AccessSettings, ConnectionKeys, RelayKeys
+from mailhost.config.settings.access import AccessSettings, ConnectionKeys, RelayKeys, TLSSettings
 from mailhost.config.settings.delivery import (
     DeliverySettings,
     LocalKeys,
     OutboundConnections,
     OutboundKeys,
+    QueueKeys,
+    SuspensionKeys,
 )
 from mailhost.config.settings.domains import DomainSettings, DropSettings
 from mailhost.config.settings.general import LISTEN, ListenAddress, ListenKeys, machine_name
 from mailhost.config.settings.messages import BadmailSettings, MessagesSettings
 from mailhost.config.settings.process import ResolverSettings, Settings
+from mailhost.config.settings.rates import RateKeys
+from mailhost.config.settings.security import SecurityKeys
 from mailhost.config.settings.virtual_server import VirtualServerSettings
 
 __all__ = [
@@ -37,9 +41,14 @@ __all__ = [
     "MessagesSettings",
     "OutboundConnections",
     "OutboundKeys",
+    "QueueKeys",
+    "RateKeys",
     "RelayKeys",
     "ResolverSettings",
+    "SecurityKeys",
     "Settings",
+    "TLSSettings",
+    "SuspensionKeys",
     "VirtualServerSettings",
     "machine_name",
 ]

@@ -7,6 +7,7 @@ The *Access* page: who may connect, and who may relay.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 from attrs import frozen
@@ -14,6 +15,8 @@ from attrs import frozen
 from mailhost.config.keys import NotYet, key, keys, section
 from mailhost.config.units import (
     ACCESS_ENTRY,
+    PATH,
+    TRUTH,
     choice,
 )
 from mailhost.model.access import AccessList, Network
@@ -81,11 +84,39 @@ class RelayKeys:
 
 
 @frozen
+class TLSSettings:
+    """The certificate of a virtual server, and who has to use TLS."""
+
+    not_yet: ClassVar[NotYet] = NotYet("client_ca")
+
+    certificate: Path | None = key(
+        PATH,
+        "null",
+        help="The certificate in PEM, followed by those between it and its authority; with it "
+        "STARTTLS is offered. Read anew when the file changes.",
+        iis="ACC-10 SSLCertHash",
+    )
+    key_: Path | None = key(
+        PATH, "null", name="key", help="Its private key in PEM; null: in the same file."
+    )
+    require: bool = key(
+        TRUTH,
+        "false",
+        help="No mail without TLS: 530 5.7.0 before STARTTLS.",
+        iis="ACC-11 AccessSSL",
+    )
+    minimum: str = key(
+        choice({"1.2": "1.2", "1.3": "1.3"}), "1.2", help="The lowest version of TLS.", iis="ACC-12"
+    )
+
+
+@frozen
 class AccessSettings:
     """The *Access* page: connection control and relay restrictions."""
 
-    not_yet: ClassVar[NotYet] = NotYet("anonymous", "basic", "integrated", "scram", "users", "tls")
+    not_yet: ClassVar[NotYet] = NotYet("anonymous", "basic", "integrated", "scram", "users")
 
+    tls: TLSSettings = section(TLSSettings, help="Certificate and TLS of what comes in.")
     connections: AccessList = section(
         ConnectionKeys, make=ConnectionKeys.access_list, help="Who may connect."
     )

@@ -7,12 +7,12 @@ The *Delivery* page: schedules, outbound connections, *Advanced Delivery*.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from attrs import frozen
 from attrs.converters import optional
 
-from mailhost.config.keys import NotYet, key, keys, section
+from mailhost.config.keys import key, keys, section
+from mailhost.config.settings.rates import RateKeys
+from mailhost.config.settings.security import SecurityKeys
 from mailhost.config.units import (
     ADDRESS,
     DOMAIN,
@@ -21,8 +21,10 @@ from mailhost.config.units import (
     span,
     whole,
 )
+from mailhost.model.rate import RateLimits
 from mailhost.model.route import NextHop
 from mailhost.model.schedule import RetrySchedule
+from mailhost.model.security import OutboundSecurity
 
 
 @frozen
@@ -116,19 +118,60 @@ class OutboundConnections:
         "null",
         help="The address outbound connections come from; null: the system's choice.",
     )
+    first_per_domain: int = key(
+        whole(1, 1000, unit="connections"),
+        "5",
+        help="Connections to one domain at first; they become more as mail is taken, fewer as "
+        "connections fail. Never more than max_per_domain.",
+    )
+
+
+@frozen
+class SuspensionKeys:
+    """What becomes of hosts that take no connection."""
+
+    shortest: int = key(
+        span(),
+        "1m",
+        help="A site (the hosts of a domain) where connection after connection fails is left "
+        "alone for so long, then asked by one connection; each failure doubles the time.",
+    )
+    longest: int = key(span(), "1h", help="It is never left alone for longer.")
+
+
+@frozen
+class QueueKeys:
+    """How much is worked on at a time, and how much may wait."""
+
+    max_active: int = key(
+        whole(100, 1_000_000, unit="messages"),
+        "20000",
+        help="Messages being sent or waiting for a connection, in memory; the rest is on disk.",
+    )
+    max_messages: int | None = key(
+        whole(1, unit="messages", lifted=True),
+        "unlimited",
+        help="While more are queued, on disk or in memory, new mail is put off with 452.",
+    )
 
 
 @frozen
 class DeliverySettings:
     """The *Delivery* page: schedules, outbound connections and *Advanced Delivery*."""
 
-    not_yet: ClassVar[NotYet] = NotYet("security")
-
     outbound: RetrySchedule = section(
         OutboundKeys, make=OutboundKeys.schedule, help="Mail for other hosts."
     )
     local: RetrySchedule = section(LocalKeys, make=LocalKeys.schedule, help="Mail for Drop.")
+    security: OutboundSecurity = section(
+        SecurityKeys, make=SecurityKeys.security, help="Outbound security."
+    )
     connections: OutboundConnections = section(OutboundConnections, help="Outbound connections.")
+    suspension: SuspensionKeys = section(SuspensionKeys, help="Hosts that take no connection.")
+    rates: RateLimits = section(
+        RateKeys, make=RateKeys.limits, help="How fast mail leaves this virtual server."
+    )
+    queue: QueueKeys = section(QueueKeys, help="How much is worked on, and how much may wait.")
     max_hops: int = key(
         whole(1, 1000, unit="Received fields"),
         "15",

@@ -12,7 +12,9 @@ from typing import ClassVar, Literal
 
 from attrs import frozen
 
-from mailhost.config.keys import NotYet, key, keys
+from mailhost.config.keys import NotYet, key, keys, section
+from mailhost.config.settings.rates import RateKeys
+from mailhost.config.settings.security import SecurityKeys
 from mailhost.config.units import (
     DOMAIN_PATTERN,
     NEXT_HOP,
@@ -21,7 +23,9 @@ from mailhost.config.units import (
     choice,
     size,
 )
+from mailhost.model.rate import RateLimits
 from mailhost.model.route import NextHop
+from mailhost.model.security import OutboundSecurity
 
 
 @frozen
@@ -44,7 +48,7 @@ class DropSettings:
 class DomainSettings:
     """One alias or remote domain."""
 
-    not_yet: ClassVar[NotYet] = NotYet("security", "hold")
+    not_yet: ClassVar[NotYet] = NotYet("hold")
 
     name: str = key(
         DOMAIN_PATTERN,
@@ -79,4 +83,17 @@ class DomainSettings:
         "names. Both come before a smart host of the virtual server; null: as for a domain "
         "without an entry.",
         iis="DOM-13, DOM-14 RouteActionString",
+    )
+    rates: RateLimits = section(
+        RateKeys,
+        make=RateKeys.limits,
+        help="How fast mail leaves for this remote domain; all that a pattern covers counts "
+        "together. The virtual server's own rates hold as well.",
+    )
+    security: OutboundSecurity | None = section(
+        SecurityKeys,
+        make=SecurityKeys.security,
+        optional=True,
+        help="How the hosts of this remote domain are met; left out: as the virtual server says.",
+        iis="DOM-12 RouteAction",
     )

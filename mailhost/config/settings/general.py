@@ -12,12 +12,14 @@ from functools import cache
 from ipaddress import IPv6Address, ip_address
 from typing import ClassVar
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from attrs.validators import and_, ge, instance_of, le
 
+from mailhost.config.faults import shown
 from mailhost.config.keys import NotYet, key
 from mailhost.config.units import (
     Kind,
+    choice,
     parse_address_and_port,
     parse_domain,
 )
@@ -49,10 +51,12 @@ class ListenAddress:
 
     :ivar host: an IP address; ``0.0.0.0`` or ``::`` for all of this machine's.
     :ivar port: TCP port; 0 lets the kernel choose, which only code can ask for.
+    :ivar implicit_tls: every session begins with the handshake (GEN-05; RFC 8314 §3.3).
     """
 
     host: str = field(validator=instance_of(str))
     port: int = field(validator=and_(instance_of(int), ge(0), le(65535)))
+    implicit_tls: bool = False
 
     @property
     def is_wildcard(self) -> bool:
@@ -69,18 +73,36 @@ class ListenAddress:
 
 
 def _parse_listen(text: str) -> ListenAddress:
-    return ListenAddress(*parse_address_and_port(text))
+    where, _, tls = text.strip().partition(" ")
+    if tls and tls.strip().lower() != "tls":
+        raise ValueError(f"{shown(text)} is not an address and a port")
+    return ListenAddress(*parse_address_and_port(where), implicit_tls=bool(tls))
 
 
-LISTEN = Kind(_parse_listen, "an IP address of this machine and a port: 192.0.2.1:25, [::]:25")
+LISTEN = Kind(
+    _parse_listen,
+    "an IP address of this machine and a port: 192.0.2.1:25, [::]:25; 'tls' may follow",
+)
+_IMPLICIT = choice({"implicit": True, "starttls": False})
 
 
 @frozen
 class ListenKeys:
     """One entry of ``listen`` written as a table."""
 
-    not_yet: ClassVar[NotYet] = NotYet("tls", "proxy")
+    not_yet: ClassVar[NotYet] = NotYet("proxy")
 
     address: ListenAddress = key(
         LISTEN, help="Address and port.", iis="GEN-04 ServerBindings", stand_in="127.0.0.1:25"
     )
+    tls: bool = key(
+        _IMPLICIT,
+        "starttls",
+        help="implicit: every session begins with TLS, as on port 465. starttls: TLS begins when "
+        "the client asks for it, if there is a certificate.",
+        iis="GEN-05 SecureBindings",
+    )
+
+    def item(self) -> ListenAddress:
+        """What these keys mean."""
+        return evolve(self.address, implicit_tls=self.tls or self.address.implicit_tls)

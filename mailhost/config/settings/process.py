@@ -6,19 +6,23 @@ The whole configuration: what belongs to no virtual server, and the virtual serv
 
 from __future__ import annotations
 
+import pwd
 from typing import ClassVar
 
 from attrs import frozen
 
+from mailhost.config.faults import shown
 from mailhost.config.keys import NotYet, key, keys, section, sections
 from mailhost.config.settings.virtual_server import VirtualServerSettings
 from mailhost.config.units import (
     NAME_SERVER,
     SHORT_SPAN,
     Kind,
-    parse_whole,
     whole,
 )
+
+#: More than any machine this runs on has use for.
+MOST_WORKERS = 64
 
 
 @frozen
@@ -38,29 +42,41 @@ class ResolverSettings:
     )
 
 
-def _parse_workers(text: str) -> int:
-    number = parse_whole(text)
-    _check_workers(number)
-    return number
+def _parse_user(text: str) -> str:
+    _check_user(text.strip())
+    return text.strip()
 
 
-def _check_workers(number: int) -> None:
-    if number > 1:
-        raise ValueError(f"{number} workers are not supported yet")
-    if number < 1:
-        raise ValueError(f"{number} is too small")
+def _check_user(name: str | None) -> None:
+    if name is None:
+        return
+    try:
+        pwd.getpwnam(name)
+    except (KeyError, ValueError):
+        raise ValueError(f"{shown(name)} is not a user of this machine") from None
 
 
-ONE_WORKER = Kind(_parse_workers, "1", "processes", _check_workers)
+USER = Kind(_parse_user, "the name of a user of this machine", check=_check_user)
 
 
 @frozen
 class Settings:
     """The whole configuration."""
 
-    not_yet: ClassVar[NotYet] = NotYet("user", "control", "log", "metrics")
+    not_yet: ClassVar[NotYet] = NotYet("control", "log", "metrics")
 
-    workers: int = key(ONE_WORKER, "1", help="Processes.")
+    workers: int = key(
+        whole(1, MOST_WORKERS, unit="processes"),
+        "1",
+        help="Processes that do the work. 1: the process that is started does it; more: it starts "
+        "and watches so many others, which share the addresses and the limits.",
+    )
+    user: str | None = key(
+        USER,
+        "null",
+        help="Who the server is once its ports are bound, when root has started it; null: whoever "
+        "has started it.",
+    )
     resolver: ResolverSettings = section(ResolverSettings, help="How names are looked up.")
     virtual_servers: tuple[VirtualServerSettings, ...] = sections(
         VirtualServerSettings, "virtual_server", least=1, help="The virtual servers."

@@ -19,6 +19,11 @@ def keyword_alone(rules: Rules) -> str:
     return ""
 
 
+def always(rules: Rules, secure: bool) -> bool:
+    """Offered to everybody, with TLS and without."""
+    return True
+
+
 @frozen
 class Extension:
     """
@@ -28,11 +33,13 @@ class Extension:
     :ivar ehlo_words: what stands behind the keyword; ``""`` for nothing.
     :ivar mail_parameters: parameters it adds to MAIL, each with its parser,
         which raises `mailhost.errors.SyntaxProblem`.
+    :ivar offered: whether it is offered by these rules, with or without TLS.
     """
 
     keyword: str
     ehlo_words: Callable[[Rules], str] = keyword_alone
     mail_parameters: Mapping[str, Callable[[str | None], object]] = Factory(dict)
+    offered: Callable[[Rules, bool], bool] = always
 
     def ehlo_line(self, rules: Rules) -> str:
         """The line in the answer to EHLO."""

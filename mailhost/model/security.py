@@ -1,0 +1,56 @@
+"""
+How a connection is protected, as asked for and as it turned out.
+
+:Room: ``model``
+:RFC: 3207 (STARTTLS), 7435 (opportunistic security), 8314.
+:IIS: ACC-10..14, DEL-23.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+
+from attrs import frozen
+
+
+class TLSLevel(Enum):
+    """What we want of a next hop; each includes those before it."""
+
+    NONE = "clear text"
+    OPPORTUNISTIC = "TLS where it is offered, with whatever certificate"
+    REQUIRED = "TLS or nothing, with whatever certificate"
+    VERIFIED = "TLS with a certificate for that host from an authority we trust"
+
+    @property
+    def is_required(self) -> bool:
+        """Whether nothing may be sent in clear."""
+        return self in (TLSLevel.REQUIRED, TLSLevel.VERIFIED)
+
+
+@frozen
+class OutboundSecurity:
+    """
+    How to meet the hosts of one route.
+
+    :ivar tls: what must hold before an envelope is sent.
+    :ivar ca: file with the authorities we trust; `None`: the system's.
+    """
+
+    tls: TLSLevel = TLSLevel.OPPORTUNISTIC
+    ca: Path | None = None
+
+
+@frozen
+class TLSFacts:
+    """
+    What a handshake has agreed on.
+
+    :ivar version: ``TLSv1.3``.
+    :ivar cipher: as OpenSSL calls it.
+    :ivar server_name: the name the client asked for (RFC 6066 §3), ``""`` for none.
+    """
+
+    version: str
+    cipher: str
+    server_name: str = ""

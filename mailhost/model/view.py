@@ -1,0 +1,82 @@
+"""
+What operators see of the whole service at one moment: plain counts, in frozen values.
+
+:Room: ``model``
+:IIS: SES-01..05.
+:Made by: `mailhost.service` of its own process, `mailhost.workers` of all of them.
+"""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+#: Of several workers' states of one virtual server the first in this order is told.
+STATES = ("running", "paused", "stopping", "waiting", "stopped")
+
+
+@frozen
+class ServerView:
+    """
+    One virtual server.
+
+    :ivar name: unique.
+    :ivar state: one of `STATES`; ``waiting`` is stopped until its queue is free.
+    :ivar addresses: where it listens, host and port.
+    :ivar sessions: inbound sessions now.
+    :ivar messages: messages in the queue.
+    :ivar recipients: recipients in the queue.
+    """
+
+    name: str
+    state: str
+    addresses: tuple[tuple[str, int], ...] = ()
+    sessions: int = 0
+    messages: int = 0
+    recipients: int = 0
+
+
+@frozen
+class WorkerView:
+    """
+    One process.
+
+    :ivar number: 0 for the first, and for the only one.
+    :ivar pid: its process id.
+    :ivar servers: its part of each virtual server.
+    """
+
+    number: int
+    pid: int
+    servers: tuple[ServerView, ...] = ()
+
+
+@frozen
+class ServiceView:
+    """
+    :ivar servers: each virtual server, all workers together.
+    :ivar workers: those that answered.
+    """
+
+    servers: tuple[ServerView, ...]
+    workers: tuple[WorkerView, ...]
+
+
+def merged(workers: tuple[WorkerView, ...]) -> ServiceView:
+    """*workers* as one service; a virtual server runs where any of them runs it."""
+    together: dict[str, ServerView] = {}
+    for worker in workers:
+        for server in worker.servers:
+            known = together.get(server.name)
+            together[server.name] = server if known is None else _sum(known, server)
+    return ServiceView(tuple(together.values()), workers)
+
+
+def _sum(one: ServerView, other: ServerView) -> ServerView:
+    return ServerView(
+        one.name,
+        min(one.state, other.state, key=STATES.index),
+        tuple(dict.fromkeys((*one.addresses, *other.addresses))),
+        one.sessions + other.sessions,
+        one.messages + other.messages,
+        one.recipients + other.recipients,
+    )

@@ -1,0 +1,267 @@
+"""
+One session with a site, from its opening to its end.
+
+:Room: ``relay``
+:RFC: 5321 §3.3, §5.1; 6152 §3; promises P3, P6.
+:Made by: `mailhost.relay.sites`, which gives it jobs and hears how it goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from attrs import define, field
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from mailhost.errors import ContentDamaged, SpoolProblem
+from mailhost.interfaces import IStoredContent, next_block, open_stored
+from mailhost.model.outcome import Fate, Outcome
+from mailhost.net.outbound import OutboundProtocol, Transcript
+from mailhost.relay.job import Job
+from mailhost.relay.line import Opened
+from mailhost.relay.outcomes import (
+    STUMBLED,
+    damaged,
+    transcript_outcomes,
+    worth_another_host,
+)
+
+if TYPE_CHECKING:
+    from mailhost.relay.sites import SiteQueue
+
+#: So long a session without work is kept for the next message to its site.
+IDLE_SECONDS = 5.0
+
+
+@define(eq=False)
+class Connection:
+    """One session with the site, from its opening to its end."""
+
+    site: SiteQueue
+    opening: bool = field(default=True, init=False)
+    _opened: Opened | None = field(default=None, init=False)
+    _carried: int = field(default=0, init=False)
+    _job: Deferred[Job | None] | None = field(default=None, init=False)
+    _timer: IDelayedCall | None = field(default=None, init=False)
+    _living: Deferred[None] | None = field(default=None, init=False)
+    # The job that has no outcome yet.
+    _current: Job | None = field(default=None, init=False)
+
+    _log = Logger()
+
+    def start(self, job: Job) -> None:
+        """Open, carry *job*, and go on as long as there is work."""
+        self._living = Deferred.fromCoroutine(self._live(job))
+        self._living.addErrback(self._failed)
+
+    def _failed(self, failure: Failure) -> None:
+        if failure.check(CancelledError):  # type: ignore[no-untyped-call]  # upstream
+            return
+        self._log.failure("A connection has failed", failure)
+        self.drop()
+        if self._current is not None:
+            self._settle_all(self._current, STUMBLED)
+
+    def give_up(self) -> None:
+        """Stop opening it; its job stays in the store as it is."""
+        if self._living is not None:
+            self._living.cancel()
+
+    @property
+    def spot(self) -> tuple[str, int]:
+        """The address and port that it leads to."""
+        assert self._opened is not None, "it is asked for work when it is open"
+        return self._opened.place.address, self._opened.place.port
+
+    def give(self, job: Job) -> None:
+        """An idle connection gets work."""
+        self._wake(job)
+
+    def finish(self) -> None:
+        """An idle connection says goodbye."""
+        self._wake(None)
+
+    def drop(self) -> None:
+        """End it now."""
+        if self._opened is not None:
+            self._opened.session.drop()
+
+    # ---- its life
+
+    async def _live(self, first: Job) -> None:
+        self._current = first
+        try:
+            opened = await self.site.line.open(first.destination, first.tried, self._gone)
+            self.opening = False
+            if not isinstance(opened, Opened):
+                self._current = None
+                if opened is None:
+                    self.site.not_connected()
+                self.site.cannot_open(self, first, opened)
+                return
+            self._opened = opened
+            await self._serve(opened.session, first)
+        finally:
+            self.opening = False
+            self.site.ended(self)
+
+    async def _serve(self, session: OutboundProtocol, first: Job) -> None:
+        job: Job | None = first
+        while job is not None:
+            alive = await self._carry(session, job)
+            self._carried += 1
+            limit = self.site.terms.max_messages
+            if not alive or (limit is not None and self._carried >= limit):
+                break
+            if self.site.must_yield():
+                break
+            job = self.site.next_job(self) or await self._wait_for_job()
+        session.quit()
+
+    def _wait_for_job(self) -> Deferred[Job | None]:
+        self._job = Deferred()
+        if self.site.stopping or self.site.common.slots.is_wanted():
+            job, self._job = self._job, None
+            job.callback(None)
+            return job
+        self._timer = self.site.line.reactor.callLater(IDLE_SECONDS, self._wake, None)
+        self.site.became_idle(self)
+        return self._job
+
+    def _gone(self) -> None:
+        """The peer has closed the connection."""
+        self._wake(None)
+
+    def _wake(self, job: Job | None) -> None:
+        waiting, self._job = self._job, None
+        if waiting is None:
+            return
+        if self._timer is not None:
+            timer, self._timer = self._timer, None
+            if timer.active():
+                timer.cancel()
+        if self in self.site.idle:
+            self.site.idle.remove(self)
+        waiting.callback(job)
+
+    # ---- one transaction
+
+    async def _carry(self, session: OutboundProtocol, job: Job) -> bool:
+        """:returns: whether the session can carry another."""
+        message = job.message
+        assert self._opened is not None
+        place = self._opened.place
+        job.tried.add((place.address, place.port))
+        self._current = job
+        try:
+            opened = await open_stored(self.site.store, message)
+            content: IStoredContent | None = opened
+            if message.body == "8BITMIME" and "8BITMIME" not in session.extensions:
+                opened.close()
+                content = await self._seven_bit(job)
+        except ContentDamaged as problem:
+            self._settle_all(job, await damaged(self.site.store, message, problem))
+            return True
+        except SpoolProblem as problem:
+            self._settle_all(job, Outcome(Fate.DELAYED, "4.3.0", str(problem)))
+            return True
+        if content is None:
+            words = f"{place.host} does not offer 8BITMIME, and the content needs it"
+            self._settle_all(job, Outcome(Fate.FAILED, "5.6.3", words, peer=place.host))
+            return True
+        return await self._transact(session, job, content)
+
+    async def _seven_bit(self, job: Job) -> IStoredContent | None:
+        """The content if it is 7-bit after all, else `None` (RFC 6152 §3)."""
+        content = await open_stored(self.site.store, job.message)
+        try:
+            while block := await next_block(content):
+                if not block.isascii():
+                    return None
+        finally:
+            content.close()
+        return await open_stored(self.site.store, job.message)
+
+    async def _transact(self, session: OutboundProtocol, job: Job, content: IStoredContent) -> bool:
+        assert self._opened is not None
+        message = job.message
+        try:
+            transcript = await session.send(
+                self.site.terms.categorizer.masquerade(message.reverse_path),
+                [recipient.forward_path for recipient in job.recipients],
+                content,
+                message.body,
+            )
+        except ContentDamaged as problem:
+            self._settle_all(job, await damaged(self.site.store, message, problem))
+            return False
+        except SpoolProblem as problem:
+            # A content that must not be sent (P6) will not become better.
+            fate = Fate.DELAYED if "bare" not in str(problem) else Fate.FAILED
+            status = "4.3.0" if fate is Fate.DELAYED else "5.6.0"
+            self._settle_all(job, Outcome(fate, status, str(problem)))
+            return False
+        finally:
+            content.close()
+        self._settle_transcript(job, transcript)
+        return transcript.alive
+
+    def _settle_all(self, job: Job, outcome: Outcome) -> None:
+        self._settle(job, [outcome] * len(job.recipients))
+
+    def _settle(self, job: Job, outcomes: Sequence[Outcome]) -> None:
+        self._current = None
+        self.site.settle(job, outcomes)
+
+    def _settle_transcript(self, job: Job, transcript: Transcript) -> None:
+        assert self._opened is not None
+        place = self._opened.place
+        lost = _is_lost(transcript)
+        if not lost:
+            self.site.succeeded()
+        elif self._carried and not transcript.in_doubt and _says_nothing(transcript):
+            # A kept session that the peer has closed meanwhile says nothing
+            # about this message; a fresh one will.
+            job.tried.discard((place.address, place.port))
+            self._current = None
+            self.site.try_again(job)
+            return
+        outcomes = transcript_outcomes(transcript, f"{place.host} [{place.address}]")
+        if not worth_another_host(outcomes):
+            self._settle(job, outcomes)
+            if lost:
+                self.site.failed(next(o for o in outcomes if o.fate is Fate.DELAYED))
+            return
+        parted = list(zip(job.recipients, outcomes, strict=True))
+        final = [(r, o) for r, o in parted if o.fate is not Fate.DELAYED]
+        again = [(r, o) for r, o in parted if o.fate is Fate.DELAYED]
+        rest = Job(
+            job.message,
+            [r for r, _ in again],
+            job.destination,
+            set(job.tried),
+            [o for _, o in again],
+            lost,
+        )
+        if final:
+            self.site.split(job, rest)
+            job.recipients = [r for r, _ in final]
+            self._settle(job, [o for _, o in final])
+        self._current = None
+        self.site.try_elsewhere(rest)
+
+
+def _is_lost(transcript: Transcript) -> bool:
+    """The session broke, or 421: that is about the host, not about the message."""
+    if transcript.alive:
+        return False
+    return any(reply is None or reply.code == 421 for reply in transcript.replies)
+
+
+def _says_nothing(transcript: Transcript) -> bool:
+    """Only that the session is over: no reply at all, or 421 to whatever was asked."""
+    return all(reply is None or reply.code == 421 for reply in transcript.replies)

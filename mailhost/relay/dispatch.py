@@ -1,0 +1,291 @@
+"""
+From a message that is due to the sites that its recipients belong to.
+
+:Room: ``relay``
+:RFC: 5321 §5.1.
+:IIS: DEL-43, DEL-44, DOM-11..14.
+:Called by: `mailhost.relay.manager`.
+
+Recipients of one message that go to one site share a transaction.  Which domains are one site
+is known when DNS has answered for all of them; so a message waits for its answers together,
+for a second at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol, cast
+
+from attrs import define, evolve, field
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall
+
+from mailhost.errors import ResolveProblem
+from mailhost.model.outcome import Fate, Outcome
+from mailhost.model.queue import QueuedRecipient
+from mailhost.model.route import Drop, MailExchange, NextHop, NoRoute, Route, SmartHosts
+from mailhost.model.security import TLSLevel
+from mailhost.relay.active import ActiveMessage
+from mailhost.relay.due import GRAIN_SECONDS
+from mailhost.relay.job import Destination
+from mailhost.relay.mail_exchange import MailExchangeResolver, Site
+from mailhost.relay.outcomes import unresolved
+from mailhost.relay.terms import Terms
+
+#: So long what DNS has answered waits for what it has not.
+GATHER_SECONDS = 1.0
+
+_Sites = dict[str, tuple[Destination, list[QueuedRecipient]]]
+
+
+class Ways(Protocol):
+    """Where recipients go on; the manager."""
+
+    def deliver(self, active: ActiveMessage, recipients: list[QueuedRecipient]) -> None:
+        """To final delivery."""
+
+    def queue_for(
+        self, active: ActiveMessage, destination: Destination, recipients: list[QueuedRecipient]
+    ) -> None:
+        """To the ready queue of a site."""
+
+    def settle(
+        self,
+        active: ActiveMessage,
+        recipients: Sequence[QueuedRecipient],
+        outcomes: Sequence[Outcome],
+    ) -> None:
+        """To no host: their fate is known.  This ends one job."""
+
+    def has_room_for_lookup(self, count: int) -> bool:
+        """Whether one more message may wait for a domain for which *count* wait."""
+
+    def overflow(
+        self, active: ActiveMessage, recipients: list[QueuedRecipient], waiting: int
+    ) -> list[QueuedRecipient]:
+        """Back to the store for a while, but for those returned, who have to be tried."""
+
+    def job_done(self, active: ActiveMessage) -> None:
+        """One job of *active* is over."""
+
+
+@define(eq=False)
+class _Gathering:
+    """A message some of whose sites are not known yet."""
+
+    active: ActiveMessage
+    sites: _Sites
+    pending: int = 0
+    timer: IDelayedCall | None = None
+
+
+@define(eq=False)
+class Dispatcher:
+    """
+    :ivar terms: routes, and whose rates hold for whom.
+    :ivar exchanges: finds sites.
+    :ivar clock: the reactor.
+    :ivar ways: where recipients go on.
+    :ivar follow: runs a coroutine that `stop` of the relay waits for.
+    """
+
+    terms: Terms
+    exchanges: MailExchangeResolver
+    clock: Any
+    ways: Ways
+    follow: Callable[[Coroutine[Any, Any, None]], None]
+    _lookups: set[Deferred[Site]] = field(factory=set, init=False)
+    # Messages that wait for DNS, by domain.
+    _looking: dict[str, int] = field(factory=dict, init=False)
+    _gatherings: set[_Gathering] = field(factory=set, init=False)
+
+    def dispatch(self, active: ActiveMessage, now: float) -> None:
+        """Send every recipient of *active* that is due at *now* on its way."""
+        active.jobs += 1  # so that it is not over before all of it has begun
+        routes: dict[tuple[Route, str], list[QueuedRecipient]] = {}
+        for recipient in active.message.recipients.values():
+            if recipient.due_at <= now + GRAIN_SECONDS:
+                path = recipient.forward_path
+                way = self.terms.categorizer.route(path), self.terms.rated_by(path)
+                routes.setdefault(way, []).append(recipient)
+        gathering = _Gathering(active, {})
+        for (route, rated), recipients in routes.items():
+            self._follow_route(gathering, route, rated, recipients)
+        if gathering.pending:
+            self._gatherings.add(gathering)
+            gathering.timer = self.clock.callLater(GATHER_SECONDS, self._gathered_long, gathering)
+        else:
+            self._flush(gathering)
+        self.ways.job_done(active)
+
+    def stop(self) -> None:
+        """Ask DNS nothing more; who waits for it stays in the store."""
+        for gathering in self._gatherings:
+            if gathering.timer is not None and gathering.timer.active():
+                gathering.timer.cancel()
+        self._gatherings.clear()
+        for finding in list(self._lookups):
+            finding.cancel()
+
+    # ---- one route
+
+    def _follow_route(
+        self,
+        gathering: _Gathering,
+        route: Route,
+        rated: str,
+        recipients: list[QueuedRecipient],
+    ) -> None:
+        active = gathering.active
+        if isinstance(route, Drop):
+            self.ways.deliver(active, recipients)
+        elif isinstance(route, NoRoute):
+            outcome = Outcome(Fate.FAILED, route.status, route.words)
+            self._settle(active, recipients, outcome)
+        elif isinstance(route, SmartHosts):
+            _join(gathering.sites, _smart_destination(route), rated, recipients)
+        else:
+            self._find(gathering, route, rated, recipients)
+
+    def _find(
+        self,
+        gathering: _Gathering,
+        route: MailExchange,
+        rated: str,
+        recipients: list[QueuedRecipient],
+    ) -> None:
+        waiting = self._looking.get(route.domain, 0)
+        if waiting and not self.ways.has_room_for_lookup(waiting):
+            recipients = self.ways.overflow(gathering.active, recipients, waiting)
+        if not recipients:
+            return
+        found = self._find_site(route)
+        if isinstance(found, Deferred):
+            gathering.pending += 1
+            gathering.active.jobs += 1
+            self._lookups.add(found)
+            self._looking[route.domain] = waiting + 1
+            self.follow(self._find_later(gathering, found, route, rated, recipients))
+        else:
+            self._found(gathering, found, route, rated, recipients)
+
+    def _find_site(self, route: MailExchange) -> Site | ResolveProblem | Deferred[Site]:
+        try:
+            return cast("Site | Deferred[Site]", self.exchanges.site(route.domain))
+        except ResolveProblem as problem:
+            return problem
+
+    async def _find_later(
+        self,
+        gathering: _Gathering,
+        finding: Deferred[Site],
+        route: MailExchange,
+        rated: str,
+        recipients: list[QueuedRecipient],
+    ) -> None:
+        found: Site | ResolveProblem
+        try:
+            found = await finding
+        except ResolveProblem as problem:
+            found = problem
+        except CancelledError:
+            return  # the relay stops; the message waits in the store
+        finally:
+            self._lookups.discard(finding)
+            self._looked(route.domain)
+        self._found(gathering, found, route, rated, recipients)
+        gathering.pending -= 1
+        if not gathering.pending:
+            self._flush(gathering)
+        self.ways.job_done(gathering.active)
+
+    def _looked(self, domain: str) -> None:
+        left = self._looking[domain] - 1
+        if left:
+            self._looking[domain] = left
+        else:
+            del self._looking[domain]
+
+    def _found(
+        self,
+        gathering: _Gathering,
+        found: Site | ResolveProblem,
+        route: MailExchange,
+        rated: str,
+        recipients: list[QueuedRecipient],
+    ) -> None:
+        destination = _site_destination(found, route)
+        if destination is not None:
+            _join(gathering.sites, destination, rated, recipients)
+        else:
+            self._settle(gathering.active, recipients, unresolved(cast("ResolveProblem", found)))
+
+    def _settle(
+        self, active: ActiveMessage, recipients: list[QueuedRecipient], outcome: Outcome
+    ) -> None:
+        active.jobs += 1
+        self.ways.settle(active, recipients, [outcome] * len(recipients))
+
+    # ---- to the sites
+
+    def _gathered_long(self, gathering: _Gathering) -> None:
+        """Who is known does not wait any longer for who is not."""
+        self._send_on(gathering)
+        gathering.timer = self.clock.callLater(GATHER_SECONDS, self._gathered_long, gathering)
+
+    def _flush(self, gathering: _Gathering) -> None:
+        if gathering.timer is not None and gathering.timer.active():
+            gathering.timer.cancel()
+        self._gatherings.discard(gathering)
+        self._send_on(gathering)
+
+    def _send_on(self, gathering: _Gathering) -> None:
+        sites = list(gathering.sites.values())
+        gathering.sites.clear()
+        for destination, recipients in sites:
+            self.ways.queue_for(gathering.active, destination, recipients)
+
+
+# ---- destinations
+
+
+def _join(
+    sites: _Sites, destination: Destination, rated: str, recipients: list[QueuedRecipient]
+) -> None:
+    """Recipients of several domains at one site share a transaction, if they share their rates."""
+    if rated:
+        key = f"{destination.key}:rates={rated}"
+        destination = evolve(destination, key=key, rated=rated)
+    known = sites.setdefault(destination.key, (destination, []))
+    known[1].extend(recipients)
+
+
+def _smart_destination(route: SmartHosts) -> Destination:
+    key = "smart:" + ",".join(map(str, route.hosts)) + _manner(route)
+    return Destination(key, route.hosts, route.helo, route.security)
+
+
+def _site_destination(found: Site | ResolveProblem, route: MailExchange) -> Destination | None:
+    """The hosts of a site, and the smart hosts behind them (IIS DEL-44)."""
+    behind = route.otherwise
+    if isinstance(found, ResolveProblem):
+        return _smart_destination(behind) if behind is not None else None
+    hops = tuple(NextHop(host.host, literal=_is_address(host.host)) for host in found.hosts)
+    key = found.key
+    if behind is not None:
+        hops += behind.hosts
+        key += "|" + ",".join(map(str, behind.hosts))
+    return Destination(key + _manner(route), hops, route.helo, route.security)
+
+
+def _manner(route: SmartHosts | MailExchange) -> str:
+    """Sessions of another manner are another site, though the hosts be the same."""
+    security = route.security
+    words = [security.tls.name.lower()] if security.tls is not TLSLevel.OPPORTUNISTIC else []
+    words += [str(security.ca)] if security.ca is not None else []
+    words += ["helo"] if route.helo else []
+    return "".join(f":{word}" for word in words)
+
+
+def _is_address(host: str) -> bool:
+    return ":" in host or host.replace(".", "").isdigit()

@@ -1,0 +1,177 @@
+"""
+Outcomes to the store, and reports of them.
+
+:Room: ``relay``
+:Called by: `mailhost.relay.manager`; promises P1-P4: what follows from an outcome follows when
+    it is written down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from mailhost.errors import MailhostError
+from mailhost.interfaces import IQueueStore
+from mailhost.model.outcome import Fate, Outcome
+from mailhost.model.queue import QueuedMessage, QueuedRecipient, Result, Submission
+from mailhost.model.schedule import RetrySchedule
+from mailhost.relay.active import ActiveMessage
+from mailhost.relay.settlement import Settlement, Verdict, judge
+
+#: A store that could not record an outcome is asked again after so long.
+RECORD_AGAIN_SECONDS = 5.0
+
+
+@define(eq=False)
+class Recorder:
+    """
+    :ivar store: where outcomes are written down.
+    :ivar clock: the reactor.
+    :ivar settlement: makes reports.
+    :ivar follow: runs a coroutine that `stop` of the relay waits for.
+    :ivar accept: takes a queued report into work.
+    :ivar done: told that a job of a message has its outcomes on stable storage.
+    :ivar under_way: records that have not come to their end.
+    """
+
+    store: IQueueStore
+    clock: Any
+    settlement: Settlement
+    follow: Callable[[Coroutine[Any, Any, None]], None]
+    accept: Callable[[QueuedMessage], None]
+    done: Callable[[ActiveMessage], None]
+    under_way: set[Deferred[Any]] = field(factory=set, init=False)
+    _again: set[IDelayedCall] = field(factory=set, init=False)
+    _stopping: bool = field(default=False, init=False)
+
+    _log = Logger()
+
+    def stop(self) -> None:
+        """What could not be recorded yet stays as it was before the attempt."""
+        self._stopping = True
+        for later in self._again:
+            if later.active():
+                later.cancel()
+
+    def settle(
+        self,
+        active: ActiveMessage,
+        recipients: Sequence[QueuedRecipient],
+        outcomes: Sequence[Outcome],
+        schedule: RetrySchedule,
+    ) -> None:
+        """*outcomes* are what became of *recipients* of *active*, in order: one of its jobs."""
+        now = self.clock.seconds()
+        verdict = judge(active.message, recipients, outcomes, schedule, now)
+        self._tell(active.message, recipients, verdict)
+        if verdict.failed or verdict.delayed:
+            self.follow(self._report(active, verdict, schedule, now))
+        else:
+            self._record(active, verdict.results, (), now)
+
+    def _tell(
+        self, message: QueuedMessage, recipients: Sequence[QueuedRecipient], verdict: Verdict
+    ) -> None:
+        for recipient, result in zip(recipients, verdict.results, strict=True):
+            self._log.info(
+                "{id}: to={path} {fate} {status}{doubt}: {words}",
+                id=message.queue_id,
+                path=str(recipient.forward_path),
+                fate=result.outcome.fate.value,
+                status=result.outcome.status,
+                doubt=" (in doubt)" if result.outcome.in_doubt else "",
+                words=result.outcome.words,
+            )
+
+    async def _report(
+        self, active: ActiveMessage, verdict: Verdict, schedule: RetrySchedule, now: float
+    ) -> None:
+        try:
+            reports: Sequence[Submission] = await self.settlement.reports(
+                active.message, verdict, now
+            )
+            results = verdict.results
+        except MailhostError as problem:
+            # Who cannot be told now is told later: the failure is not recorded.
+            self._log.error(
+                "{id}: nobody can be told now: {problem}",
+                id=active.message.queue_id,
+                problem=str(problem),
+            )
+            reports = ()
+            results = _postponed(verdict.results, problem, now + schedule.intervals[-1])
+        self._record(active, results, reports, now)
+
+    def _record(
+        self,
+        active: ActiveMessage,
+        results: Sequence[Result],
+        reports: Sequence[Submission],
+        now: float,
+    ) -> None:
+        """Durable before anything follows; asked again until the store can."""
+        self._again = {later for later in self._again if later.active()}
+        recorded = self.store.record(active.message, results, reports, now)
+        assert isinstance(recorded, Deferred)
+        self.under_way.add(recorded)
+        recorded.addCallbacks(
+            self._recorded,
+            self._not_recorded,
+            callbackArgs=(recorded, active),
+            errbackArgs=(recorded, active, results, reports, now),
+        )
+
+    def _recorded(
+        self, made: list[QueuedMessage], recorded: Deferred[Any], active: ActiveMessage
+    ) -> None:
+        self.under_way.discard(recorded)
+        for report in made:
+            self._log.info(
+                "{report}: report about {id}", report=report.queue_id, id=active.message.queue_id
+            )
+            self.accept(report)
+        self.done(active)
+
+    def _not_recorded(
+        self,
+        failure: Failure,
+        recorded: Deferred[Any],
+        active: ActiveMessage,
+        results: Sequence[Result],
+        reports: Sequence[Submission],
+        now: float,
+    ) -> None:
+        self.under_way.discard(recorded)
+        self._log.error(
+            "{id}: outcomes cannot be recorded now: {problem}",
+            id=active.message.queue_id,
+            problem=failure.getErrorMessage(),
+        )
+        if self._stopping:
+            return  # the store has the message as it was before the attempt
+        self._again.add(
+            self.clock.callLater(RECORD_AGAIN_SECONDS, self._record, active, results, reports, now)
+        )
+
+
+def _postponed(
+    results: Sequence[Result], problem: MailhostError, due_at: float
+) -> tuple[Result, ...]:
+    """*results* with every failure turned into a delay: its report could not be made."""
+    return tuple(
+        Result(
+            r.number,
+            Outcome(Fate.DELAYED, "4.3.0", f"{r.outcome.words}; not reported: {problem}"),
+            due_at,
+        )
+        if r.outcome.fate is Fate.FAILED
+        else Result(r.number, r.outcome, r.due_at)
+        for r in results
+    )

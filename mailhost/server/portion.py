@@ -1,0 +1,201 @@
+"""
+A worker's part of a limit, and what it has borrowed beyond it.
+
+:Room: ``server``
+:IIS: GEN-06 (connections in), DEL-30 (connections out).
+:Called by: `mailhost.server.virtual_server`, where there are several workers.
+
+The sum of all parts and all loans is never more than the limit: each worker has
+an equal part of its own, and the supervisor lends the rest one by one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from mailhost.intake.reception import Reception
+from mailhost.interfaces import Maybe
+from mailhost.model.reply import Reply
+from mailhost.server.share import Lending
+from mailhost.smtp import replies
+
+
+@define(eq=False)
+class Portion:
+    """
+    :ivar limit: this worker's own part; `None`: no limit.
+    :ivar lending: lends more; `None` where this is the only process.
+    :ivar key: what is counted, in the lender's words.
+    :ivar used: how many are in use.
+    :ivar borrowed: how many more than *limit* may be.
+    """
+
+    limit: int | None
+    lending: Lending | None
+    key: str
+    used: int = field(default=0, init=False)
+    borrowed: int = field(default=0, init=False)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more may be used."""
+        return self.limit is None or self.used < self.limit + self.borrowed
+
+    def use(self) -> bool:
+        """Use one more, if there is room."""
+        if not self.has_room:
+            return False
+        self.used += 1
+        return True
+
+    def free(self) -> None:
+        """One is not used any more; what was borrowed goes back first."""
+        self.used -= 1
+        self.settle()
+
+    def settle(self) -> None:
+        """Give back what was borrowed and is not needed."""
+        needed = 0 if self.limit is None else max(0, self.used - self.limit)
+        while self.borrowed > needed and self.lending is not None:
+            self.borrowed -= 1
+            self.lending.give_back(self.key)
+
+    async def borrow_now(self) -> bool:
+        """Borrow one more without waiting for it; whether it is there."""
+        if self.lending is None or not await self.lending.borrow_now(self.key):
+            return False
+        self.borrowed += 1
+        return True
+
+
+@define(eq=False)
+class SharedSlots:
+    """
+    Outbound connections of all relays of one virtual server in this process.
+
+    It stands above their own slots, as the ``pool`` of `mailhost.relay.slots.Slots`, and
+    has the part of its face that is used there.
+
+    :ivar portion: this worker's part.
+    """
+
+    portion: Portion
+    _held: Counter[object] = field(factory=Counter, init=False)
+    # In the order of asking, each holder once.
+    _line: dict[object, Callable[[], None]] = field(factory=dict, init=False)
+    _asked: Deferred[None] | None = field(default=None, init=False)
+
+    def configure(self, limit: int | None) -> None:
+        """This worker's own part is *limit* from now on."""
+        self.portion.limit = limit
+        self._serve()
+
+    def take(self, holder: object, granted: Callable[[], None], report: bool = False) -> bool:
+        """
+        Take a slot; `False` when there is none.
+
+        :param granted: then called once, when *holder* has one: it was taken for it.
+        :param report: is for the slots below, which keep some back.
+        """
+        self._line.pop(holder, None)
+        if not self._line and self.portion.use():
+            self._held[holder] += 1
+            return True
+        self._line[holder] = granted
+        self._ask()
+        return False
+
+    def give_back(self, holder: object) -> None:
+        """A connection of *holder*'s has ended."""
+        self._held[holder] -= 1
+        self.portion.free()
+        self._serve()
+
+    def leave(self, holder: object) -> None:
+        """*holder* wants no slot any more."""
+        self._line.pop(holder, None)
+
+    def is_wanted(self) -> bool:
+        """Whether somebody would take a slot that is given back; what is borrowed is wanted."""
+        return bool(self._line) or self.portion.borrowed > 0
+
+    def is_over_share(self, holder: object) -> bool:
+        """Whether somebody waits who has clearly less than *holder*."""
+        first = next(iter(self._line), None)
+        return first is not None and self._held[holder] >= self._held[first] + 2
+
+    def _serve(self) -> None:
+        """Hand out what is free to those who wait; give back what nobody needs."""
+        while self._line and self.portion.use():
+            holder = next(iter(self._line))
+            self._held[holder] += 1
+            self._line.pop(holder)()
+        self.portion.settle()
+        self._ask()
+
+    def _ask(self) -> None:
+        """Borrow, one at a time, while somebody waits."""
+        lending = self.portion.lending
+        if self._line and self._asked is None and lending is not None:
+            self._asked = lending.borrow(self.portion.key)
+            self._asked.addCallbacks(self._lent, self._not_lent)
+
+    def _lent(self, nothing: None) -> None:
+        self._asked = None
+        self.portion.borrowed += 1
+        self._serve()
+
+    def _not_lent(self, failure: Failure) -> None:
+        """The supervisor is gone, and this worker goes too."""
+        self._asked = None
+
+
+@define(eq=False)
+class SharedReception(Reception):
+    """
+    A session that counts among those of all workers.
+
+    :ivar portion: this worker's part of ``max_connections``.
+    """
+
+    portion: Portion
+    _inside: bool = field(default=False, init=False)
+    _over: bool = field(default=False, init=False)
+
+    _log = Logger()
+
+    def connected(self) -> Maybe[Reply]:
+        """See `mailhost.interfaces.IReception`."""
+        if self.portion.use():
+            self._inside = True
+            return Reception.connected(self)
+        return self._ask()
+
+    async def _ask(self) -> Reply:
+        if not await self.portion.borrow_now():
+            self._log.info(
+                "{peer} is not let in: {reply}",
+                peer=self.session.peer,
+                reply=str(replies.TOO_MANY_CONNECTIONS),
+            )
+            return replies.TOO_MANY_CONNECTIONS
+        if self._over or not self.portion.use():
+            self.portion.settle()
+            return replies.TOO_MANY_CONNECTIONS
+        self._inside = True
+        answer = Reception.connected(self)
+        return answer if isinstance(answer, Reply) else await answer
+
+    def disconnected(self) -> None:
+        """See `mailhost.interfaces.IReception`."""
+        self._over = True
+        if self._inside:
+            self._inside = False
+            self.portion.free()
+        Reception.disconnected(self)

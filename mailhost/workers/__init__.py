@@ -1,0 +1,5 @@
+"""
+Several processes that are one service: a supervisor and its workers.
+
+:Room: ``workers``
+"""

@@ -1,0 +1,225 @@
+"""
+A worker: the main program of a process that the supervisor starts.
+
+:Room: ``workers``
+:Called by: `mailhost.workers.worker`, as ``python -m mailhost.workers.child NUMBER COUNT``.
+
+It serves what the supervisor orders and stops in order when it is told to, or when
+the supervisor is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+from contextlib import suppress
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ReactorNotRunning
+from twisted.internet.protocol import Factory
+from twisted.logger import (
+    ILogObserver,
+    LogEvent,
+    Logger,
+    LogLevel,
+    eventAsText,
+    globalLogBeginner,
+)
+from twisted.protocols import amp
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from mailhost.server.share import Share
+from mailhost.server.virtual_server import CannotStart
+from mailhost.service import MailhostService
+from mailhost.workers.commands import (
+    Borrow,
+    BorrowNow,
+    CannotSteer,
+    Finish,
+    GiveBack,
+    Obey,
+    Orders,
+    Report,
+    States,
+    Steer,
+    TakeSocket,
+    ask,
+    encode_states,
+    encode_views,
+    tell,
+)
+from mailhost.workers.sockets import InheritedSockets, places
+from mailhost.workers.worker import LINK_DESCRIPTOR
+
+
+@define(eq=False)
+class RemoteLending:
+    """The supervisor's lender; implements `mailhost.server.share.Lending`."""
+
+    link: WorkerLink
+
+    def borrow(self, key: str) -> Deferred[None]:
+        """See `mailhost.server.share.Lending`."""
+        return ask(self.link, Borrow, key=key).addCallback(lambda answer: None)
+
+    def borrow_now(self, key: str) -> Deferred[bool]:
+        """See `mailhost.server.share.Lending`."""
+        asked = ask(self.link, BorrowNow, key=key)
+        return asked.addCallback(lambda answer: bool(answer["lent"]))
+
+    def give_back(self, key: str) -> None:
+        """See `mailhost.server.share.Lending`."""
+        if self.link.linked:
+            tell(self.link, GiveBack, key=key)
+
+
+class WorkerLink(amp.AMP):
+    """
+    The worker's end of the link.
+
+    :param share: this worker's number among all.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, number: int, count: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # upstream has no annotations
+        self._reactor = reactor
+        self._sockets = InheritedSockets()
+        self._share = Share(number, count, self._sockets, RemoteLending(self))
+        self._service: MailhostService | None = None
+        self.linked = True
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # upstream's default
+        """The supervisor is gone, or has said all it had to say."""
+        self.linked = False
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]  # upstream has no annotations
+        self._finish()
+
+    def stop_service(self) -> Deferred[None] | None:
+        """Stop in order; called when the reactor is about to stop."""
+        # At once: another supervisor may be waiting for the addresses.
+        self._sockets.keep_only(())
+        return None if self._service is None else self._service.stopService()
+
+    def _finish(self) -> None:
+        with suppress(ReactorNotRunning):  # it stops already
+            self._reactor.stop()
+
+    # ---- orders
+
+    @TakeSocket.responder
+    def take_socket(self, server: str, host: str, port: int, descriptor: int) -> dict[str, object]:
+        """See `TakeSocket`."""
+        self._sockets.add((server, host, port), descriptor)
+        return {}
+
+    @Obey.responder
+    def obey(self, orders: bytes) -> dict[str, object]:
+        """See `Obey`."""
+        wanted = Orders.decode(orders)
+        self._sockets.faults = dict(wanted.faults)
+        if self._service is None:
+            self._service = MailhostService(
+                wanted.settings,
+                self._reactor,
+                share=self._share,
+                resting=wanted.resting,
+                changed=self._tell,
+            )
+            self._service.startService()
+        else:
+            self._service.configure(wanted.settings)
+        self._sockets.keep_only(places(wanted.settings))
+        self._tell()
+        return {}
+
+    def _tell(self) -> None:
+        if self._service is not None and self.linked:
+            tell(self, States, states=encode_states(self._service.states()))
+
+    @Steer.responder
+    def steer(self, server: str, action: str) -> Deferred[dict[str, object]]:
+        """See `Steer`."""
+        return Deferred.fromCoroutine(self._steer(server, action))
+
+    async def _steer(self, server: str, action: str) -> dict[str, object]:
+        assert self._service is not None
+        actions = {
+            "start": self._service.start,
+            "pause": self._service.pause,
+            "stop": self._service.stop,
+        }
+        try:
+            await actions[action](server)
+        except CannotStart as problem:
+            raise CannotSteer(str(problem)) from problem
+        return {}
+
+    @Report.responder
+    def report(self) -> Deferred[dict[str, object]]:
+        """See `Report`."""
+        return Deferred.fromCoroutine(self._report())
+
+    async def _report(self) -> dict[str, object]:
+        views = () if self._service is None else await self._service.server_views()
+        return {"views": encode_views(views)}
+
+    @Finish.responder
+    def finish(self) -> dict[str, object]:
+        """See `Finish`."""
+        self._reactor.callLater(0, self._finish)
+        return {}
+
+
+@implementer(ILogObserver)
+@define(eq=False)
+class LogToSupervisor:
+    """One line of JSON for each event: level, namespace, text."""
+
+    descriptor: int
+    _lost: bool = field(default=False, init=False)
+
+    def __call__(self, event: LogEvent) -> None:
+        """See `ILogObserver`."""
+        level = event.get("log_level", LogLevel.info)
+        text = eventAsText(event, includeTimestamp=False, includeSystem=False)
+        line = json.dumps([level.name, event.get("log_namespace", ""), text]) + "\n"
+        # Nobody reads it when the supervisor is gone.
+        with suppress(OSError):
+            _write_all(self.descriptor, line.encode("ascii"))
+
+
+def _write_all(descriptor: int, octets: bytes) -> None:
+    while octets:
+        octets = octets[os.write(descriptor, octets) :]
+
+
+def main() -> None:
+    """Serve until told to stop."""
+    # A terminal sends these to us as well: the supervisor decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    from twisted.internet import reactor
+
+    globalLogBeginner.beginLoggingTo(
+        [LogToSupervisor(1)], redirectStandardIO=False, discardBuffer=True
+    )
+    any_reactor: Any = reactor
+    link = WorkerLink(any_reactor, int(sys.argv[1]), int(sys.argv[2]))
+    any_reactor.adoptStreamConnection(
+        LINK_DESCRIPTOR, socket.AF_UNIX, Factory.forProtocol(lambda: link)
+    )
+    os.close(LINK_DESCRIPTOR)
+    any_reactor.addSystemEventTrigger("before", "shutdown", link.stop_service)
+    any_reactor.run()
+
+
+if __name__ == "__main__":
+    main()

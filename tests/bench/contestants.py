@@ -1,0 +1,176 @@
+"""
+The servers that are compared: how each is started, and what it uses.
+
+Both are durable before their 250, and relay everything to one next hop.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+from attrs import frozen
+
+from tests.bench.postfix_instance import start_postfix
+from tests.support.certificates import Authority
+from tests.support.postfix_tools import PROJECT
+from tests.support.process import takes_connections, wait_until
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+#: Idle sessions are many; each is a descriptor.
+DESCRIPTORS = 20_000
+
+
+@frozen
+class Contestant:
+    """
+    :ivar name: as the table says.
+    :ivar workers: processes of mailhost; 0: it is Postfix.
+    """
+
+    name: str
+    workers: int = 1
+
+    @property
+    def is_postfix(self) -> bool:
+        return self.workers == 0
+
+
+MAILHOST, TWO_WORKERS, POSTFIX = (
+    Contestant("mailhost"),
+    Contestant("mailhost, 2 workers", 2),
+    Contestant("Postfix", 0),
+)
+
+
+@frozen
+class Running:
+    """
+    :ivar pid: of the process that all others descend from.
+    :ivar address: ``host:port`` where it listens.
+    """
+
+    pid: int
+    address: str
+
+    @property
+    def port(self) -> int:
+        return int(self.address.rpartition(":")[2])
+
+
+@contextmanager
+def ended_afterwards(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """*process*, ended with all its children."""
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def running(
+    contestant: Contestant, folder: Path, port: int, next_hop: tuple[str, int], tls: bool = False
+) -> Iterator[Running]:
+    """*contestant*, listening."""
+    home = folder / "server"
+    files = Authority(folder).issue("server", "localhost") if tls else None
+    if contestant.is_postfix:
+        process = start_postfix(home, port, next_hop, files)
+    else:
+        process = start_mailhost(contestant.workers, home, port, next_hop, files)
+    with ended_afterwards(process):
+        address = f"127.0.0.1:{port}"
+        wait_until(lambda: takes_connections(address), f"{contestant.name} listens")
+        yield Running(process.pid, address)
+
+
+def start_mailhost(
+    workers: int,
+    home: Path,
+    port: int,
+    next_hop: tuple[str, int],
+    files: tuple[Path, Path] | None = None,
+) -> subprocess.Popen[bytes]:
+    """The shipped defaults; only addresses, the relay list and the size limits are set."""
+    home.mkdir(exist_ok=True)
+    server = {
+        "name": "bench",
+        "home": str(home / "mailroot"),
+        "fqdn": "mailhost.example",
+        "listen": [f"127.0.0.1:{port}"],
+        "access": {"relay": {"except": ["127.0.0.1"]}},
+        "messages": {"max_message_size": "20M", "max_session_size": "unlimited"},
+        "delivery": {"smart_host": f"[{next_hop[0]}]:{next_hop[1]}"},
+    }
+    if files is not None:
+        server["access"] |= {"tls": {"certificate": str(files[0]), "key": str(files[1])}}
+    config = home / "mailhost.yaml"
+    config.write_text(yaml.safe_dump({"workers": workers, "virtual_servers": [server]}), "utf-8")
+    command = [str(Path(sys.executable).with_name("twistd")), "-n", "--pidfile="]
+    with (home / "log").open("ab") as log:
+        return subprocess.Popen(
+            [*command, "mailhost", "--config", str(config)],
+            cwd=PROJECT,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def raise_descriptor_limit() -> None:
+    """For this process and those it starts."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def family(pid: int) -> dict[int, list[str]]:
+    """*pid* and its living descendants, with what ``/proc`` says of each behind its name."""
+    children: dict[int, list[int]] = {}
+    known: dict[int, list[str]] = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            fields = (entry / "stat").read_text("ascii").rpartition(")")[2].split()
+        except OSError:
+            continue  # it has ended meanwhile
+        children.setdefault(int(fields[1]), []).append(int(entry.name))
+        known[int(entry.name)] = fields
+    found: dict[int, list[str]] = {}
+    waiting = [pid]
+    while waiting:
+        one = waiting.pop()
+        if one in known:
+            found[one] = known[one]
+        waiting += children.get(one, [])
+    return found
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU used by *pid*, its living descendants, and those it has waited for."""
+    return sum(sum(map(int, fields[11:15])) for fields in family(pid).values()) / _TICKS
+
+
+def memory_octets(pid: int) -> int:
+    """Proportional memory of *pid* and its descendants: shared pages are counted once."""
+    total = 0
+    for one in family(pid):
+        try:
+            lines = Path(f"/proc/{one}/smaps_rollup").read_text("ascii").splitlines()
+        except OSError:
+            continue  # it has ended meanwhile
+        total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return total * 1024

@@ -1,0 +1,234 @@
+"""Tests for `mailhost.server.share`, `mailhost.server.portion` and `mailhost.server.orphans`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from attrs import define, evolve, field
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from mailhost.config.settings import OutboundConnections, VirtualServerSettings
+from mailhost.model.rate import Rate, RateLimits
+from mailhost.model.session import SessionFacts
+from mailhost.relay.slots import Slots
+from mailhost.relay.terms import Terms
+from mailhost.routing.categorizer import make_categorizer
+from mailhost.server.orphans import remove_queue
+from mailhost.server.portion import Portion, SharedReception, SharedSlots
+from mailhost.server.share import ALONE, Share, spares, worker_directories
+from mailhost.spool.lock import QueueLock
+from tests.support.world import World, make_settings
+
+
+@define(eq=False)
+class FakeLending:
+    """Lends when the test says so."""
+
+    asked: list[Deferred[None]] = field(factory=list)
+    asked_now: list[Deferred[bool]] = field(factory=list)
+    returned: int = 0
+
+    def borrow(self, key: str) -> Deferred[None]:
+        self.asked.append(Deferred())
+        return self.asked[-1]
+
+    def borrow_now(self, key: str) -> Deferred[bool]:
+        self.asked_now.append(Deferred())
+        return self.asked_now[-1]
+
+    def give_back(self, key: str) -> None:
+        self.returned += 1
+
+
+def limited(most: int | None, per_domain: int | None) -> VirtualServerSettings:
+    settings = make_settings()
+    connections = OutboundConnections(max=most, max_per_domain=per_domain)
+    return evolve(settings, delivery=evolve(settings.delivery, connections=connections))
+
+
+class ShareTests(SynchronousTestCase):
+    def test_parts_and_what_is_left(self) -> None:
+        """Whatever the limit and the number of workers, parts and spare are the limit."""
+        for limit in (1, 2, 7, 100, 1000):
+            for count in (1, 2, 3, 64):
+                shares = [Share(number, count) for number in range(count)]
+                parts = [share.part(limit) or 0 for share in shares]
+                self.assertEqual(limit, sum(parts) + shares[0].spare(limit))
+        self.assertIsNone(Share(0, 3).part(None))
+
+    def test_spares_of_a_server(self) -> None:
+        """Inbound and outbound connections are lent apart."""
+        settings = evolve(limited(5, 100), max_connections=3)
+
+        self.assertEqual({"in test": 1, "out test": 1}, spares(settings, 2))
+        self.assertEqual({"in test": 0, "out test": 0}, spares(evolve(settings), 1))
+
+    def test_terms(self) -> None:
+        """100 per domain is 100 in all, a rate is a rate in all; alone nothing changes."""
+        settings = limited(1000, 100)
+        rates = RateLimits(messages=Rate(60, 60.0))
+        terms = evolve(Terms.of(settings, make_categorizer(settings)), rates=rates)
+
+        shared = Share(1, 4).terms(terms)
+
+        self.assertEqual(25, shared.max_per_site)
+        assert shared.rates.messages is not None
+        self.assertEqual(0.25, shared.rates.messages.per_second)
+        self.assertIs(terms, ALONE.terms(terms))
+
+    def test_who_adopts(self) -> None:
+        """A queue without its worker is adopted by one worker, by whichever number there is."""
+        with TemporaryDirectory() as folder:
+            settings = make_settings(home=Path(folder))
+            for name in ("worker-1", "worker-2", "worker-5", "worker-x", "worker-07"):
+                (settings.queue_directory / name).mkdir(parents=True)
+
+            self.assertEqual([1, 2, 5], ALONE.orphans(settings))
+            self.assertEqual(([2], [5]), tuple(Share(n, 2).orphans(settings) for n in (0, 1)))
+            self.assertEqual([], Share(1, 6).orphans(settings))
+
+    def test_directories(self) -> None:
+        """The first worker has what a single process has."""
+        settings = make_settings(home=Path("home"))
+
+        self.assertEqual(
+            (Path("home/Queue"), Path("home/SortTemp")), worker_directories(settings, 0)
+        )
+        self.assertEqual(
+            (Path("home/Queue/worker-3"), Path("home/SortTemp/worker-3")),
+            worker_directories(settings, 3),
+        )
+
+
+class SharedSlotsTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.lending = FakeLending()
+        self.slots = SharedSlots(Portion(1, self.lending, "out one"))
+        self.granted: list[str] = []
+
+    def take(self, holder: str) -> bool:
+        return self.slots.take(holder, lambda: self.granted.append(holder))
+
+    def test_own_part_first(self) -> None:
+        """Only what is beyond the own part is borrowed, one at a time, and given back at once."""
+        self.assertTrue(self.take("a"))
+        self.assertFalse(self.take("b"))
+        self.assertFalse(self.take("c"))
+        self.assertEqual(1, len(self.lending.asked))
+
+        self.lending.asked[0].callback(None)
+        self.assertEqual(["b"], self.granted)
+        self.assertEqual(2, len(self.lending.asked))
+        self.slots.leave("c")
+        self.slots.give_back("a")
+
+        self.assertEqual((1, 1), (self.lending.returned, self.slots.portion.used))
+
+    def test_not_needed_any_more(self) -> None:
+        """A loan that comes too late goes back."""
+        self.take("a"), self.take("b")
+        self.slots.give_back("a")
+        self.assertEqual(["b"], self.granted)
+
+        self.lending.asked[0].callback(None)
+
+        self.assertEqual(1, self.lending.returned)
+
+    def test_larger_part(self) -> None:
+        """A limit that was raised serves those who wait."""
+        self.take("a"), self.take("b")
+
+        self.slots.configure(2)
+
+        self.assertEqual(["b"], self.granted)
+
+    def test_borrowed_is_wanted(self) -> None:
+        """A borrowed connection is not kept idle: other workers may wait for it."""
+        self.take("a"), self.take("b")
+        self.assertTrue(self.slots.is_wanted())
+        self.lending.asked[0].callback(None)
+        self.assertTrue(self.slots.is_wanted())
+
+        self.slots.give_back("b")
+
+        self.assertFalse(self.slots.is_wanted())
+
+    def test_below_the_slots_of_a_relay(self) -> None:
+        """It is the pool of a relay's own slots."""
+        lower = Slots(10, pool=self.slots)  # type: ignore[arg-type]  # the part of the face that is used
+        taken = [lower.take(name, lambda name=name: self.granted.append(name)) for name in "ab"]
+        self.lending.asked[0].callback(None)
+
+        self.assertEqual(([True, False], ["b"]), (taken, self.granted))
+        lower.give_back("a"), lower.give_back("b")
+        self.assertEqual((0, 1), (self.slots.portion.used, self.lending.returned))
+
+
+class SharedReceptionTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.lending = FakeLending()
+        self.world = World()
+        self.portion = Portion(0, self.lending, "in one")
+
+    def connect(self) -> tuple[SharedReception, Deferred[object]]:
+        reception = SharedReception(self.world.desk, SessionFacts("1", "192.0.2.7"), self.portion)
+        return reception, Deferred.fromCoroutine(reception.connected())  # type: ignore[arg-type]  # it has to ask
+
+    def test_refused(self) -> None:
+        """GEN-06: where all workers together have the limit, 421."""
+        reception, asked = self.connect()
+        self.lending.asked_now[0].callback(False)
+
+        self.assertEqual(421, self.successResultOf(asked).code)  # type: ignore[attr-defined]  # a Reply
+        reception.disconnected()
+        self.assertEqual(0, self.lending.returned)
+
+    def test_let_in_and_gone(self) -> None:
+        """What was borrowed for a session goes back with it."""
+        reception, asked = self.connect()
+        self.lending.asked_now[0].callback(True)
+        self.assertEqual(250, self.successResultOf(asked).code)  # type: ignore[attr-defined]  # a Reply
+
+        reception.disconnected()
+
+        self.assertEqual((1, 0), (self.lending.returned, self.portion.used))
+
+    def test_gone_while_asking(self) -> None:
+        """A client that does not wait for the answer keeps nothing."""
+        reception, _ = self.connect()
+        reception.disconnected()
+        self.lending.asked_now[0].callback(True)
+
+        self.assertEqual((1, 0), (self.lending.returned, self.portion.used))
+
+
+class RemoveTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        folder = TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.queue, self.parts = Path(folder.name) / "queue", Path(folder.name) / "parts"
+        self.queue.mkdir(), self.parts.mkdir()
+        for name in ("queue.sqlite", "queue.sqlite-wal", "queue.sqlite-shm", "ballast", "lock"):
+            (self.queue / name).touch()
+
+    def test_removed(self) -> None:
+        """What the spool has made goes, with its directories."""
+        self.assertTrue(remove_queue(self.queue, self.parts))
+        self.assertEqual((False, False), (self.queue.exists(), self.parts.exists()))
+
+    def test_foreign_file(self) -> None:
+        """A file that is not the spool's keeps everything where it is."""
+        (self.queue / "corrupt").mkdir()
+
+        self.assertFalse(remove_queue(self.queue, self.parts))
+        self.assertTrue((self.queue / "queue.sqlite").exists())
+
+    def test_in_use(self) -> None:
+        """A queue that somebody has opened meanwhile is left alone."""
+        lock = QueueLock(self.queue / "lock")
+        self.addCleanup(lock.release)
+
+        self.assertFalse(remove_queue(self.queue, self.parts))
+        self.assertTrue((self.queue / "queue.sqlite").exists())

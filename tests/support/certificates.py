@@ -1,0 +1,75 @@
+"""An authority of the tests' own, and certificates from it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from attrs import define, field
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+from cryptography.x509.oid import NameOID
+
+
+def _name(common: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+
+
+@define(eq=False)
+class Authority:
+    """
+    Issues certificates into a folder.
+
+    :ivar folder: where the files go.
+    :ivar file: its own certificate, in PEM.
+    """
+
+    folder: Path
+    file: Path = field(init=False)
+    _key: ec.EllipticCurvePrivateKey = field(
+        factory=lambda: ec.generate_private_key(ec.SECP256R1()), init=False
+    )
+
+    def __attrs_post_init__(self) -> None:
+        self.file = self.folder / "authority.pem"
+        basic = x509.BasicConstraints(ca=True, path_length=None)
+        own = self._builder("Test authority", self._key.public_key(), 1)
+        signed = own.add_extension(basic, critical=True).sign(self._key, hashes.SHA256())
+        self.file.write_bytes(signed.public_bytes(Encoding.PEM))
+
+    def _builder(
+        self, common: str, key: ec.EllipticCurvePublicKey, days: float
+    ) -> x509.CertificateBuilder:
+        now = datetime.now(UTC)
+        return (
+            x509.CertificateBuilder()
+            .subject_name(_name(common))
+            .issuer_name(_name("Test authority"))
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=40))
+            .not_valid_after(now + timedelta(days=days))
+        )
+
+    def issue(self, name: str, *hosts: str, days: float = 60) -> tuple[Path, Path]:
+        """
+        A certificate for *hosts*, and its key.
+
+        :param name: of the files.
+        :param days: how long it is valid from now; it has been for 40 days.
+        """
+        key = ec.generate_private_key(ec.SECP256R1())
+        names = x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts])
+        builder = self._builder(hosts[0], key.public_key(), days).add_extension(names, False)
+        signed = builder.sign(self._key, hashes.SHA256())
+        certificate, key_file = self.folder / f"{name}.pem", self.folder / f"{name}.key"
+        certificate.write_bytes(signed.public_bytes(Encoding.PEM))
+        key_file.touch(0o600)
+        key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        return certificate, key_file
