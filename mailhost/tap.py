@@ -7,13 +7,20 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from pathlib import Path
+from typing import Any
 
-from twisted.application.service import IService
+from twisted.application.service import IService, MultiService
+from twisted.logger import ILogObserver
 from twisted.python import usage
+from twisted.python.components import Componentized
+from twisted.python.logfile import LogFile
 
 from mailhost.config.reader import ConfigurationFaults, find_configuration, load_settings
 from mailhost.config.settings import Settings
+from mailhost.logs import TextObserver
 from mailhost.workers.privileges import CannotChangeUser, check_user
 
 
@@ -58,4 +65,38 @@ def makeService(options: Options) -> IService:
     path: Path = options["path"]
     settings: Settings = options["settings"]
     make = MailhostService if settings.workers == 1 else Supervisor
-    return make(settings, reactor, lambda: load_settings(path))
+    root = _Root(_log_file(options))
+    service: Any = make(settings, reactor, lambda: load_settings(path))
+    service.setServiceParent(root)
+    return root
+
+
+def _log_file(options: Options) -> Any | None:
+    """Where twistd's options send the log; `None` where they name a log of another kind."""
+    given: Any = options.parent
+    if given is None or given.get("logger") or given.get("syslog"):
+        return None
+    name = given.get("logfile")
+    if given.get("nodaemon") and name in (None, "", "-"):
+        return sys.stdout
+    if name == "-":
+        return None  # twistd refuses a daemon that writes to a terminal
+    file = LogFile.fromFullPath(name or "twistd.log")  # type: ignore[no-untyped-call]  # upstream
+    if hasattr(signal, "SIGUSR1"):
+        signal.signal(signal.SIGUSR1, lambda number, frame: file.rotate())
+    return file
+
+
+class _Root(MultiService):
+    """What twistd runs; tells the application how it logs."""
+
+    def __init__(self, log_file: Any | None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # upstream has no annotations
+        self._log_file = log_file
+
+    def setServiceParent(self, parent: Any) -> None:
+        """twistd looks for an observer in its application before it makes one."""
+        if isinstance(parent, Componentized) and self._log_file is not None:
+            application: Any = parent
+            application.setComponent(ILogObserver, TextObserver(self._log_file))
+        super().setServiceParent(parent)  # type: ignore[no-untyped-call]  # upstream

@@ -28,6 +28,9 @@ from mailhost.relay.settlement import Settlement, Verdict, judge
 #: A store that could not record an outcome is asked again after so long.
 RECORD_AGAIN_SECONDS = 5.0
 
+#: Addresses on one line of the log.
+_PATHS_ON_A_LINE = 20
+
 
 @define(eq=False)
 class Recorder:
@@ -79,15 +82,19 @@ class Recorder:
     def _tell(
         self, message: QueuedMessage, recipients: Sequence[QueuedRecipient], verdict: Verdict
     ) -> None:
+        """One line for all recipients of whom the same is to be said."""
+        said: dict[Outcome, list[QueuedRecipient]] = {}
         for recipient, result in zip(recipients, verdict.results, strict=True):
+            said.setdefault(result.outcome, []).append(recipient)
+        for outcome, told in said.items():
             self._log.info(
-                "{id}: to={path} {fate} {status}{doubt}: {words}",
+                "{id}: to={paths} {fate} {status}{doubt}: {words}",
                 id=message.queue_id,
-                path=str(recipient.forward_path),
-                fate=result.outcome.fate.value,
-                status=result.outcome.status,
-                doubt=" (in doubt)" if result.outcome.in_doubt else "",
-                words=result.outcome.words,
+                paths=_paths(told),
+                fate=outcome.fate.value,
+                status=outcome.status,
+                doubt=" (in doubt)" if outcome.in_doubt else "",
+                words=outcome.words,
             )
 
     async def _report(
@@ -175,3 +182,10 @@ def _postponed(
         else Result(r.number, r.outcome, r.due_at)
         for r in results
     )
+
+
+def _paths(recipients: Sequence[QueuedRecipient]) -> str:
+    """The addresses, as many as fit on a line that people read."""
+    first = ",".join(str(one.forward_path) for one in recipients[:_PATHS_ON_A_LINE])
+    more = len(recipients) - _PATHS_ON_A_LINE
+    return f"{first} and {more} more" if more > 0 else first

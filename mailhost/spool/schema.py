@@ -93,7 +93,8 @@ SELECT hex(reverse_path), hex(body), hex(hello), hex(accepted_at), hex(size), he
 FROM messages WHERE key = ?
 """
 SELECT_RAW_RECIPIENTS = """
-SELECT hex(number), hex(local), hex(domain), hex(due_at), hex(attempts), hex(notified), hex(in_doubt)
+SELECT hex(number), hex(local), hex(domain), hex(due_at), hex(attempts), hex(notified),
+    hex(in_doubt)
 FROM recipients WHERE key = ? ORDER BY number
 """
 SELECT_RAW_OCTETS = "SELECT CAST(octets AS BLOB) FROM messages WHERE key = ?"

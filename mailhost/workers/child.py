@@ -27,13 +27,13 @@ from twisted.logger import (
     LogEvent,
     Logger,
     LogLevel,
-    eventAsText,
     globalLogBeginner,
 )
 from twisted.protocols import amp
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from mailhost.logs import event_text
 from mailhost.server.share import Share
 from mailhost.server.virtual_server import CannotStart
 from mailhost.service import MailhostService
@@ -189,7 +189,7 @@ class LogToSupervisor:
     def __call__(self, event: LogEvent) -> None:
         """See `ILogObserver`."""
         level = event.get("log_level", LogLevel.info)
-        text = eventAsText(event, includeTimestamp=False, includeSystem=False)
+        text = event_text(event)
         line = json.dumps([level.name, event.get("log_namespace", ""), text]) + "\n"
         # Nobody reads it when the supervisor is gone.
         with suppress(OSError):

@@ -31,6 +31,7 @@ FLOORS = {
     "mailhost.control": 6,
     "mailhost.console": 6,
     "mailhost.config": 7,
+    "mailhost.logs": 7,
     "mailhost.service": 7,
     "mailhost.workers": 7,
     "mailhost.tap": 7,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailhost.smtp import replies
-from mailhost.smtp.content import ContentReader, ContentWriter
+from mailhost.smtp.content import ContentReader, ContentWriter, has_bare_ends
 
 LINES = st.lists(
     st.sampled_from([b"", b".", b"..", b"...", b"text", b".text", b"x" * 30]), max_size=8
@@ -107,3 +107,14 @@ class FaultTests(SynchronousTestCase):
         writer = ContentWriter()
 
         self.assertEqual(b"text\r\n.\r\n", writer.stuff(b"text") + writer.end())
+
+
+class BareEndTests(SynchronousTestCase):
+    @given(st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"a", b"\x0b", b"\x1c", b"\x85"])))
+    def test_as_by_counting(self, parts: list[bytes]) -> None:
+        """Exactly those octets are bare that are in no CRLF; nothing else ends a line."""
+        block = b"".join(parts)
+        pairs = block.count(b"\r\n")
+        counted = block.count(b"\r") != pairs or block.count(b"\n") != pairs
+
+        self.assertEqual(counted, has_bare_ends(block))
