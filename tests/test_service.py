@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from twisted.application.service import IService, IServiceMaker
+from twisted.application.service import IService, IServiceCollection, IServiceMaker
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
 from twisted.plugin import getPlugins
@@ -158,7 +158,7 @@ class TapTests(SynchronousTestCase):
             options = Options()
             options.parseOptions(["--config", str(file)])
 
-        service = makeService(options)
+        (service,) = IServiceCollection(makeService(options))  # type: ignore[call-arg]  # adapts
 
         assert isinstance(service, Supervisor)
         self.assertEqual([0, 1, 2], [worker.number for worker in service.workers])
