@@ -101,8 +101,6 @@ class DueMail:
     async def _load(self, room: int) -> None:
         more = False
         try:
-            if self.queued is None:
-                self.queued = (await self.store.counts()).messages
             now = self.clock.seconds()
             due = await self.store.load_due(now + GRAIN_SECONDS, room, self.window.keys)
             more = len(due) >= room
@@ -110,6 +108,8 @@ class DueMail:
                 if message.key not in self._done_meanwhile:
                     self.admit(message)
             self.wake_at(await self.store.next_due_at(now + GRAIN_SECONDS))
+            if self.queued is None:
+                self.queued = (await self.store.counts()).messages
         except MailhostError as problem:
             self._log.error("The queue cannot be read now: {problem}", problem=str(problem))
             self.wake_at(self.clock.seconds() + _READ_AGAIN_SECONDS)

@@ -86,7 +86,11 @@ WHERE key = ? AND NOT EXISTS (SELECT 1 FROM recipients WHERE recipients.key = me
 SELECT_DUE = "SELECT key FROM recipients WHERE due_at < ? ORDER BY due_at LIMIT ? OFFSET ?"
 SELECT_CONTENT = "SELECT size, digest, octets FROM messages WHERE key = ?"
 SELECT_NEXT_DUE = "SELECT min(due_at) FROM recipients WHERE due_at > ?"
-SELECT_COUNTS = "SELECT (SELECT count(*) FROM messages), (SELECT count(*) FROM recipients)"
+#: The rows of messages carry contents and are not to be walked; each has a recipient.
+SELECT_COUNTS = """
+SELECT (SELECT count(*) FROM (SELECT DISTINCT key FROM recipients)),
+    (SELECT count(*) FROM recipients)
+"""
 #: What is left of damaged rows; hexadecimal, because it may not even be text.
 SELECT_RAW_MESSAGE = """
 SELECT hex(reverse_path), hex(body), hex(hello), hex(accepted_at), hex(size), hex(digest)

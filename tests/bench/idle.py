@@ -23,9 +23,9 @@ def measure(contestant: Contestant, sessions: int) -> None:
         Path(folder).chmod(0o755)
         port = reserve_port("127.0.0.1")
         with running(contestant, Path(folder), port, ("127.0.0.1", 9)) as server:
-            _greet(server.port).close()
+            greet(server.port).close()
             before = memory_octets(server.pid)
-            idle = [_greet(server.port) for _ in range(sessions)]
+            idle = [greet(server.port) for _ in range(sessions)]
             each = (memory_octets(server.pid) - before) / sessions
             seconds = statistics.median(_served_in(server.port) for _ in range(_FRESH))
             for one in idle:
@@ -39,11 +39,11 @@ def measure(contestant: Contestant, sessions: int) -> None:
 
 def _served_in(port: int) -> float:
     start = time.monotonic()
-    _greet(port).close()
+    greet(port).close()
     return time.monotonic() - start
 
 
-def _greet(port: int) -> socket.socket:
+def greet(port: int) -> socket.socket:
     """A session after its EHLO."""
     connection = socket.create_connection(("127.0.0.1", port), 60)
     _read(connection)
