@@ -13,7 +13,7 @@ from typing import Protocol
 from attrs import define, field
 
 from mailhost.config.settings import VirtualServerSettings
-from mailhost.errors import ResolveProblem
+from mailhost.errors import ResolveProblem, SpoolFull
 from mailhost.interfaces import INameResolver, IQueueStore
 from mailhost.model.queue import QueuedMessage
 from mailhost.routing.categorizer import Categorizer
@@ -26,6 +26,10 @@ class Clock(Protocol):
         """Seconds since the epoch."""
 
 
+def _never_full() -> str | None:
+    return None
+
+
 @define(eq=False)
 class Desk:
     """
@@ -36,6 +40,7 @@ class Desk:
     :ivar resolver: for the names of clients.
     :ivar clock: the time.
     :ivar accepted: told of every message once it is ours.
+    :ivar full: why no more mail is taken, in words; `None`: it is taken.
     :ivar open_sessions: how many there are.
     """
 
@@ -45,7 +50,19 @@ class Desk:
     resolver: INameResolver
     clock: Clock
     accepted: Callable[[QueuedMessage], None]
+    full: Callable[[], str | None] = _never_full
     open_sessions: int = field(default=0, init=False)
+
+    def check_room(self, size: int | None) -> None:
+        """
+        :param size: octets announced for the next message, if any.
+        :raises SpoolFull: no room on the disk, or as much is queued as the operator allows.
+        :raises mailhost.errors.SpoolProblem: the storage has failed.
+        """
+        full = self.full()
+        if full is not None:
+            raise SpoolFull(full)
+        self.store.check_room(size)
 
     @property
     def names_matter(self) -> bool:

@@ -134,7 +134,7 @@ class Reception:
         if refused is not None:
             return refused
         try:
-            self.desk.store.check_room(size)
+            self.desk.check_room(size)
         except SpoolProblem as problem:
             return self._no_room(problem)
         self._transaction = _Transaction(reverse_path, size, body)

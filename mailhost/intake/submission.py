@@ -192,6 +192,7 @@ class Submitter:
         self, size: int, content: _Content, added: bytes, header: bytes, envelope: Envelope
     ) -> QueuedMessage:
         desk = self.desk
+        desk.check_room(size)
         queue_id = desk.store.new_queue_id()
         prefix = received_from_pickup(desk.settings.fqdn, queue_id, desk.clock.seconds())
         incoming = desk.store.new_message(prefix + added, size)

@@ -160,13 +160,17 @@ class RelayManager(SmartHostESMTPRelayingManager):
         return tuple(found)
 
     @property
+    def full(self) -> Wait | None:
+        """Why new mail should be put off, if it should; asked for each message."""
+        most, queued = self._terms.queue.max_messages, self._due.queued
+        if most is None or queued is None or queued < most:
+            return None
+        return Wait(f"{queued} messages are queued", "delivery.queue.max_messages")
+
+    @property
     def pressure(self) -> Pressure:
         """How far output lags behind; costs the same however much is queued."""
         window, due = self._window, self._due
-        most = self._terms.queue.max_messages
-        wait = None
-        if most is not None and due.queued is not None and due.queued >= most:
-            wait = Wait(f"{due.queued} messages are queued", "delivery.queue.max_messages")
         return Pressure(
             len(window),
             window.limit,
@@ -174,7 +178,7 @@ class RelayManager(SmartHostESMTPRelayingManager):
             window.octets,
             due.backlog,
             due.queued,
-            wait,
+            self.full,
         )
 
     # ---- life

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from attrs import evolve
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
@@ -52,6 +52,8 @@ from mailhost.spool.sqlite import BALLAST_OCTETS, SQLiteQueue
 
 #: Sessions and deliveries under way have so long to end when the server stops.
 GRACE_SECONDS = 20.0
+#: So often what is kept too long is looked for.
+_UPKEEP_SECONDS = 3600.0
 
 
 class CannotStart(MailhostError):
@@ -94,6 +96,7 @@ class VirtualServer:
         self._orphans: list[Orphan] = []
         self._portion_in: Portion | None = None
         self._tls: ServerTLS | None = None
+        self._upkeep: IDelayedCall | None = None
         self._ports: dict[ListenAddress, tuple[IListeningPort, ESMTPFactory]] = {}
         # Factories of addresses that are listened to no longer, while they have sessions.
         self._leaving: list[ESMTPFactory] = []
@@ -217,6 +220,7 @@ class VirtualServer:
         self.relay.start()
         if self._share.owns_pickup:
             self._pickup.start()
+            self._keep_badmail()
         self._adopt()
 
     def _open_queue(self) -> None:
@@ -264,11 +268,27 @@ class VirtualServer:
             self._resolver,
             self._reactor,
             self.relay.accept,
+            self._full,
         )
         limit, lending = share.part(settings.max_connections), share.lending
         if lending is not None:
             self._portion_in = Portion(limit, lending, incoming_key(self.name))
         self._pickup = Pickup(self._desk, settings.pickup_directory, badmail, self._reactor, run)
+
+    def _full(self) -> str | None:
+        assert self.relay is not None
+        full = self.relay.full
+        return None if full is None else f"{full.reason} ({full.setting})"
+
+    def _keep_badmail(self) -> None:
+        """Throw away what the operator does not keep (MSG-06); looked at every hour."""
+        kept = self.settings.messages.badmail
+        if kept.keep is not None or kept.max_size is not None:
+            purging = self._badmail.purge(kept.keep, kept.max_size, self._reactor.seconds())
+            purging.addErrback(
+                lambda why: self._log.failure("Badmail could not be looked through", why)
+            )
+        self._upkeep = self._reactor.callLater(_UPKEEP_SECONDS, self._keep_badmail)
 
     # ---- one of several processes
 
@@ -410,6 +430,8 @@ class VirtualServer:
 
     async def _close_down(self) -> None:
         await self._pickup.stop()
+        if self._upkeep is not None and self._upkeep.active():
+            self._upkeep.cancel()
         factories, self._leaving = self._leaving, []
         aborting = self._reactor.callLater(GRACE_SECONDS, _abort, factories)
         await DeferredList([factory.end_sessions() for factory in factories])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
+import time
 
 from tests.support.peer_case import SENDER, PeerCase, Server, content
 from tests.support.process import (
@@ -261,3 +263,41 @@ class PickupTests(PeerCase):
         part = self.path("part")
         part.write_bytes(octets)
         part.rename(pickup / name)
+
+
+class UpkeepTests(PeerCase):
+    def test_old_badmail(self) -> None:
+        """MSG-06: what is older than the operator keeps goes at the start; the rest stays."""
+        server = self.make_server(messages={"badmail": {"keep": "1d"}})
+        badmail = server.root.home / "Badmail"
+        badmail.mkdir(parents=True)
+        for name, age_seconds in (("0" * 24, 2 * 86400), ("1" * 24, 3600)):
+            for suffix in (".BAD", ".BDP", ".BDR"):
+                path = badmail / f"{name}{suffix}"
+                path.write_text("x")
+                at = time.time() - age_seconds
+                os.utime(path, (at, at))
+        server.start()
+
+        server.process.wait_until(
+            lambda: {path.stem for path in badmail.glob("*.B*")} == {"1" * 24}, "the purge"
+        )
+
+    def test_full_queue(self) -> None:
+        """As much as the operator allows is queued: 452, until it has become less."""
+        server = self.start_server(
+            delivery={
+                "smart_host": f"[127.0.0.1]:{split_address(reserve_address())[1]}",
+                "queue": {"max_messages": 2},
+            },
+            access={"relay": {"except": ["127.0.0.1", "127.0.0.0/8"]}},
+        )
+        for number in range(2):
+            server.submit(f"user{number}@remote.example")
+
+        with server.client() as client:
+            client.ehlo()
+            code, words = client.mail("sender@example.com")
+        self.assertEqual(452, code)
+        self.assertIn(b"4.3.1", words)
+        self.assertIn("delivery.queue.max_messages", server.process.said())

@@ -8,15 +8,15 @@ The *Messages* page: limits, and mail that nobody takes.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
 
 from attrs import frozen
 
-from mailhost.config.keys import NotYet, key, section
+from mailhost.config.keys import key, section
 from mailhost.config.units import (
     MAILBOX,
     PATH,
     size,
+    span,
     whole,
 )
 from mailhost.model.address import Mailbox
@@ -26,13 +26,21 @@ from mailhost.model.address import Mailbox
 class BadmailSettings:
     """Where mail goes that can neither be delivered nor returned."""
 
-    not_yet: ClassVar[NotYet] = NotYet("keep", "max_size")
-
     directory: Path | None = key(
         PATH,
         "null",
         help="The Badmail directory; null: Badmail below home.",
         iis="MSG-06 BadMailDirectory",
+    )
+    keep: int | None = key(
+        span(lifted=True),
+        "none",
+        help="How long such mail is kept.",
+    )
+    max_size: int | None = key(
+        size(1024),
+        "unlimited",
+        help="While all of it is larger than this the oldest is removed.",
     )
 
 
