@@ -19,6 +19,7 @@ from typing import Any, Protocol, cast
 from attrs import define, evolve, field
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
 
 from mailhost.errors import ResolveProblem
 from mailhost.model.outcome import Fate, Outcome
@@ -29,7 +30,7 @@ from mailhost.relay.active import ActiveMessage
 from mailhost.relay.due import GRAIN_SECONDS
 from mailhost.relay.job import Destination
 from mailhost.relay.mail_exchange import MailExchangeResolver, Site
-from mailhost.relay.outcomes import unresolved
+from mailhost.relay.outcomes import STUMBLED, unresolved
 from mailhost.relay.terms import Terms
 
 #: So long what DNS has answered waits for what it has not.
@@ -99,17 +100,13 @@ class Dispatcher:
     _looking: dict[str, int] = field(factory=dict, init=False)
     _gatherings: set[_Gathering] = field(factory=set, init=False)
 
+    _log = Logger()
+
     def dispatch(self, active: ActiveMessage, now: float) -> None:
         """Send every recipient of *active* that is due at *now* on its way."""
         active.jobs += 1  # so that it is not over before all of it has begun
-        routes: dict[tuple[Route, str], list[QueuedRecipient]] = {}
-        for recipient in active.message.recipients.values():
-            if recipient.due_at <= now + GRAIN_SECONDS:
-                path = recipient.forward_path
-                way = self.terms.categorizer.route(path), self.terms.rated_by(path)
-                routes.setdefault(way, []).append(recipient)
         gathering = _Gathering(active, {})
-        for (route, rated), recipients in routes.items():
+        for (route, rated), recipients in self._routes(active, now).items():
             self._follow_route(gathering, route, rated, recipients)
         if gathering.pending:
             self._gatherings.add(gathering)
@@ -117,6 +114,23 @@ class Dispatcher:
         else:
             self._flush(gathering)
         self.ways.job_done(active)
+
+    def _routes(
+        self, active: ActiveMessage, now: float
+    ) -> dict[tuple[Route, str], list[QueuedRecipient]]:
+        routes: dict[tuple[Route, str], list[QueuedRecipient]] = {}
+        for recipient in active.message.recipients.values():
+            if recipient.due_at > now + GRAIN_SECONDS:
+                continue
+            path = recipient.forward_path
+            try:
+                way = self.terms.categorizer.route(path), self.terms.rated_by(path)
+            except Exception:
+                self._log.failure("There is no telling the route to {path}", path=str(path))
+                self._settle(active, [recipient], STUMBLED)
+                continue
+            routes.setdefault(way, []).append(recipient)
+        return routes
 
     def stop(self) -> None:
         """Ask DNS nothing more; who waits for it stays in the store."""
@@ -174,6 +188,13 @@ class Dispatcher:
             return cast("Site | Deferred[Site]", self.exchanges.site(route.domain))
         except ResolveProblem as problem:
             return problem
+        except Exception:
+            return self._stumbled(route.domain)
+
+    def _stumbled(self, domain: str) -> ResolveProblem:
+        """One name that we stumble over must not keep the others from going (promise P4)."""
+        self._log.failure("The hosts of {domain} cannot be found out", domain=domain)
+        return ResolveProblem(STUMBLED.status, STUMBLED.words)
 
     async def _find_later(
         self,
@@ -190,6 +211,8 @@ class Dispatcher:
             found = problem
         except CancelledError:
             return  # the relay stops; the message waits in the store
+        except Exception:
+            found = self._stumbled(route.domain)
         finally:
             self._lookups.discard(finding)
             self._looked(route.domain)

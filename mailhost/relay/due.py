@@ -107,9 +107,10 @@ class DueMail:
             for message in due:
                 if message.key not in self._done_meanwhile:
                     self.admit(message)
-            self.wake_at(await self.store.next_due_at(now + GRAIN_SECONDS))
             if self.queued is None:
                 self.queued = (await self.store.counts()).messages
+            # Last: a timer that goes off while this is under way is not heard.
+            self.wake_at(await self.store.next_due_at(now + GRAIN_SECONDS))
         except MailhostError as problem:
             self._log.error("The queue cannot be read now: {problem}", problem=str(problem))
             self.wake_at(self.clock.seconds() + _READ_AGAIN_SECONDS)

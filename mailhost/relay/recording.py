@@ -175,7 +175,12 @@ def _postponed(
     return tuple(
         Result(
             r.number,
-            Outcome(Fate.DELAYED, "4.3.0", f"{r.outcome.words}; not reported: {problem}"),
+            Outcome(
+                Fate.DELAYED,
+                "4.3.0",
+                f"{r.outcome.words}; not reported: {problem}",
+                in_doubt=r.outcome.in_doubt,
+            ),
             due_at,
         )
         if r.outcome.fate is Fate.FAILED

@@ -1,0 +1,101 @@
+"""The time of a simulated world, which may jump, and the reactor of one life of the server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.base import DelayedCall
+from twisted.internet.task import Clock
+
+from tests.support.world import START
+
+#: A world that needs more calls than this goes round in circles.
+_MOST_CALLS = 300_000
+
+
+class EndlessWorld(AssertionError):
+    """Something is called again and again."""
+
+
+class Timeline(Clock):
+    """
+    What everybody's clock shows, and what has really passed.
+
+    When the wall clock jumps, what the server planned for a time of day moves with it; what
+    the rest of the world does takes as long as it takes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rightNow = START
+        self.lives: list[LifeReactor] = []
+        self._jumped = 0.0
+        self._count = 0
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds that have passed, whatever the clock shows."""
+        return self.seconds() - START - self._jumped
+
+    def callLater(  # type: ignore[override]  # upstream has no annotations
+        self, delay: float, function: Callable[..., Any], *given: Any, **named: Any
+    ) -> DelayedCall:
+        self._count += 1
+        if self._count > _MOST_CALLS:
+            raise EndlessWorld(f"{_MOST_CALLS} calls, the last of {function}")
+        return super().callLater(max(0.0, delay), function, *given, **named)
+
+    def call_at(self, elapsed: float, function: Callable[..., Any], *given: Any) -> None:
+        """Call *function* when so much time has passed."""
+        self.callLater(elapsed - self.elapsed, function, *given)
+
+    def step(self) -> None:
+        """Go to the next moment at which something happens."""
+        self.advance(max(0.0, self.calls[0].getTime() - self.seconds()))
+
+    def jump(self, seconds: float) -> None:
+        """The wall clock shows *seconds* more, or less."""
+        planned = {id(call) for life in self.lives for call in life.getDelayedCalls()}
+        self.rightNow += seconds
+        self._jumped += seconds
+        for call in self.calls:
+            if id(call) not in planned:
+                call.time += seconds
+        self._sortCalls()
+
+
+class LifeReactor:
+    """The reactor of one process: when it is killed nothing of it ever happens."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        self._timeline = timeline
+        self._calls: list[Any] = []
+        self.dead = False
+        timeline.lives.append(self)
+
+    def seconds(self) -> float:
+        return float(self._timeline.seconds())
+
+    def callLater(
+        self, delay: float, function: Callable[..., Any], *given: Any, **named: Any
+    ) -> Any:
+        if self.dead:
+            return DelayedCall(0, function, given, named, _nothing, _nothing)
+        call = self._timeline.callLater(delay, function, *given, **named)
+        self._calls.append(call)
+        if len(self._calls) > 200:
+            self._calls = self.getDelayedCalls()
+        return call
+
+    def getDelayedCalls(self) -> list[Any]:
+        return [call for call in self._calls if call.active()]
+
+    def kill(self) -> None:
+        self.dead = True
+        for call in self.getDelayedCalls():
+            call.cancel()
+
+
+def _nothing(call: object) -> None:
+    """What is not planned need not be planned anew."""
