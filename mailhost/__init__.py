@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mailhost.directory.resolver import LDAPAddressResolver
     from mailhost.net.factory import ESMTPFactory
     from mailhost.relay.mail_exchange import MailExchangeResolver
     from mailhost.relay.manager import RelayManager
@@ -23,6 +24,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ESMTPFactory",
+    "LDAPAddressResolver",
     "MailExchangeResolver",
     "RelayManager",
     "SQLiteQueue",
@@ -32,6 +34,7 @@ __all__ = [
 
 _HOMES = {
     "ESMTPFactory": "mailhost.net.factory",
+    "LDAPAddressResolver": "mailhost.directory.resolver",
     "MailExchangeResolver": "mailhost.relay.mail_exchange",
     "RelayManager": "mailhost.relay.manager",
     "SQLiteQueue": "mailhost.spool.sqlite",

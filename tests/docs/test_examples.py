@@ -226,6 +226,17 @@ class ExampleTests(TestCase):
 
         self.assertEqual(([], b""), (taken, example.out))
 
+    async def test_ldap_resolver(self) -> None:
+        """A person, a group with a forwarding member, and nobody, out of a directory in memory."""
+        addresses = [f"{name}@example.com" for name in ("robert", "team", "nobody")]
+        example = self.run_example("ldap_resolver.py", *addresses)
+
+        self.assertEqual(0, await example.ended, example.err.decode())
+        one, group, nobody = example.out.decode().splitlines()
+        self.assertEqual("robert@example.com user robert@example.com at mail.example.com", one)
+        self.assertIn("maria@example.net at its domain", group)
+        self.assertEqual("nobody@example.com 550 5.1.1 User unknown: nobody@example.com", nobody)
+
     async def test_sqlite_queue(self) -> None:
         """What one process has stored, another reads; what is done is gone."""
         put = self.run_example(

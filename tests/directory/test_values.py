@@ -1,0 +1,121 @@
+"""Bindings, passwords, servers, settings, and what is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from mailhost.directory.binding import Binding, BindingKind, DirectoryServer, read_password
+from mailhost.directory.cache import TimedCache
+from mailhost.directory.md4 import md4
+from mailhost.directory.problems import LookupProblem
+from mailhost.directory.servers import STRIKES, ServerList
+
+
+class BindingTests(SynchronousTestCase):
+    def test_incomplete(self) -> None:
+        """A name without a password would be nobody (RFC 4513 §5.1.2), and is refused."""
+        plain, sspi = BindingKind.PLAIN_TEXT, BindingKind.SSPI
+        file = Path("x")
+        wrong: list[tuple[Any, ...]] = [
+            (plain, "cn=x", ""),
+            (plain, "", "secret"),
+            (plain, "cn=x", "secret", file),
+            (sspi, "x", "secret"),
+            (BindingKind.ANONYMOUS, "cn=x"),
+            (BindingKind.SERVICE_ACCOUNT, "", "secret"),
+        ]
+        for arguments in wrong:
+            self.assertRaises(ValueError, Binding, *arguments)
+
+    def test_password_is_not_shown(self) -> None:
+        """Neither in a log nor in a traceback."""
+        self.assertNotIn("secret", repr(Binding(BindingKind.PLAIN_TEXT, "cn=x", "secret")))
+
+    def test_password_file(self) -> None:
+        """Its first line; refused where others may use it, where it is empty or missing."""
+        with TemporaryDirectory() as folder:
+            file = Path(folder) / "secret"
+            file.write_bytes("p\u00e4ss word\r\nmore\n".encode())
+            file.chmod(0o640)
+            self.assertEqual("p\u00e4ss word", read_password(file))
+            for mode, octets in ((0o644, b"x"), (0o602, b"x"), (0o600, b""), (0o600, b"\nx")):
+                file.write_bytes(octets)
+                file.chmod(mode)
+                problem = self.assertRaises(LookupProblem, read_password, file)
+                self.assertEqual("4.3.5", problem.status)
+            file.unlink()
+            self.assertRaises(LookupProblem, read_password, file)
+
+    def test_md4(self) -> None:
+        """RFC 1320 §A.5."""
+        known = {
+            b"": "31d6cfe0d16ae931b73c59d7e0c089c0",
+            b"abc": "a448017aaf21d8525fc10ae87aa6729d",
+            b"1234567890" * 8: "e33b4ddc9c38f2199c3e7b164fcc0536",
+        }
+        for octets, digest in known.items():
+            self.assertEqual(digest, md4(octets).hex())
+
+
+class ServerTests(SynchronousTestCase):
+    def test_parse(self) -> None:
+        """URLs, hosts, and the path of a socket."""
+        told = [
+            str(DirectoryServer.parse(text))
+            for text in ("dc1", "ldap://DC1:3268", "ldaps://[::1]/", "ldapi://%2Frun%2Fldapi")
+        ]
+        self.assertEqual(
+            ["ldap://dc1:389", "ldap://dc1:3268", "ldaps://[::1]:636", "ldapi:/run/ldapi"], told
+        )
+        for text in ("", "http://x", "ldap://", "ldapi://x", "ldap://a b", "ldap://x/dc=y"):
+            self.assertRaises(ValueError, DirectoryServer.parse, text)
+
+    def test_down_and_up(self) -> None:
+        """Failover, the breaker, fail-back."""
+        told: list[int] = []
+        servers = ServerList(tuple(map(DirectoryServer.parse, ("a", "b"))), lambda: told.append(1))
+        servers.failed(0, "a is gone")
+        servers.failed(0, "again")
+        self.assertEqual((1, False, 1), (servers.choose(), servers.all_down, len(told)))
+        for _ in range(STRIKES - 1):
+            servers.slow(1, "b is slow")
+        servers.answered(1)
+        servers.slow(1, "b is slow")
+        self.assertFalse(servers.all_down)
+        for _ in range(STRIKES):
+            servers.slow(1, "b is slow")
+        self.assertTrue(servers.all_down)
+        self.assertEqual("again; b is slow", servers.why())
+        servers.recovered(0)
+        self.assertEqual((0, 1, 1), (servers.choose(), servers.failovers, servers.outages))
+
+
+class CacheTests(SynchronousTestCase):
+    def test_bounds(self) -> None:
+        """Time and number; the one not asked for longest goes."""
+        cache: TimedCache[str, int] = TimedCache(2)
+        cache.keep("a", 1, 10.0)
+        cache.keep("b", 2, 20.0)
+        self.assertEqual(1, cache.find("a", 9.9))
+        cache.keep("c", 3, 20.0)
+        self.assertEqual([1, None, 3], [cache.find(name, 9.9) for name in "abc"])
+        self.assertIsNone(cache.find("a", 10.0))
+        self.assertEqual((3, 2), (cache.hits, cache.misses))
+
+    def test_nothing(self) -> None:
+        """Room for none keeps none."""
+        cache: TimedCache[str, int] = TimedCache(0)
+        cache.keep("a", 1, 10.0)
+        self.assertEqual(0, len(cache))
+
+
+class _Threads(Clock):
+    """A clock that never has anything from threads."""
+
+    def callFromThread(self, function: Any, *arguments: Any) -> None:
+        raise AssertionError("no thread was started")
