@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
+import ldap3  # type: ignore[import-untyped]
 from attrs import evolve
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 
-from mailhost.directory.binding import Binding, BindingKind
+from mailhost.directory.binding import Binding, BindingKind, DirectoryServer, Terms
 from mailhost.directory.problems import LookupProblem
 from mailhost.directory.schemas import INETORGPERSON, SITE_SERVER
 from mailhost.model.address import Mailbox
@@ -349,6 +351,21 @@ class BindingTests(SlapdCase):
         told = [await self.ad.bind_as(login, password) for login, password, _ in tries]
         self.assertEqual([expected for *_, expected in tries], told)
         self.assertEqual(ad("clerk"), (await self.found(self.ad, ad("clerk"))).address)
+
+
+class StrategyTests(SlapdCase):
+    async def test_safe_sync(self) -> None:
+        """A connection of ldap3's SAFE_SYNC, which gives its answers another way, will do."""
+
+        def safe(server: DirectoryServer, terms: Terms) -> Any:
+            made = ldap3.Server(server.host, server.port, get_info=ldap3.NONE)
+            return ldap3.Connection(
+                made, client_strategy=ldap3.SAFE_SYNC, check_names=False, auto_range=False
+            )
+
+        resolver = self.resolver(self.slapd.url, connect=safe)
+        self.assertEqual(ad("clerk"), (await self.found(resolver, ad("clerk"))).address)
+        self.assertEqual("5.1.1", await self.refused(resolver, ad("nobody")))
 
 
 class DiagnosisTests(SlapdCase):

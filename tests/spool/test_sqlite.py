@@ -137,8 +137,7 @@ class SQLiteQueueTests(SQLiteTestCase, TestCase):
             "PRAGMA user_version = 1"
         )
         connection.close()
-        self.store = SQLiteQueue(reactor, self.home / "Queue", self.home / "SortTemp", self.clock)
-        self.store.start()
+        self.store = self.open()
 
         (found,) = await self.store.load_due(START + 1, 10, frozenset())
 
