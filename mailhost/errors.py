@@ -43,6 +43,21 @@ class DirectoryProblem(MailhostError):
     """A Drop, Pickup or Badmail directory cannot be used now; temporary."""
 
 
+class LookupProblem(MailhostError):
+    """
+    The directory cannot answer now, or what it says cannot be used; always temporary.
+
+    :ivar status: of class 4 (RFC 3463): ``4.4.3`` the directory (X.4.3), ``4.3.5`` an
+        entry or a setting is wrong, which an operator can mend.
+    :ivar words: for the log; says which server and why.
+    """
+
+    def __init__(self, words: str, status: str = "4.4.3") -> None:
+        super().__init__(words)
+        self.status = status
+        self.words = words
+
+
 class ResolveProblem(MailhostError):
     """
     A name could not be resolved to hosts.

@@ -18,6 +18,7 @@ from typing import TypeAlias, TypeVar
 from zope.interface import Attribute, Interface
 
 from mailhost.model.address import Mailbox
+from mailhost.model.directory import Expansion, GroupRef, Refused, Resolution
 from mailhost.model.envelope import Envelope
 from mailhost.model.queue import (
     Postponement,
@@ -268,6 +269,54 @@ class INameResolver(Interface):
 
         :raises mailhost.errors.ResolveProblem: 4.4.3.
         """
+
+
+# ---- who has an address
+
+
+class IAddressResolver(Interface):
+    """
+    A directory of those who have mailboxes.
+
+    Everything fails with `mailhost.errors.LookupProblem` when the
+    directory cannot answer: 451 at RCPT, "delayed" later, never a refusal (P4).
+    """
+
+    def resolve(address: Mailbox) -> Maybe[Resolution]:
+        """
+        RCPT: who has *address*, and where does its mail go.
+
+        :param address: with its domain, which is ours.
+        :returns: `Refused` where nobody has it, or nobody may.
+        :raises LookupProblem: now or through the awaitable.
+        """
+
+    def expand(group: GroupRef) -> Awaitable[Expansion | Refused]:
+        """
+        After acceptance: the mailboxes that *group* stands for.
+
+        May take as long as a minute.  A `Refused` is the fate of the group's address.
+        """
+
+    def resolve_sender(address: Mailbox) -> Maybe[Mailbox]:
+        """MAIL: the primary address of whoever has *address*; itself where nobody has."""
+
+    def may_send_as(login: str, address: Mailbox) -> Maybe[bool]:
+        """
+        Whether the user *login* may write *address* as the sender.
+
+        One's own addresses are allowed, and those of entries that name the user as a delegate.
+        """
+
+    def bind_as(login: str, password: str) -> Awaitable[bool]:
+        """
+        AUTH: whether *password* is that of the user *login*.
+
+        An empty password is no password (RFC 4513 §5.1.2).
+        """
+
+    def stop() -> Awaitable[None]:
+        """End the threads; what is still asked fails."""
 
 
 # ---- what may not be ready

@@ -20,9 +20,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
 from mailhost.directory.binding import DirectoryServer, Terms
-from mailhost.directory.problems import LookupProblem
 from mailhost.directory.resolver import LDAPAddressResolver
 from mailhost.directory.schemas import SCHEMAS
+from mailhost.errors import LookupProblem
 from mailhost.model.directory import Expansion, Found
 from mailhost.smtp.grammar import parse_mailbox
 

@@ -19,7 +19,7 @@ from urllib.parse import unquote
 from attrs import field, frozen
 
 from mailhost.directory.filters import parse_url
-from mailhost.directory.problems import LookupProblem
+from mailhost.errors import LookupProblem
 
 #: A password file holds one line.
 _MAX_PASSWORD_OCTETS = 4096

@@ -17,9 +17,10 @@ from mailhost.directory.binding import BindingKind, DirectoryServer, Terms
 from mailhost.directory.entries import text_of
 from mailhost.directory.filters import equals, name_key
 from mailhost.directory.link import Answer, Link, Query
-from mailhost.directory.problems import LookupProblem, ServerFailed
+from mailhost.directory.problems import ServerFailed
 from mailhost.directory.session import Session
 from mailhost.directory.source import DirectorySource
+from mailhost.errors import LookupProblem
 from mailhost.model.address import Mailbox
 from mailhost.model.directory import DirectoryFinding, Schema, Weight
 

@@ -18,10 +18,10 @@ from collections.abc import Sequence
 from attrs import define, field
 
 from mailhost.directory.entries import Entry, address_key
-from mailhost.directory.problems import EntryFault, LookupProblem
+from mailhost.directory.problems import EntryFault
 from mailhost.directory.resolving import Source, Walk
 from mailhost.directory.session import TooMany
-from mailhost.errors import SyntaxProblem
+from mailhost.errors import LookupProblem, SyntaxProblem
 from mailhost.model.address import Mailbox
 from mailhost.model.directory import (
     Destination,

@@ -189,7 +189,7 @@ class Link:
 
         :raises Rejected: not with this name and password.
         :raises ServerFailed: any other reason.
-        :raises mailhost.directory.problems.LookupProblem: 4.3.5, the password cannot be read.
+        :raises mailhost.errors.LookupProblem: 4.3.5, the password cannot be read.
         """
         self._connection = connection = self.connect(self.server, self.terms)
         try:

@@ -24,7 +24,7 @@ def bind_as(source: DirectorySource, login: str, password: str) -> bool:
     The user's bind goes over a connection of its own, which is closed again: the others
     stay bound as we are.
 
-    :raises mailhost.directory.problems.LookupProblem: no server can say.
+    :raises mailhost.errors.LookupProblem: no server can say.
     """
     if not password:
         return False
@@ -44,7 +44,7 @@ def may_send_as(source: DirectorySource, login: str, address: Mailbox) -> bool:
     """
     Whether the user *login* may write *address* as the sender.
 
-    :raises mailhost.directory.problems.LookupProblem: no server can say.
+    :raises mailhost.errors.LookupProblem: no server can say.
     """
     users = source.by_login(login)
     if len(users) != 1 or users[0].disabled:

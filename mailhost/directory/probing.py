@@ -16,10 +16,11 @@ from twisted.python.failure import Failure
 
 from mailhost.directory.binding import Terms
 from mailhost.directory.link import Connect, Link, Query, Rejected
-from mailhost.directory.problems import LookupProblem, ServerFailed
+from mailhost.directory.problems import ServerFailed
 from mailhost.directory.servers import ServerList
 from mailhost.directory.session import Session
 from mailhost.directory.workers import Workers
+from mailhost.errors import LookupProblem
 
 #: A name and password that are refused are not tried more often than this: the
 #: account would be locked.

@@ -1,28 +1,13 @@
 """
-The one way in which asking a directory fails.
+The ways in which asking a directory fails, inside this room.
 
 :Room: ``directory``
-:Called by: all of this room; caught by `mailhost.intake` (promise P4).
+:Called by: all of this room; what leaves it is `mailhost.errors.LookupProblem`.
 """
 
 from __future__ import annotations
 
-from mailhost.errors import MailhostError
-
-
-class LookupProblem(MailhostError):
-    """
-    The directory cannot answer now, or what it says cannot be used; always temporary.
-
-    :ivar status: of class 4 (RFC 3463): ``4.4.3`` the directory (X.4.3), ``4.3.5`` an
-        entry or a setting is wrong, which an operator can mend.
-    :ivar words: for the log; says which server and why.
-    """
-
-    def __init__(self, words: str, status: str = "4.4.3") -> None:
-        super().__init__(words)
-        self.status = status
-        self.words = words
+from mailhost.errors import LookupProblem
 
 
 class ServerFailed(Exception):

@@ -2,7 +2,7 @@
 The LDAP address resolver: answers that are ready, and threads for those that are not.
 
 :Room: ``directory``
-:Implements: `mailhost.directory.interface.IAddressResolver`.
+:Implements: `mailhost.interfaces.IAddressResolver`.
 :IIS: §6, LDP-01..08.
 :Called by: `mailhost.intake`; by any Twisted application.
 
@@ -34,18 +34,17 @@ from mailhost.directory.diagnosis import check_server, judge_settings
 from mailhost.directory.entries import EntryReader, address_key
 from mailhost.directory.expanding import expand
 from mailhost.directory.homes import HomeServers
-from mailhost.directory.interface import IAddressResolver
 from mailhost.directory.link import Connect, connection_to
 from mailhost.directory.login import bind_as, may_send_as
 from mailhost.directory.probing import Prober
-from mailhost.directory.problems import LookupProblem
 from mailhost.directory.resolving import resolve
 from mailhost.directory.schemas import ACTIVE_DIRECTORY
 from mailhost.directory.servers import ServerList
 from mailhost.directory.session import Session, Tally
 from mailhost.directory.source import DirectorySource
 from mailhost.directory.workers import Workers
-from mailhost.interfaces import Maybe
+from mailhost.errors import LookupProblem
+from mailhost.interfaces import IAddressResolver, Maybe
 from mailhost.model.address import Mailbox
 from mailhost.model.directory import (
     DirectoryFinding,

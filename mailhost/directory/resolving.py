@@ -56,7 +56,7 @@ def resolve(source: Source, address: Mailbox) -> Resolution:
     """
     What *source* says of *address*; groups are named, not expanded.
 
-    :raises mailhost.directory.problems.LookupProblem: it cannot say.
+    :raises mailhost.errors.LookupProblem: it cannot say.
     """
     entries = source.by_address(address)
     if not entries:

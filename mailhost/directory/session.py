@@ -20,8 +20,9 @@ from attrs import define, evolve, field
 from mailhost.directory.binding import DirectoryServer, Terms
 from mailhost.directory.filters import DirectoryURL, parse_url
 from mailhost.directory.link import Answer, Connect, Link, Query, Rejected, Row, connection_to
-from mailhost.directory.problems import LookupProblem, SearchFailed, ServerFailed, TimedOut
+from mailhost.directory.problems import SearchFailed, ServerFailed, TimedOut
 from mailhost.directory.servers import ServerList
+from mailhost.errors import LookupProblem
 from mailhost.model.directory import TraceStep
 
 #: Entries in a page; Active Directory allows 1,000 as a rule.

@@ -19,8 +19,8 @@ from typing import Any, Generic, TypeVar
 from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
 
-from mailhost.directory.problems import LookupProblem
 from mailhost.directory.session import Session
+from mailhost.errors import LookupProblem
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from enum import Enum
 from pathlib import Path
 
-from attrs import frozen
+from attrs import field, frozen
 
 
 class TLSLevel(Enum):
@@ -26,6 +26,25 @@ class TLSLevel(Enum):
     def is_required(self) -> bool:
         """Whether nothing may be sent in clear."""
         return self in (TLSLevel.REQUIRED, TLSLevel.VERIFIED)
+
+
+@frozen
+class Secret:
+    """
+    A password: it can be used, and not be seen by chance.
+
+    :ivar literal: it stood in the configuration file itself.
+    """
+
+    _text: str = field(repr=False)
+    literal: bool = False
+
+    def reveal(self) -> str:
+        """The password."""
+        return self._text
+
+    def __str__(self) -> str:
+        return "(secret)"
 
 
 @frozen

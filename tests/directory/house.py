@@ -14,8 +14,8 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from mailhost.directory.homes import HomeServers
-from mailhost.directory.problems import LookupProblem
 from mailhost.directory.resolver import LDAPAddressResolver, Limits
+from mailhost.errors import LookupProblem
 from mailhost.interfaces import Maybe
 from mailhost.model.address import Mailbox
 from mailhost.model.directory import (

@@ -15,9 +15,9 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.internet.threads import deferToThread
 
 from mailhost.directory.binding import Binding, BindingKind
-from mailhost.directory.problems import LookupProblem
 from mailhost.directory.resolver import LDAPAddressResolver
 from mailhost.directory.schemas import INETORGPERSON
+from mailhost.errors import LookupProblem
 from mailhost.model.directory import Expansion, Found, GroupRef, Refused
 from tests.directory.fake_server import HANG_UP, Asked, FakeServer, Script, done, entry, reference
 from tests.directory.house import DirectoryCase, ad, arrived

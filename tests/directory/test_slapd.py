@@ -12,8 +12,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 
 from mailhost.directory.binding import Binding, BindingKind, DirectoryServer, Terms
-from mailhost.directory.problems import LookupProblem
 from mailhost.directory.schemas import INETORGPERSON, SITE_SERVER
+from mailhost.errors import LookupProblem
 from mailhost.model.address import Mailbox
 from mailhost.model.directory import (
     Destination,

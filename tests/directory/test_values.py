@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -9,11 +10,17 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from mailhost.config.settings.ldap import AttributeKeys, LDAPSettings
+from mailhost.config.structure import Structurer
+from mailhost.config.yaml_source import read_yaml
 from mailhost.directory.binding import Binding, BindingKind, DirectoryServer, read_password
 from mailhost.directory.cache import TimedCache
+from mailhost.directory.making import binding_of, make_resolver, schema_of
 from mailhost.directory.md4 import md4
-from mailhost.directory.problems import LookupProblem
+from mailhost.directory.resolver import LDAPAddressResolver
 from mailhost.directory.servers import STRIKES, ServerList
+from mailhost.errors import LookupProblem
+from mailhost.model.security import Secret
 
 
 class BindingTests(SynchronousTestCase):
@@ -35,6 +42,10 @@ class BindingTests(SynchronousTestCase):
     def test_password_is_not_shown(self) -> None:
         """Neither in a log nor in a traceback."""
         self.assertNotIn("secret", repr(Binding(BindingKind.PLAIN_TEXT, "cn=x", "secret")))
+        self.assertNotIn(
+            "hidden",
+            repr(LDAPSettings(password=Secret("hidden"), binding="plain_text", username="cn=x")),
+        )
 
     def test_password_file(self) -> None:
         """Its first line; refused where others may use it, where it is empty or missing."""
@@ -112,6 +123,77 @@ class CacheTests(SynchronousTestCase):
         cache: TimedCache[str, int] = TimedCache(0)
         cache.keep("a", 1, 10.0)
         self.assertEqual(0, len(cache))
+
+
+class SettingsTests(SynchronousTestCase):
+    def read(self, text: str) -> tuple[Any, list[str]]:
+        tree, flaws, _ = read_yaml(text)
+        self.assertEqual([], flaws)
+        structurer = Structurer("f")
+        settings = structurer.settings(tree, LDAPSettings)
+        return settings, [f"{fault.key}: {fault.words}" for fault in structurer.faults]
+
+    def test_defaults(self) -> None:
+        """LDAP routing is off, as in IIS."""
+        settings, faults = self.read("{}")
+        self.assertEqual([], faults)
+        self.assertFalse(settings.enabled)
+        self.assertEqual(LDAPSettings(), settings)
+
+    def test_whole(self) -> None:
+        """All keys of the contract, and an attribute of one's own."""
+        settings, faults = self.read(
+            "enabled: true\n"
+            'server: ["ldap://dc1.example.com", "ldaps://[::1]:637", dc3]\n'
+            "schema: inetorgperson\nbinding: plain_text\n"
+            "username: cn=reader,dc=example,dc=com\npassword: a b\nbase: dc=example,dc=com\n"
+            "start_tls: true\ncache: 1m\nhome_servers: [MAIL1=mail.example.com]\n"
+            "attributes: {searched: 'mail emailAddress=smtp:', login: uid}\n"
+        )
+        self.assertEqual([], faults)
+        schema = schema_of(settings)
+        self.assertEqual((("mail", ""), ("emailAddress", "smtp:")), schema.prefixes)
+        self.assertEqual((("uid",), "mailHost"), (schema.login, schema.host))
+        self.assertEqual("a b", binding_of(settings).secret())
+        resolver = make_resolver(settings, _Threads())
+        self.assertIsInstance(resolver, LDAPAddressResolver)
+        self.assertEqual(60, resolver.limits.found_seconds)
+        self.assertEqual(
+            ["ldap://dc1.example.com:389", "ldaps://[::1]:637", "ldap://dc3:389"],
+            [str(one) for one in resolver.servers.servers],
+        )
+
+    def test_faults(self) -> None:
+        """What is missing or has no use is told by name."""
+        cases: Mapping[str, str] = {
+            "enabled: true\nbase: dc=x": "server",
+            "enabled: true\nserver: a": "base",
+            "binding: plain_text\nusername: cn=x": "binding",
+            "binding: anonymous\nusername: cn=x": "binding",
+            "binding: sspi\nusername: x\npassword: y": "binding",
+            "password: ''": "password",
+            "server: http://x": "server",
+            "server: ldap://x/dc=y": "server",
+            "schema: novell": "schema",
+            "base: nonsense": "base",
+            "attributes: {searched: 'mail)(x'}": "attributes.searched",
+            "home_servers: [MAIL1]": "home_servers",
+        }
+        for text, name in cases.items():
+            _, faults = self.read(text)
+            self.assertEqual(1, len(faults), (text, faults))
+            self.assertIn(name, faults[0].partition(" ")[0] + faults[0].partition(": ")[2])
+
+    def test_password_is_not_told(self) -> None:
+        """No message of ours repeats it."""
+        _, faults = self.read("binding: anonymous\npassword: very secret")
+        self.assertNotIn("very secret", str(faults))
+
+    def test_attributes(self) -> None:
+        """Each key is a field of the schema; what is not given changes nothing."""
+        self.assertEqual({}, AttributeKeys().given())
+        names = set(AttributeKeys.__annotations__) - {"given"}
+        self.assertLessEqual(names, set(schema_of(LDAPSettings()).__class__.__annotations__))
 
 
 class _Threads(Clock):
