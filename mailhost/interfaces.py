@@ -18,9 +18,10 @@ from typing import TypeAlias, TypeVar
 from zope.interface import Attribute, Interface
 
 from mailhost.model.address import Mailbox
-from mailhost.model.directory import Expansion, GroupRef, Refused, Resolution
+from mailhost.model.directory import EnvelopePart, Expansion, GroupRef, Refused, Resolution
 from mailhost.model.envelope import Envelope
 from mailhost.model.queue import (
+    Expanded,
     Postponement,
     QueueCounts,
     QueuedMessage,
@@ -202,6 +203,25 @@ class IQueueStore(Interface):
         the record fails it is as before.
 
         :returns: the queued reports.
+        """
+
+    def expand(
+        message: QueuedMessage,
+        number: int,
+        parts: Sequence[EnvelopePart],
+        reports: Sequence[Submission],
+        now: float,
+    ) -> Awaitable[Expanded]:
+        """
+        Recipient *number*, a group, makes way for its members (`Fate.EXPANDED`), and the
+        *reports* about those that cannot be reached are queued: one transaction.
+
+        Members that keep the return path become recipients of *message*, with numbers that
+        nobody ever had; for each other return path there is a new message with the same
+        content.  Who is or was a recipient of *message*, or has got it as a member of
+        another of its groups, is passed over.  One group of a message at a time.
+
+        *message* is brought up to date when it is done.
         """
 
     def postpone(parts: Sequence[Postponement]) -> Awaitable[None]:

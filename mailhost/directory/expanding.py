@@ -66,14 +66,19 @@ class _Rule:
 
 
 @define(eq=False)
+class _Part:
+    found: list[Destination] = field(factory=list)
+    refused: list[tuple[Mailbox, Refused]] = field(factory=list)
+
+
+@define(eq=False)
 class _Expanding:
     source: Source
     most: int
     _waiting: deque[tuple[Entry, _Rule]] = field(factory=deque, init=False)
     _seen: set[str] = field(factory=set, init=False)
     _found: set[tuple[str, NextHop | None]] = field(factory=set, init=False)
-    _parts: dict[_Rule, list[Destination]] = field(factory=dict, init=False)
-    _refused: list[tuple[Mailbox, Refused]] = field(factory=list, init=False)
+    _parts: dict[_Rule, _Part] = field(factory=dict, init=False)
     _skipped: int = field(default=0, init=False)
 
     def run(self, group: Entry) -> None:
@@ -86,10 +91,13 @@ class _Expanding:
 
     def result(self) -> Expansion:
         parts = (
-            EnvelopePart(rule.report_to, rule.owner, tuple(found))
-            for rule, found in self._parts.items()
+            EnvelopePart(rule.report_to, rule.owner, tuple(part.found), tuple(part.refused))
+            for rule, part in self._parts.items()
         )
-        return Expansion(tuple(parts), tuple(self._refused), self._skipped)
+        return Expansion(tuple(parts), self._skipped)
+
+    def _part(self, rule: _Rule) -> _Part:
+        return self._parts.setdefault(rule, _Part())
 
     def _enter(self, group: Entry, outer: _Rule) -> None:
         """Its members come when it is its turn, unless it has been seen."""
@@ -144,7 +152,7 @@ class _Expanding:
             if entry is not None:
                 self._enter(entry, rule)
         if refused is not None and not walk.destinations and not walk.groups:
-            self._refused.append((address, refused))
+            self._part(rule).refused.append((address, refused))
 
     def _add_addresses(self, texts: Sequence[str], rule: _Rule) -> None:
         """Members that are written as addresses: of the directory, or from elsewhere."""
@@ -163,7 +171,7 @@ class _Expanding:
         for address in addresses:
             entries = found.get(address_key(address), [])
             if len(entries) > 1:
-                self._refused.append((address, ambiguous(address)))
+                self._part(rule).refused.append((address, ambiguous(address)))
             elif entries:
                 self._add_entry(entries[0], rule, address)
             else:
@@ -176,4 +184,4 @@ class _Expanding:
         if len(self._found) >= self.most:
             raise TooMany
         self._found.add(key)
-        self._parts.setdefault(rule, []).append(destination)
+        self._part(rule).found.append(destination)

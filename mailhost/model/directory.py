@@ -135,12 +135,14 @@ class EnvelopePart:
 
     :ivar report_to: who hears of failures.
     :ivar owner: of the list; given where *report_to* is `ReportTo.OWNER`.
-    :ivar destinations: at least one.
+    :ivar destinations: where copies go.
+    :ivar refused: members that cannot be reached, and why.
     """
 
     report_to: ReportTo
     owner: Mailbox | None
     destinations: tuple[Destination, ...]
+    refused: tuple[tuple[Mailbox, Refused], ...] = ()
 
     def reverse_path(self, original: Mailbox | None) -> Mailbox | None:
         """
@@ -160,18 +162,21 @@ class Expansion:
     A group's mailboxes, each once.
 
     :ivar parts: one envelope each.
-    :ivar refused: members that cannot be reached, and why.
     :ivar skipped: members without an address, or that are no longer there.
     """
 
     parts: tuple[EnvelopePart, ...]
-    refused: tuple[tuple[Mailbox, Refused], ...] = ()
     skipped: int = 0
 
     @property
     def destinations(self) -> tuple[Destination, ...]:
         """Those of all parts."""
         return tuple(one for part in self.parts for one in part.destinations)
+
+    @property
+    def refused(self) -> tuple[tuple[Mailbox, Refused], ...]:
+        """Those of all parts."""
+        return tuple(one for part in self.parts for one in part.refused)
 
 
 # ---- diagnosis

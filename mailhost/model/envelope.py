@@ -7,9 +7,30 @@ The envelope: what SMTP carries beside the content.
 
 from __future__ import annotations
 
-from attrs import frozen
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from attrs import evolve, field, frozen
 
 from mailhost.model.address import Mailbox
+from mailhost.model.route import NextHop
+
+
+@frozen
+class Handling:
+    """
+    What is to be done with one recipient beside what its address says.
+
+    :ivar host: its home server, where its mail goes; `None`: as its domain says.
+    :ivar group: name (DN) of the group it stands for, which is expanded before anything is
+        sent; empty: it is no group.
+    """
+
+    host: NextHop | None = None
+    group: str = ""
+
+
+_NOBODY: Mapping[int, Handling] = MappingProxyType({})
 
 
 @frozen
@@ -20,8 +41,17 @@ class Envelope:
     :ivar reverse_path: where reports go; `None` is the null reverse-path.
     :ivar forward_paths: the recipients, at least one, each once.
     :ivar body: ``"7BIT"`` or ``"8BITMIME"`` (RFC 6152 §2).
+    :ivar special: the few of them that need it, by position in *forward_paths*.
     """
 
     reverse_path: Mailbox | None
     forward_paths: tuple[Mailbox, ...]
     body: str = "7BIT"
+    special: Mapping[int, Handling] = field(default=_NOBODY, hash=False)
+
+    def part(self, start: int, end: int) -> Envelope:
+        """The same for the recipients from *start* to before *end* only."""
+        special = {
+            number - start: one for number, one in self.special.items() if start <= number < end
+        }
+        return evolve(self, forward_paths=self.forward_paths[start:end], special=special)

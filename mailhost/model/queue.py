@@ -12,6 +12,7 @@ from attrs import define, field, frozen
 from mailhost.model.address import Mailbox
 from mailhost.model.envelope import Envelope
 from mailhost.model.outcome import Outcome
+from mailhost.model.route import NextHop
 
 
 @define
@@ -27,6 +28,8 @@ class QueuedRecipient:
     :ivar notified: a delay report about this recipient went out.
     :ivar in_doubt: a connection died between our final dot and the reply: a host
         may have the message (promise P3).
+    :ivar host: its home server; `None`: where its domain says.
+    :ivar group: name (DN) of the group that is to be expanded; empty: it is none.
     """
 
     number: int
@@ -35,6 +38,8 @@ class QueuedRecipient:
     due_at: float = 0.0
     notified: bool = False
     in_doubt: bool = False
+    host: NextHop | None = None
+    group: str = ""
 
 
 @define(eq=False)
@@ -60,6 +65,11 @@ class QueuedMessage:
     accepted_at: float
     hello: str = ""
     recipients: dict[int, QueuedRecipient] = field(factory=dict)
+
+    @property
+    def has_groups(self) -> bool:
+        """Whether a group among its recipients is still to be expanded."""
+        return any(one.group for one in self.recipients.values())
 
 
 @frozen
@@ -108,6 +118,19 @@ class Submission:
 
     envelope: Envelope
     octets: bytes = field(repr=False)
+
+
+@frozen
+class Expanded:
+    """
+    What a group's expansion has brought into the queue.
+
+    :ivar added: new recipients of the message itself.
+    :ivar made: new messages: those with another return path, and reports.
+    """
+
+    added: tuple[QueuedRecipient, ...]
+    made: tuple[QueuedMessage, ...]
 
 
 @frozen

@@ -15,13 +15,13 @@ interpreter's lock; therefore rows go into few statements of many rows.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
 
-from mailhost.model.queue import Postponement, QueuedMessage, Result
+from mailhost.model.queue import Postponement, QueuedMessage, QueuedRecipient, Result
 from mailhost.spool import schema
 from mailhost.spool.incoming import StoredBody
 from mailhost.spool.steps import Passed, Step, unwatched
@@ -34,10 +34,15 @@ _MAX_OCTETS = 8 * 1024 * 1024
 
 @define(eq=False)
 class Accept:
-    """A message to take over."""
+    """
+    A message to take over.
+
+    :ivar special: some recipient has a home server or is a group.
+    """
 
     message: QueuedMessage
     body: StoredBody
+    special: bool = False
 
     def message_row(self) -> tuple[object, ...]:
         """In the order of `schema.MESSAGE_COLUMNS`."""
@@ -62,11 +67,34 @@ class Record:
 
     :ivar whole: they are terminal, and the only ones still missing: everything
         about the message can go at once.
+    :ivar grouped: it has a group, whose members may be among those who leave it now.
     """
 
     key: int
     results: Sequence[Result]
     whole: bool
+    grouped: bool = False
+
+
+@define(eq=False)
+class Growth:
+    """
+    A group that makes way for its members.
+
+    :ivar key: the message.
+    :ivar number: the group's.
+    :ivar added: the new recipients.
+    :ivar next_number: the next new one's.
+    :ivar copies: messages that are to have the same content.
+    :ivar large: which is a file, and has their names already.
+    """
+
+    key: int
+    number: int
+    added: Sequence[QueuedRecipient]
+    next_number: int
+    copies: Sequence[QueuedMessage] = ()
+    large: bool = False
 
 
 @define(eq=False)
@@ -81,6 +109,7 @@ class Change:
     accepts: Sequence[Accept]
     records: Sequence[Record]
     postponements: Sequence[Postponement] = ()
+    growths: Sequence[Growth] = ()
     done: Deferred[None] = field(factory=Deferred)
 
     @property
@@ -91,7 +120,23 @@ class Change:
     @property
     def octets(self) -> int:
         """Content it brings into the database."""
-        return sum(len(accept.body.octets or b"") for accept in self.accepts)
+        copied = sum(
+            copy.size for growth in self.growths if not growth.large for copy in growth.copies
+        )
+        return copied + sum(len(accept.body.octets or b"") for accept in self.accepts)
+
+    @property
+    def keys(self) -> list[int]:
+        """Of the messages it brings."""
+        copies = [copy.key for growth in self.growths for copy in growth.copies]
+        return [accept.message.key for accept in self.accepts] + copies
+
+    @property
+    def names_files(self) -> bool:
+        """Whether a message it brings has its content in a file."""
+        return any(accept.body.octets is None for accept in self.accepts) or any(
+            growth.large and growth.copies for growth in self.growths
+        )
 
 
 def take_group(pending: list[Change]) -> list[Change]:
@@ -130,6 +175,9 @@ def write(
         _write_postponements(
             connection, [part for change in group for part in change.postponements]
         )
+        for change in group:
+            for growth in change.growths:
+                _write_growth(connection, growth)
         passed(Step.OUTCOMES_WRITTEN)
         if reserve is not None:
             connection.execute(schema.RESERVE_KEYS, (reserve,))
@@ -144,36 +192,92 @@ def _write_accepts(connection: sqlite3.Connection, accepts: list[Accept]) -> Non
     rows = [accept.message_row() for accept in accepts]
     for part in _parts(rows):
         connection.execute(schema.insert_messages(len(part)), [v for row in part for v in row])
-    recipients = [
+    _insert_recipients(
+        connection,
+        [
+            (accept.message.key, recipient)
+            for accept in accepts
+            for recipient in accept.message.recipients.values()
+        ],
+    )
+    for accept in accepts:
+        if accept.special:
+            _mark_special(connection, accept.message)
+
+
+def _insert_recipients(
+    connection: sqlite3.Connection, recipients: list[tuple[int, QueuedRecipient]]
+) -> None:
+    rows = [
         (
-            accept.message.key,
+            key,
             recipient.number,
             recipient.forward_path.local,
             recipient.forward_path.domain,
             recipient.due_at,
         )
-        for accept in accepts
-        for recipient in accept.message.recipients.values()
+        for key, recipient in recipients
     ]
-    for part in _parts(recipients):
+    for part in _parts(rows):
         connection.execute(schema.insert_recipients(len(part)), [v for row in part for v in row])
 
 
+def _mark_special(connection: sqlite3.Connection, message: QueuedMessage) -> None:
+    recipients = message.recipients.values()
+    _handle(connection, message.key, recipients)
+    if message.has_groups:
+        connection.execute(schema.NUMBER_NEXT, (len(recipients), message.key))
+
+
+def _handle(
+    connection: sqlite3.Connection, key: int, recipients: Iterable[QueuedRecipient]
+) -> None:
+    rows = [
+        (str(one.host) if one.host is not None else None, one.group or None, key, one.number)
+        for one in recipients
+        if one.host is not None or one.group
+    ]
+    connection.executemany(schema.HANDLE, rows)
+
+
+def _write_growth(connection: sqlite3.Connection, growth: Growth) -> None:
+    key = growth.key
+    for copy in growth.copies:
+        path = "" if copy.reverse_path is None else str(copy.reverse_path)
+        connection.execute(schema.COPY_MESSAGE, (copy.key, path, key))
+    comers = [(key, growth.added)]
+    comers += [(copy.key, tuple(copy.recipients.values())) for copy in growth.copies]
+    _insert_recipients(connection, [(to, one) for to, found in comers for one in found])
+    for to, found in comers:
+        _handle(connection, to, found)
+    elsewhere = (one for copy in growth.copies for one in copy.recipients.values())
+    rows = [(key, str(one.forward_path).lower()) for one in elsewhere]
+    connection.executemany(schema.REMEMBER, rows)
+    connection.execute(schema.delete_recipients(1), (key, growth.number))
+    connection.execute(schema.NUMBER_NEXT, (growth.next_number, key))
+    connection.execute(schema.FORGET_SERVED, (key,))
+    connection.execute(schema.FORGET_IF_FINISHED, (key,))
+
+
 def _write_records(connection: sqlite3.Connection, records: list[Record]) -> None:
-    whole = [record.key for record in records if record.whole]
+    whole = [record.key for record in records if record.whole and not record.grouped]
     for keys in _parts(whole):
         connection.execute(schema.delete_recipients_of(len(keys)), keys)
         connection.execute(schema.delete_messages(len(keys)), keys)
     for record in records:
-        if not record.whole:
+        if not record.whole or record.grouped:
             _write_results(connection, record)
 
 
 def _write_results(connection: sqlite3.Connection, record: Record) -> None:
     finished = [result.number for result in record.results if result.outcome.fate.terminal]
     for numbers in _parts(finished):
+        if record.grouped:
+            connection.execute(schema.remember_recipients(len(numbers)), (record.key, *numbers))
         connection.execute(schema.delete_recipients(len(numbers)), (record.key, *numbers))
     if finished:
+        if record.grouped:
+            connection.execute(schema.FORGET_SERVED, (record.key,))
         connection.execute(schema.FORGET_IF_FINISHED, (record.key,))
     delayed = [
         (

@@ -9,27 +9,30 @@ A queue that forgets everything when the process ends.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
 from mailhost.errors import ContentDamaged, SpoolFull
 from mailhost.interfaces import IIncomingMessage, IQueueStore
+from mailhost.model.address import Mailbox
+from mailhost.model.directory import EnvelopePart
 from mailhost.model.envelope import Envelope
 from mailhost.model.queue import (
+    Expanded,
     Postponement,
     QueueCounts,
     QueuedMessage,
-    QueuedRecipient,
     Result,
     Submission,
 )
 from mailhost.spool.content import MemoryContent
+from mailhost.spool.expanding import GrowthFacts, apply_growth, plan_expansion
 from mailhost.spool.ids import QueueIds, key_of
-from mailhost.spool.recipients import apply_results, due_later
+from mailhost.spool.recipients import apply_results, due_later, new_recipients
 
 T = TypeVar("T")
 
@@ -67,6 +70,7 @@ class MemoryQueue:
     max_octets: int = 256 * 1024 * 1024
     messages: dict[int, QueuedMessage] = field(factory=dict, init=False)
     _contents: dict[int, bytes] = field(factory=dict, init=False)
+    _grown: dict[int, GrowthFacts] = field(factory=dict, init=False)
     _octets: int = field(default=0, init=False)
     _ids: QueueIds = field(init=False)
 
@@ -116,12 +120,17 @@ class MemoryQueue:
             len(octets),
             now,
             hello,
-            {n: QueuedRecipient(n, path, 0, now) for n, path in enumerate(envelope.forward_paths)},
+            new_recipients(envelope, now),
         )
+        if message.has_groups:
+            self._grown[message.key] = GrowthFacts(frozenset(), len(message.recipients))
+        self._keep(message, octets)
+        return message
+
+    def _keep(self, message: QueuedMessage, octets: bytes) -> None:
         self.messages[message.key] = message
         self._contents[message.key] = octets
         self._octets += len(octets)
-        return message
 
     def load_due(
         self, before: float, limit: int, skip: frozenset[int]
@@ -155,16 +164,52 @@ class MemoryQueue:
         now: float,
     ) -> Deferred[list[QueuedMessage]]:
         """See `IQueueStore`."""
-        message.recipients = apply_results(message.recipients, results)
+        before = message.recipients
+        message.recipients = apply_results(before, results)
+        gone = before.keys() - message.recipients.keys()
+        self._remember(message, (before[number].forward_path for number in gone))
+        self._forget_if_finished(message)
+        return succeed(self._accept_reports(reports, now))
+
+    def _accept_reports(self, reports: Sequence[Submission], now: float) -> list[QueuedMessage]:
+        return [
+            self._accept(report.octets, self.new_queue_id(), report.envelope, "", now)
+            for report in reports
+        ]
+
+    def _forget_if_finished(self, message: QueuedMessage) -> None:
         if not message.recipients:
             del self.messages[message.key]
+            self._grown.pop(message.key, None)
             self._octets -= len(self._contents.pop(message.key))
-        return succeed(
-            [
-                self._accept(report.octets, self.new_queue_id(), report.envelope, "", now)
-                for report in reports
-            ]
-        )
+
+    def _remember(self, message: QueuedMessage, paths: Iterable[Mailbox]) -> None:
+        """Who must not get it once more through a group."""
+        facts = self._grown.get(message.key)
+        if facts is not None:
+            known = facts.known | {str(path).lower() for path in paths}
+            self._grown[message.key] = evolve(facts, known=known)
+
+    def expand(
+        self,
+        message: QueuedMessage,
+        number: int,
+        parts: Sequence[EnvelopePart],
+        reports: Sequence[Submission],
+        now: float,
+    ) -> Deferred[Expanded]:
+        """See `IQueueStore`."""
+        here = (one.forward_path for one in message.recipients.values() if not one.group)
+        self._remember(message, here)
+        facts, octets = self._grown[message.key], self._contents[message.key]
+        plan = plan_expansion(message, parts, facts, self.new_queue_id, now)
+        self._grown[message.key] = evolve(facts, next_number=facts.next_number + len(plan.added))
+        for copy in plan.copies:
+            self._keep(copy, octets)
+            self._remember(message, (one.forward_path for one in copy.recipients.values()))
+        apply_growth(message, number, plan.added)
+        self._forget_if_finished(message)
+        return succeed(Expanded(plan.added, (*plan.copies, *self._accept_reports(reports, now))))
 
     def postpone(self, parts: Sequence[Postponement]) -> Deferred[None]:
         """See `IQueueStore`."""

@@ -21,12 +21,15 @@ from threading import Lock
 
 from twisted.logger import Logger
 
+from mailhost.config.units import parse_next_hop
 from mailhost.errors import ContentDamaged, SpoolProblem
 from mailhost.interfaces import IStoredContent
 from mailhost.model.address import Mailbox
 from mailhost.model.queue import QueueCounts, QueuedMessage, QueuedRecipient
+from mailhost.model.route import NextHop
 from mailhost.spool import schema
 from mailhost.spool.content import FileContent, MemoryContent, Runner, check_octets
+from mailhost.spool.expanding import GrowthFacts
 from mailhost.spool.files import BODY_SUFFIX, make_directory, sync_directory, write_synced
 from mailhost.spool.ids import QueueIds
 from mailhost.spool.recipients import mailbox_of
@@ -150,6 +153,17 @@ class QueueReader:
         with self._snapshot() as connection:
             return QueueCounts(*connection.execute(schema.SELECT_COUNTS).fetchone())
 
+    # ---- groups
+
+    def growth(self, key: int) -> GrowthFacts:
+        """What has to be known before a group of the message *key* is expanded."""
+        with self._snapshot() as connection:
+            row = connection.execute(schema.SELECT_GROWTH, (key,)).fetchone()
+            if row is None or not isinstance(row[0], int):
+                raise SpoolProblem(f"{self._ids.name(key)} is not in the queue with a group")
+            known = connection.execute(schema.SELECT_KNOWN, (key,)).fetchall()
+        return GrowthFacts(frozenset(address for (address,) in known), row[0], bool(row[1]))
+
     # ---- contents
 
     def content(self, message: QueuedMessage) -> IStoredContent:
@@ -255,14 +269,25 @@ def _read_messages(
             key, ids.name(key), mailbox_of(path), body, size, accepted_at, hello
         )
     for row in connection.execute(schema.select_recipients(len(keys)), keys):
-        key, number, local, domain, due_at, attempts, notified, in_doubt = row
-        _check(row, (int, int, str, str, float, int, int, int))
+        key, number, local, domain, due_at, attempts, notified, in_doubt, host, group = row
+        _check(row[:8], (int, int, str, str, float, int, int, int))
         if key not in found:
             raise _RowDamaged("a recipient belongs to no message")
-        found[key].recipients[number] = QueuedRecipient(
+        recipient = found[key].recipients[number] = QueuedRecipient(
             number, Mailbox(local, domain), attempts, due_at, bool(notified), bool(in_doubt)
         )
+        if host is not None or group is not None:
+            recipient.host, recipient.group = _handling(host, group)
     return [found[key] for key in keys]
+
+
+def _handling(host: object, group: object) -> tuple[NextHop | None, str]:
+    if not isinstance(host, str | None) or not isinstance(group, str | None):
+        raise _RowDamaged("a home server or a group is no text")
+    try:
+        return None if host is None else parse_next_hop(host), group or ""
+    except ValueError as error:
+        raise _RowDamaged(str(error)) from error
 
 
 def _check(row: Sequence[object], types: Sequence[type]) -> None:

@@ -12,7 +12,19 @@ from collections.abc import Mapping, Sequence
 from attrs import evolve
 
 from mailhost.model.address import Mailbox
+from mailhost.model.envelope import Envelope
 from mailhost.model.queue import QueuedRecipient, Result
+
+
+def new_recipients(envelope: Envelope, now: float) -> dict[int, QueuedRecipient]:
+    """Those of *envelope*, due at *now*."""
+    found = {
+        number: QueuedRecipient(number, path, 0, now)
+        for number, path in enumerate(envelope.forward_paths)
+    }
+    for number, handling in envelope.special.items():
+        found[number].host, found[number].group = handling.host, handling.group
+    return found
 
 
 def apply_results(
@@ -37,6 +49,8 @@ def apply_results(
                 result.due_at,
                 known.notified or result.notified,
                 known.in_doubt or result.outcome.in_doubt,
+                known.host,
+                known.group,
             )
     return after
 

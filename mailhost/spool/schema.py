@@ -8,18 +8,30 @@ A recipient's row lives from the commit of its message to its terminal outcome;
 a message's row lives as long as one of its recipients.  Times are seconds since
 the epoch, addresses are as on the wire; an empty ``reverse_path`` is the null
 reverse-path.
+
+A recipient with a ``group_name`` is to be expanded.  Only a message that has or had one
+has a ``next_number``, the number of the next recipient to be added; as long as it has one,
+``served`` knows in small letters who has left it and who has got a copy of it.
 """
 
 from __future__ import annotations
 
 #: Kept in ``PRAGMA user_version``.
-FORMAT = 2
+FORMAT = 3
 
 #: format -> what makes the next one of it, in one transaction.
 MIGRATE = {
     1: """
 ALTER TABLE recipients ADD COLUMN in_doubt INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX messages_large ON messages (key) WHERE octets IS NULL;
+""",
+    2: """
+ALTER TABLE messages ADD COLUMN next_number INTEGER;
+ALTER TABLE recipients ADD COLUMN host TEXT;
+ALTER TABLE recipients ADD COLUMN group_name TEXT;
+CREATE TABLE served (
+    key INTEGER NOT NULL, address TEXT NOT NULL, PRIMARY KEY (key, address)
+) WITHOUT ROWID;
 """,
 }
 
@@ -33,7 +45,8 @@ CREATE TABLE messages (
     accepted_at REAL NOT NULL,
     size INTEGER NOT NULL,
     digest BLOB NOT NULL,
-    octets BLOB
+    octets BLOB,
+    next_number INTEGER
 );
 CREATE INDEX messages_large ON messages (key) WHERE octets IS NULL;
 CREATE TABLE recipients (
@@ -47,7 +60,14 @@ CREATE TABLE recipients (
     status TEXT,
     words TEXT,
     in_doubt INTEGER NOT NULL DEFAULT 0,
+    host TEXT,
+    group_name TEXT,
     PRIMARY KEY (key, number)
+) WITHOUT ROWID;
+CREATE TABLE served (
+    key INTEGER NOT NULL,
+    address TEXT NOT NULL,
+    PRIMARY KEY (key, address)
 ) WITHOUT ROWID;
 CREATE INDEX recipients_due ON recipients (due_at);
 """
@@ -77,6 +97,19 @@ SET due_at = ?1,
     words = CASE ?2 WHEN '' THEN words ELSE ?3 END
 WHERE key = ?4 AND number = ?5
 """
+#: Nearly all recipients have neither, so that an INSERT leaves both out.
+HANDLE = "UPDATE recipients SET host = ?, group_name = ? WHERE key = ? AND number = ?"
+NUMBER_NEXT = "UPDATE messages SET next_number = ? WHERE key = ?"
+COPY_MESSAGE = """
+INSERT INTO messages (key, reverse_path, body, hello, accepted_at, size, digest, octets)
+SELECT ?, ?, body, hello, accepted_at, size, digest, octets FROM messages WHERE key = ?
+"""
+REMEMBER = "INSERT OR IGNORE INTO served VALUES (?, ?)"
+FORGET_SERVED = """
+DELETE FROM served WHERE key = ?1 AND NOT EXISTS (
+    SELECT 1 FROM recipients WHERE key = ?1 AND group_name IS NOT NULL
+)
+"""
 #: A message goes with its last recipient, and only then.
 FORGET_IF_FINISHED = """
 DELETE FROM messages
@@ -85,6 +118,12 @@ WHERE key = ? AND NOT EXISTS (SELECT 1 FROM recipients WHERE recipients.key = me
 
 SELECT_DUE = "SELECT key FROM recipients WHERE due_at < ? ORDER BY due_at LIMIT ? OFFSET ?"
 SELECT_CONTENT = "SELECT size, digest, octets FROM messages WHERE key = ?"
+SELECT_GROWTH = "SELECT next_number, octets IS NULL FROM messages WHERE key = ?"
+#: In one statement: who is in neither was never there.
+SELECT_KNOWN = """
+SELECT lower(local || '@' || domain) FROM recipients WHERE key = ?1 AND group_name IS NULL
+UNION SELECT address FROM served WHERE key = ?1
+"""
 SELECT_NEXT_DUE = "SELECT min(due_at) FROM recipients WHERE due_at > ?"
 #: The rows of messages carry contents and are not to be walked; each has a recipient.
 SELECT_COUNTS = """
@@ -98,7 +137,7 @@ FROM messages WHERE key = ?
 """
 SELECT_RAW_RECIPIENTS = """
 SELECT hex(number), hex(local), hex(domain), hex(due_at), hex(attempts), hex(notified),
-    hex(in_doubt)
+    hex(in_doubt), hex(host), hex(group_name)
 FROM recipients WHERE key = ? ORDER BY number
 """
 SELECT_RAW_OCTETS = "SELECT CAST(octets AS BLOB) FROM messages WHERE key = ?"
@@ -141,9 +180,17 @@ def select_messages(count: int) -> str:
 def select_recipients(count: int) -> str:
     """All recipients of *count* messages."""
     return (
-        "SELECT key, number, local, domain, due_at, attempts, notified, in_doubt "
-        "FROM recipients "
+        "SELECT key, number, local, domain, due_at, attempts, notified, in_doubt, "
+        "host, group_name FROM recipients "
         f"WHERE key IN ({_marks(count)}) ORDER BY key, number"
+    )
+
+
+def remember_recipients(count: int) -> str:
+    """One statement that notes *count* recipients of one message as served."""
+    return (
+        "INSERT OR IGNORE INTO served SELECT key, lower(local || '@' || domain) "
+        f"FROM recipients WHERE key = ? AND group_name IS NULL AND number IN ({_marks(count)})"
     )
 
 

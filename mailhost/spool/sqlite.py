@@ -13,6 +13,7 @@ but `start`, and now and then the question how much room the disk has.
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 import sqlite3
 from collections import Counter
@@ -30,28 +31,30 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
-from mailhost.errors import SpoolFull, SpoolProblem
+from mailhost.errors import ContentDamaged, SpoolFull, SpoolProblem
 from mailhost.interfaces import IIncomingMessage, IQueueStore, IStoredContent
+from mailhost.model.directory import EnvelopePart
 from mailhost.model.envelope import Envelope
 from mailhost.model.queue import (
+    Expanded,
     Postponement,
     QueueCounts,
     QueuedMessage,
-    QueuedRecipient,
     Result,
     Submission,
 )
 from mailhost.spool import schema
 from mailhost.spool.content import MemoryContent
 from mailhost.spool.database import connect, ids_of, prepare, sweep, wake
-from mailhost.spool.files import PART_SUFFIX, make_directory, sync_directory
-from mailhost.spool.group import Accept, Change, Record
+from mailhost.spool.expanding import GrowthFacts, apply_growth, plan_expansion
+from mailhost.spool.files import PART_SUFFIX, make_directory, problem_of, sync_directory
+from mailhost.spool.group import Accept, Change, Growth, Record
 from mailhost.spool.held import HeldContents
 from mailhost.spool.ids import key_of
 from mailhost.spool.incoming import IncomingMessage, StoredBody
 from mailhost.spool.lock import QueueLock
 from mailhost.spool.reader import QueueReader
-from mailhost.spool.recipients import apply_results, due_later
+from mailhost.spool.recipients import apply_results, due_later, new_recipients
 from mailhost.spool.space import DiskSpace
 from mailhost.spool.steps import Passed, Step, unwatched
 from mailhost.spool.writer import GroupWriter
@@ -273,10 +276,6 @@ class SQLiteQueue:
     def _accept(
         self, body: StoredBody, queue_id: str, envelope: Envelope, hello: str, now: float
     ) -> Accept:
-        recipients = {
-            number: QueuedRecipient(number, path, 0, now)
-            for number, path in enumerate(envelope.forward_paths)
-        }
         message = QueuedMessage(
             key_of(queue_id),
             queue_id,
@@ -285,9 +284,9 @@ class SQLiteQueue:
             body.size,
             now,
             hello,
-            recipients,
+            new_recipients(envelope, now),
         )
-        return Accept(message, body)
+        return Accept(message, body, bool(envelope.special))
 
     def _hold(self, accept: Accept) -> None:
         """Keep a small content for the first attempt."""
@@ -322,24 +321,22 @@ class SQLiteQueue:
     ) -> Deferred[list[QueuedMessage]]:
         """See `IQueueStore`."""
         before = dict(message.recipients)
+        grouped = message.has_groups
         message.recipients = apply_results(before, results)
         # A record beside it may fail: then its recipients' rows must still be there.
         whole = not message.recipients and not self._recording[message.key]
         accepts = [self._accept_report(report, now) for report in reports]
-        change = Change(accepts, (Record(message.key, results, whole),))
+        change = Change(accepts, (Record(message.key, results, whole, grouped),))
         recorded: Deferred[list[QueuedMessage]] = Deferred()
         self._recording[message.key] += 1
 
         def over(result: T) -> T:
-            self._recording[message.key] -= 1
-            if not self._recording[message.key]:
-                del self._recording[message.key]
+            self._recorded(message.key)
             return result
 
         def succeeded(nothing: None) -> None:
             self._held.let_go(message.key)
-            if not message.recipients and not self._recording[message.key]:
-                self._remove_body(message)
+            self._remove_if_finished(message)
             for accept in accepts:
                 self._hold(accept)
             recorded.callback([accept.message for accept in accepts])
@@ -352,6 +349,90 @@ class SQLiteQueue:
         change.done.addBoth(over).addCallbacks(succeeded, failed)
         self._writer.submit(change)
         return recorded
+
+    def _recorded(self, key: int) -> None:
+        self._recording[key] -= 1
+        if not self._recording[key]:
+            del self._recording[key]
+
+    def _remove_if_finished(self, message: QueuedMessage) -> None:
+        if not message.recipients and not self._recording[message.key]:
+            self._remove_body(message)
+
+    def expand(
+        self,
+        message: QueuedMessage,
+        number: int,
+        parts: Sequence[EnvelopePart],
+        reports: Sequence[Submission],
+        now: float,
+    ) -> Deferred[Expanded]:
+        """See `IQueueStore`."""
+        return Deferred.fromCoroutine(self._expand(message, number, parts, reports, now))
+
+    async def _expand(
+        self,
+        message: QueuedMessage,
+        number: int,
+        parts: Sequence[EnvelopePart],
+        reports: Sequence[Submission],
+        now: float,
+    ) -> Expanded:
+        self._finishing += 1
+        self._recording[message.key] += 1
+        try:
+            facts: GrowthFacts = await self._run(self._reader.growth, message.key)
+            plan = plan_expansion(message, parts, facts, self.new_queue_id, now)
+            accepts = [self._accept_report(report, now) for report in reports]
+            next_number = facts.next_number + len(plan.added)
+            growth = Growth(message.key, number, plan.added, next_number, plan.copies, facts.large)
+            await self._grow(message, Change(accepts, (), (), (growth,)))
+        finally:
+            self._finishing -= 1
+            self._recorded(message.key)
+            self._tell_finished()
+        apply_growth(message, number, plan.added)
+        self._hold_copies(message, plan.copies)
+        self._remove_if_finished(message)
+        for accept in accepts:
+            self._hold(accept)
+        return Expanded(plan.added, (*plan.copies, *(one.message for one in accepts)))
+
+    async def _grow(self, message: QueuedMessage, change: Change) -> None:
+        large = [copy for one in change.growths if one.large for copy in one.copies]
+        names = [self._reader.body_path(copy.queue_id) for copy in large]
+        try:
+            if names:
+                await self._run(self._link_body, self._reader.body_path(message.queue_id), names)
+            self._writer.submit(change)
+            await change.done
+        except SpoolFull:
+            for copy, name in zip(large, names, strict=True):
+                await self._remove_orphan(copy.queue_id, name)
+            raise
+
+    def _link_body(self, body: Path, names: Sequence[Path]) -> None:
+        """
+        In a thread: one content for several messages, none of which changes it.
+
+        The writer syncs the names before a row speaks of one (P1).
+
+        :raises ContentDamaged: it is not there.
+        """
+        try:
+            for name in names:
+                os.link(body, name)
+                self._passed(Step.BODY_LINKED)
+        except FileNotFoundError as error:
+            raise ContentDamaged(f"{body.name} is missing") from error
+        except OSError as error:
+            raise problem_of(error) from error
+
+    def _hold_copies(self, message: QueuedMessage, copies: Sequence[QueuedMessage]) -> None:
+        octets = self._held.find(message.key)
+        if octets is not None:
+            for copy in copies:
+                self._held.hold(copy.key, octets)
 
     def postpone(self, parts: Sequence[Postponement]) -> Deferred[None]:
         """See `IQueueStore`."""

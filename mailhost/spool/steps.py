@@ -27,6 +27,7 @@ class Step(Enum):
     BODY_WRITTEN = "The content is whole in its part, and not synced."
     BODY_SYNCED = "The part is synced, and still open."
     BODY_CLOSED = "The part is closed, and has its old name."
+    BODY_LINKED = "A content has the name of one more message; the directory is not synced."
     BODY_MOVED = "The content has its name in Queue; the directory is not synced."
     PART_DROPPED = "A part that nobody wants any more is gone."
 

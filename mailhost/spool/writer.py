@@ -150,9 +150,9 @@ class GroupWriter:
             raise _problem_of(error) from error
 
     def _commit(self, changes: list[Change]) -> None:
-        if any(accept.body.octets is None for one in changes for accept in one.accepts):
+        if any(change.names_files for change in changes):
             self._sync_names()
-        keys = [accept.message.key for change in changes for accept in change.accepts]
+        keys = [key for change in changes for key in change.keys]
         reserve = reserved_key(max(keys)) if max(keys, default=0) > self._reserved_key else None
         group.write(self.connection, changes, reserve, self._passed)
         self._reserved_key = reserve or self._reserved_key

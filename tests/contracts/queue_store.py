@@ -6,6 +6,7 @@ Mix `QueueStoreContract` into a trial ``TestCase`` that says how to make a store
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred
@@ -14,15 +15,34 @@ from zope.interface.verify import verifyObject
 from mailhost.errors import ContentDamaged
 from mailhost.interfaces import IIncomingMessage, IQueueStore, IStoredContent
 from mailhost.model.address import Mailbox
-from mailhost.model.envelope import Envelope
+from mailhost.model.directory import Destination, EnvelopePart, ReportTo
+from mailhost.model.envelope import Envelope, Handling
 from mailhost.model.outcome import Fate, Outcome
 from mailhost.model.queue import Postponement, QueueCounts, QueuedMessage, Result, Submission
+from mailhost.model.route import NextHop
 
 SENDER = Mailbox("alice", "example.com")
 BOB, CAROL = Mailbox("bob", "example.net"), Mailbox('"c d"', "Example.org")
 START = 1_000_000_000.0
 DONE = Outcome(Fate.RELAYED, "2.0.0", "250 ok")
 LATER = Outcome(Fate.DELAYED, "4.4.1", "no answer")
+TEAM, BOARD = Mailbox("team", "example.com"), Mailbox("board", "example.com")
+OWNER, DAVE = Mailbox("owner", "example.com"), Mailbox("dave", "example.com")
+GROUPS = {0: Handling(group="cn=team"), 1: Handling(group="cn=board")}
+
+
+def members(*paths: Mailbox) -> EnvelopePart:
+    """Those who hear in the sender's name."""
+    return EnvelopePart(ReportTo.ORIGINATOR, None, tuple(map(Destination, paths)))
+
+
+def owned(*paths: Mailbox) -> EnvelopePart:
+    """Those for whom the list's owner answers."""
+    return EnvelopePart(ReportTo.OWNER, OWNER, tuple(map(Destination, paths)))
+
+
+def paths_of(message: QueuedMessage) -> dict[int, Mailbox]:
+    return {number: one.forward_path for number, one in message.recipients.items()}
 
 
 async def whole(answer: Any) -> bytes:
@@ -56,7 +76,11 @@ class QueueStoreContract:
         self.store = self.make_store()
 
     async def submit(
-        self, *paths: Mailbox, content: bytes = b"\r\ntext\r\n", sender: Mailbox | None = SENDER
+        self,
+        *paths: Mailbox,
+        content: bytes = b"\r\ntext\r\n",
+        sender: Mailbox | None = SENDER,
+        special: Mapping[int, Handling] | None = None,
     ) -> QueuedMessage:
         incoming = self.store.new_message(b"Received: x\r\n", None)
         verifyObject(IIncomingMessage, incoming)
@@ -64,7 +88,7 @@ class QueueStoreContract:
             waiting = incoming.write(content[start : start + 100_000])
             if waiting is not None:
                 await waiting
-        envelope = Envelope(sender, paths or (BOB,), "8BITMIME")
+        envelope = Envelope(sender, paths or (BOB,), "8BITMIME", special or {})
         message: QueuedMessage = await self.store.commit(
             incoming, self.store.new_queue_id(), envelope, "client.example", self.now
         )
@@ -217,6 +241,90 @@ class QueueStoreContract:
         self.assertIsNone(made.reverse_path)
         self.assertEqual(b"\r\nreport\r\n", await whole(self.store.open_content(found)))
         self.assertEqual(QueueCounts(1, 1), await self.store.counts())
+
+    async def test_special_recipients(self) -> None:
+        """A home server and a group's name come back with their recipient, and stay with him."""
+        hop = NextHop("mail1.example.com", 2525)
+        special = {1: Handling(host=hop), 2: Handling(group="cn=team")}
+        message = await self.submit(BOB, CAROL, TEAM, special=special)
+        await self.store.record(message, [Result(n, LATER, self.now) for n in range(3)], [], 0)
+        (found,) = await self.due()
+
+        for one in (message, found):
+            kept = [(recipient.host, recipient.group) for recipient in one.recipients.values()]
+            self.assertEqual([(None, ""), (hop, ""), (None, "cn=team")], kept)
+
+    async def test_expand(self) -> None:
+        """Members take their group's place, with numbers that nobody ever had."""
+        message = await self.submit(TEAM, BOB, special={0: GROUPS[0]})
+        await self.store.record(message, [Result(1, DONE)], [], self.now)
+
+        expanded = await self.store.expand(message, 0, [members(CAROL, DAVE)], [], self.now)
+        (found,) = await self.due()
+
+        for one in (message, found):
+            self.assertEqual({2: CAROL, 3: DAVE}, paths_of(one))
+        self.assertEqual([2, 3], [one.number for one in expanded.added])
+        self.assertEqual((), expanded.made)
+        self.assertEqual(QueueCounts(1, 2), await self.store.counts())
+
+    async def test_expand_for_an_owner(self) -> None:
+        """Another return path is another message with the same content, of any size."""
+        for size in (10, 300_000):
+            content = b"\r\n" + b"x" * size + b"\r\n"
+            message = await self.submit(TEAM, BOB, content=content, special={0: GROUPS[0]})
+
+            expanded = await self.store.expand(message, 0, [owned(CAROL, DAVE)], [], self.now)
+            await self.store.record(message, [Result(1, DONE)], [], self.now)
+            (found,) = await self.due()
+
+            (made,) = expanded.made
+            self.assertNotEqual(message.queue_id, made.queue_id)
+            for one in (made, found):
+                self.assertEqual(made.queue_id, one.queue_id)
+                self.assertEqual({0: CAROL, 1: DAVE}, paths_of(one))
+                self.assertEqual((OWNER, "8BITMIME"), (one.reverse_path, one.body))
+                self.assertEqual(
+                    b"Received: x\r\n" + content, await whole(self.store.open_content(one))
+                )
+            await self.store.record(made, [Result(0, DONE), Result(1, DONE)], [], self.now)
+            self.assertEqual(QueueCounts(0, 0), await self.store.counts())
+
+    async def test_expand_to_nobody(self) -> None:
+        """A message whose only recipient was a group without members leaves the queue."""
+        message = await self.submit(TEAM, special={0: GROUPS[0]})
+        report = Submission(Envelope(None, (SENDER,)), b"report")
+
+        expanded = await self.store.expand(message, 0, [], [report], self.now)
+
+        self.assertEqual({}, message.recipients)
+        self.assertEqual([{0: SENDER}], [paths_of(one) for one in expanded.made])
+        self.assertEqual(QueueCounts(1, 1), await self.store.counts())
+
+    async def test_nobody_twice(self) -> None:
+        """Not who is a recipient, or was one, or has a copy from another group."""
+        message = await self.submit(TEAM, BOARD, BOB, CAROL, special=GROUPS)
+        await self.store.record(message, [Result(2, DONE)], [], self.now)
+        await self.store.expand(message, 0, [members(BOB, CAROL, OWNER), owned(DAVE)], [], self.now)
+        self.assertEqual({1: BOARD, 3: CAROL, 4: OWNER}, paths_of(message))
+        await self.store.record(message, [Result(3, DONE), Result(4, DONE)], [], self.now)
+
+        big_bob = Mailbox("Bob", "Example.NET")
+        last = [members(big_bob, CAROL, OWNER, DAVE), owned(DAVE, OWNER)]
+        expanded = await self.store.expand(message, 1, last, [], self.now)
+
+        self.assertEqual(((), ()), (expanded.added, expanded.made))
+        self.assertEqual({}, message.recipients)
+        self.assertEqual([{0: DAVE}], [paths_of(one) for one in await self.due()])
+
+    async def test_group_fails(self) -> None:
+        """A group that cannot be expanded leaves like anybody else."""
+        message = await self.submit(TEAM, BOB, special={0: GROUPS[0]})
+        await self.store.record(message, [Result(1, DONE)], [], self.now)
+
+        await self.store.record(message, [Result(0, DONE)], [], self.now)
+
+        self.assertEqual(QueueCounts(0, 0), await self.store.counts())
 
     async def test_order_limit_and_skip(self) -> None:
         """The most urgent first, no more than asked for, none that the caller has."""

@@ -22,7 +22,8 @@ from twisted.internet.task import deferLater
 
 from mailhost.errors import DirectoryProblem, SpoolProblem
 from mailhost.model.address import Mailbox
-from mailhost.model.envelope import Envelope
+from mailhost.model.directory import Destination, EnvelopePart, ReportTo
+from mailhost.model.envelope import Envelope, Handling
 from mailhost.model.outcome import Fate, Outcome
 from mailhost.model.queue import QueuedMessage, Result, Submission
 from mailhost.spool.badmail import Badmail, BadMessage
@@ -38,6 +39,14 @@ BALLAST_OCTETS = 16384
 DONE = Outcome(Fate.FAILED, "5.1.1", "550 5.1.1 no such user")
 LATER = Outcome(Fate.DELAYED, "4.4.1", "no answer")
 ENVELOPE = Envelope(Mailbox("alice", "example.com"), (Mailbox("bob", "example.net"),))
+LIST = Envelope(
+    Mailbox("alice", "example.com"),
+    (Mailbox("list", "example.com"),),
+    special={0: Handling(group="cn=list")},
+)
+OWNED = EnvelopePart(
+    ReportTo.OWNER, Mailbox("owner", "example.com"), (Destination(Mailbox("bob", "example.net")),)
+)
 QUEUE_ID = "0123456789abcdef01234567"
 #: Steps of the reactor's thread: what follows them is no system call that could fail.
 NOTHING_FOLLOWS = frozenset({Step.REPLYING, Step.REPLIED})
@@ -121,6 +130,8 @@ class Day:
         await self._badmail_left()
         self._start()
         await self._mail()
+        for octets in (SMALL, LARGE):
+            await self._list(octets)
         await self._damage()
         await self._full_disk()
         await self._failing_disk()
@@ -170,21 +181,21 @@ class Day:
 
     # ---- mail
 
-    async def submit(self, octets: int) -> QueuedMessage | None:
+    async def submit(self, octets: int, envelope: Envelope = ENVELOPE) -> QueuedMessage | None:
         """One message; the ledger has it when it was acknowledged."""
         self._number += 1
         octets_of_it = content(self._number, octets)
         self.ledger.note("try", digest(octets_of_it))
         await self._work()
         try:
-            message = await self._commit(octets_of_it)
+            message = await self._commit(octets_of_it, envelope)
         except SpoolProblem as problem:
             self.failures.append(str(problem))
             return None
         self.ledger.note("accepted", message.queue_id, digest(octets_of_it))
         return message
 
-    async def _commit(self, octets: bytes) -> QueuedMessage:
+    async def _commit(self, octets: bytes, envelope: Envelope) -> QueuedMessage:
         incoming = self.store.new_message(b"", len(octets))
         try:
             for start in range(0, len(octets), 50_000):
@@ -192,7 +203,7 @@ class Day:
                 if waiting is not None:
                     await waiting
             queue_id = self.store.new_queue_id()
-            return await self.store.commit(incoming, queue_id, ENVELOPE, "", self.now)
+            return await self.store.commit(incoming, queue_id, envelope, "", self.now)
         except SpoolProblem:
             incoming.discard()
             raise
@@ -236,6 +247,22 @@ class Day:
         await self._work()
         await self._change_of_mind()
         await self.settle(larger)
+
+    async def _list(self, octets: int) -> None:
+        """A group makes way for a message in its owner's name, and a report."""
+        message = await self.submit(octets, LIST)
+        if message is None:
+            return
+        told = b"Report on " + message.queue_id.encode() + b"\r\n"
+        self.ledger.note("expand", message.queue_id, digest(told))
+        for _ in range(3):
+            try:
+                await self.store.expand(message, 0, [OWNED], [Submission(ENVELOPE, told)], self.now)
+                break
+            except SpoolProblem as problem:
+                self.failures.append(str(problem))
+                await self._work()
+        self.ledger.note("settled", message.queue_id)
 
     async def _change_of_mind(self) -> None:
         incoming = self.store.new_message(b"", LARGER)

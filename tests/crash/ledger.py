@@ -36,6 +36,7 @@ class Ledger:
     :ivar tried: contents that were handed over.
     :ivar accepted: contents by id, as far as they were acknowledged.
     :ivar settling: the report by id, as far as an outcome was handed over.
+    :ivar expanding: ids of those of them whose content is then another message's.
     :ivar settled: ids whose outcome was acknowledged.
     :ivar bad: Badmail triples that were acknowledged.
     """
@@ -43,6 +44,7 @@ class Ledger:
     tried: set[str] = field(factory=set)
     accepted: dict[str, str] = field(factory=dict)
     settling: dict[str, str] = field(factory=dict)
+    expanding: set[str] = field(factory=set)
     settled: set[str] = field(factory=set)
     bad: set[str] = field(factory=set)
 
@@ -56,6 +58,9 @@ class Ledger:
                 self.accepted[facts[0]] = facts[1]
             elif event == "settle":
                 self.settling[facts[0]] = facts[1]
+            elif event == "expand":
+                self.settling[facts[0]] = facts[1]
+                self.expanding.add(facts[0])
             elif event == "settled":
                 self.settled.add(facts[0])
             elif event == "bad":
@@ -86,6 +91,11 @@ class Ledger:
                 wrong.append(f"{one} is gone without its report")
             if one not in self.settled and there and report and reported:
                 wrong.append(f"{one} is there, and its report too")
+        wrong += [
+            f"{one} was expanded, and its members have nothing"
+            for one in self.expanding
+            if self.accepted[one] not in contents
+        ]
         known = self.tried | set(self.settling.values())
         wrong += [f"{one} is nobody's content" for one in found if found[one] not in known]
         return wrong

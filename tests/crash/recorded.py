@@ -25,7 +25,7 @@ from pathlib import Path
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, ensureDeferred, gatherResults
 from mailhost.spool import database, files, schema
-from tests.crash.day import DONE, ENVELOPE, LATER, THRESHOLD, content
+from tests.crash.day import DONE, ENVELOPE, LATER, LIST, OWNED, THRESHOLD, content
 from tests.crash.ledger import LedgerWriter, digest
 from mailhost.model.queue import Result, Submission
 from mailhost.spool.space import DiskSpace
@@ -62,10 +62,16 @@ async def one(store, size, fate):
         waiting = incoming.write(octets[start : start + 65536])
         if waiting is not None:
             await waiting
-    message = await store.commit(incoming, store.new_queue_id(), ENVELOPE, "", 1e9)
+    envelope = LIST if fate == "expanded" else ENVELOPE
+    message = await store.commit(incoming, store.new_queue_id(), envelope, "", 1e9)
     ledger.note("accepted", message.queue_id, digest(octets))
     if fate == "delayed":
         await store.record(message, [Result(0, LATER, 1e9 + 60)], [], 1e9)
+    elif fate == "expanded":
+        told = b"Report on " + message.queue_id.encode() + b"\\r\\n"
+        ledger.note("expand", message.queue_id, digest(told))
+        await store.expand(message, 0, [OWNED], [Submission(ENVELOPE, told)], 1e9)
+        ledger.note("settled", message.queue_id)
     elif fate is not None:
         told = b"Report on " + message.queue_id.encode() + b"\\r\\n"
         reports = [Submission(ENVELOPE, told)] if fate == "reported" else []
@@ -86,6 +92,7 @@ async def main():
                 ]
             )
             await one(store, 3000, None)
+        await one(store, 80_000, "expanded")
         await store.stop()
 
 def over(result):

@@ -81,7 +81,7 @@ class PowerTests(PowerCase):
 
         print(f"\n{cuts['sync']} cuts at syncs, {cuts['line']} at acknowledgements")
         self.assertGreater(cuts["sync"], 60)
-        self.assertEqual(80, cuts["line"])
+        self.assertEqual(84, cuts["line"])
 
     async def test_some_of_it_survives(self) -> None:
         """Any part of what was not synced, torn between sectors, may be there as well."""

@@ -18,9 +18,11 @@ from zope.interface import implementer
 
 from mailhost.errors import ContentDamaged, SpoolFull, SpoolProblem
 from mailhost.interfaces import IQueueStore
+from mailhost.model.directory import EnvelopePart
 from mailhost.model.envelope import Envelope
 from mailhost.model.outcome import Outcome
 from mailhost.model.queue import (
+    Expanded,
     Postponement,
     QueueCounts,
     QueuedMessage,
@@ -239,6 +241,16 @@ class LifeQueue:
             return self._later("open", lambda: None).addCallback(lambda nothing: open_it())
         self._check("open")
         return open_it()
+
+    def expand(
+        self,
+        message: QueuedMessage,
+        number: int,
+        parts: Sequence[EnvelopePart],
+        reports: Sequence[Submission],
+        now: float,
+    ) -> Deferred[Expanded]:
+        raise AssertionError("there are no groups in these worlds")
 
     def record(
         self,

@@ -18,6 +18,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from mailhost.errors import ContentDamaged, SpoolFull, SpoolInUse, SpoolProblem, SpoolTooNew
+from mailhost.model.envelope import Handling
 from mailhost.model.queue import QueueCounts, QueuedMessage, Result
 from mailhost.spool import files, group
 from mailhost.spool.held import HeldContents
@@ -134,6 +135,9 @@ class SQLiteQueueTests(SQLiteTestCase, TestCase):
         connection = sqlite3.connect(self.home / "Queue" / "queue.sqlite")
         connection.executescript(
             "ALTER TABLE recipients DROP COLUMN in_doubt; DROP INDEX messages_large; "
+            "ALTER TABLE recipients DROP COLUMN host; "
+            "ALTER TABLE recipients DROP COLUMN group_name; "
+            "ALTER TABLE messages DROP COLUMN next_number; DROP TABLE served; "
             "PRAGMA user_version = 1"
         )
         connection.close()
@@ -143,6 +147,10 @@ class SQLiteQueueTests(SQLiteTestCase, TestCase):
 
         self.assertEqual(message.queue_id, found.queue_id)
         self.assertFalse(found.recipients[0].in_doubt)
+        self.assertEqual((None, ""), (found.recipients[0].host, found.recipients[0].group))
+        team = await self.submit(BOB, special={0: Handling(group="cn=team")})
+        await self.store.expand(team, 0, (), (), START)
+        self.assertEqual(1, (await self.store.counts()).messages)
 
     async def test_newer_format(self) -> None:
         """A queue of a newer program is left alone."""
