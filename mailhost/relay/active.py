@@ -98,6 +98,11 @@ class ActiveWindow:
         self.octets += message.size
         return active
 
+    def grow(self, active: ActiveMessage, count: int) -> None:
+        """*active* has so many recipients more."""
+        active.weight += count
+        self.recipients += count
+
     def remove(self, active: ActiveMessage) -> None:
         """It is not any more."""
         del self._messages[active.message.key]

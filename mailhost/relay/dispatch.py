@@ -45,6 +45,9 @@ class Ways(Protocol):
     def deliver(self, active: ActiveMessage, recipients: list[QueuedRecipient]) -> None:
         """To final delivery."""
 
+    def expand(self, active: ActiveMessage, groups: list[QueuedRecipient]) -> None:
+        """To the directory."""
+
     def queue_for(
         self, active: ActiveMessage, destination: Destination, recipients: list[QueuedRecipient]
     ) -> None:
@@ -104,10 +107,15 @@ class Dispatcher:
 
     def dispatch(self, active: ActiveMessage, now: float) -> None:
         """Send every recipient of *active* that is due at *now* on its way."""
+        due = active.message.recipients.values()
+        self.send(active, [one for one in due if one.due_at <= now + GRAIN_SECONDS])
+
+    def send(self, active: ActiveMessage, recipients: Sequence[QueuedRecipient]) -> None:
+        """Send *recipients* of *active* on their way, due or not."""
         active.jobs += 1  # so that it is not over before all of it has begun
         gathering = _Gathering(active, {})
-        for (route, rated), recipients in self._routes(active, now).items():
-            self._follow_route(gathering, route, rated, recipients)
+        for (route, rated), together in self._routes(active, recipients).items():
+            self._follow_route(gathering, route, rated, together)
         if gathering.pending:
             self._gatherings.add(gathering)
             gathering.timer = self.clock.callLater(GATHER_SECONDS, self._gathered_long, gathering)
@@ -116,20 +124,26 @@ class Dispatcher:
         self.ways.job_done(active)
 
     def _routes(
-        self, active: ActiveMessage, now: float
+        self, active: ActiveMessage, recipients: Sequence[QueuedRecipient]
     ) -> dict[tuple[Route, str], list[QueuedRecipient]]:
         routes: dict[tuple[Route, str], list[QueuedRecipient]] = {}
-        for recipient in active.message.recipients.values():
-            if recipient.due_at > now + GRAIN_SECONDS:
+        groups: list[QueuedRecipient] = []
+        for recipient in recipients:
+            path, host = recipient.forward_path, recipient.host
+            if recipient.group:
+                groups.append(recipient)
                 continue
-            path = recipient.forward_path
+            categorizer = self.terms.categorizer
             try:
-                way = self.terms.categorizer.route(path), self.terms.rated_by(path)
+                route = categorizer.route_home(path, host) if host else categorizer.route(path)
+                way = route, self.terms.rated_by(path)
             except Exception:
                 self._log.failure("There is no telling the route to {path}", path=str(path))
                 self._settle(active, [recipient], STUMBLED)
                 continue
             routes.setdefault(way, []).append(recipient)
+        if groups:
+            self.ways.expand(active, groups)
         return routes
 
     def stop(self) -> None:

@@ -24,12 +24,13 @@ from twisted.logger import Logger
 from twisted.mail.relaymanager import SmartHostESMTPRelayingManager
 from twisted.python.failure import Failure
 
-from mailhost.interfaces import IDelivery, IQueueStore
+from mailhost.interfaces import IAddressResolver, IDelivery, IQueueStore
 from mailhost.model.outcome import Outcome
-from mailhost.model.queue import QueuedMessage, QueuedRecipient
+from mailhost.model.queue import Expanded, QueuedMessage, QueuedRecipient
 from mailhost.relay.active import ActiveMessage, ActiveWindow
 from mailhost.relay.dispatch import Dispatcher
 from mailhost.relay.due import DueMail
+from mailhost.relay.expanding import GroupQueue
 from mailhost.relay.job import Destination
 from mailhost.relay.line import Line
 from mailhost.relay.local import LocalQueue
@@ -58,6 +59,7 @@ class RelayManager(SmartHostESMTPRelayingManager):
     :param terms: names, limits, schedules.
     :param delivery: final delivery; `None` where no domain is local.
     :param badmail: takes reports that cannot be delivered.
+    :param directory: expands groups; `None`: they wait in the store.
     :param pool: connections of all relays in the process together; `None`: this one is alone.
     :param random: chance; replaced in tests.
     """
@@ -73,6 +75,7 @@ class RelayManager(SmartHostESMTPRelayingManager):
         delivery: IDelivery | None = None,
         badmail: Badmail | None = None,
         *,
+        directory: IAddressResolver | None = None,
         pool: Slots | None = None,
         random: Random | None = None,
     ) -> None:
@@ -93,6 +96,7 @@ class RelayManager(SmartHostESMTPRelayingManager):
         )
         self._postponer = Postponer(queue, reactor, self.job_done)
         self._dispatcher = Dispatcher(terms, mxcalc, reactor, self, self._follow)
+        self._groups = GroupQueue(queue, directory, self._settlement, reactor, self, self._follow)
         self._local = LocalQueue(queue, delivery, reactor, self._settle_local, self._follow)
         self._sites = SiteTable(
             self._line,
@@ -125,6 +129,15 @@ class RelayManager(SmartHostESMTPRelayingManager):
         self._sites.configure(terms)
         self.maxConnections = terms.max_connections
         self.maxMessagesPerConnection = terms.max_messages
+
+    @property
+    def directory(self) -> IAddressResolver | None:
+        """Expands groups; may be exchanged at any time."""
+        return self._groups.directory
+
+    @directory.setter
+    def directory(self, directory: IAddressResolver | None) -> None:
+        self._groups.directory = directory
 
     # ---- what may be asked
 
@@ -202,6 +215,7 @@ class RelayManager(SmartHostESMTPRelayingManager):
         self._stopping = True
         self._due.stop()
         self._local.clear()
+        self._groups.stop()
         self._recorder.stop()
         self._postponer.stop()
         self._dispatcher.stop()
@@ -251,6 +265,18 @@ class RelayManager(SmartHostESMTPRelayingManager):
             )
         if recipients:
             self._local.add(active, recipients)
+
+    def expand(self, active: ActiveMessage, groups: list[QueuedRecipient]) -> None:
+        """To the directory."""
+        self._groups.add(active, groups)
+
+    def expanded(self, active: ActiveMessage, result: Expanded) -> None:
+        """A group of *active* has made way: this ends one job."""
+        self._window.grow(active, len(result.added))
+        self._dispatcher.send(active, result.added)
+        for message in result.made:
+            self.accept(message)
+        self.job_done(active)
 
     def queue_for(
         self, active: ActiveMessage, destination: Destination, recipients: list[QueuedRecipient]

@@ -64,6 +64,13 @@ class Categorizer:
             return path
         return path.in_domain(self.masquerade_domain)
 
+    def route_home(self, path: Mailbox, host: NextHop) -> Route:
+        """To *host*, the home server of *path*; in the manner that its domain asks for."""
+        found = self.find_domain(path)
+        rules = found if isinstance(found, RemoteDomain) else RemoteDomain("")
+        security = self.security if rules.security is None else rules.security
+        return SmartHosts((host,), rules.helo, security)
+
     def route(self, path: Mailbox) -> Route:
         """Where mail for *path* goes."""
         found = self.find_domain(path)

@@ -55,6 +55,15 @@ class CategorizerTests(SynchronousTestCase):
         self.assertEqual(SmartHosts((SMART,), helo=True), routes.route(at("y.partner.example")))
         self.assertEqual(MailExchange("elsewhere.example"), without.route(at("Elsewhere.example")))
 
+    def test_home(self) -> None:
+        """A home server is met as the recipient's domain says, and comes before all routes."""
+        routes = make_categorizer(self.settings)
+
+        self.assertEqual(SmartHosts((HOP,)), routes.route_home(at("example.com"), HOP))
+        self.assertEqual(
+            SmartHosts((SMART,), helo=True), routes.route_home(at("x.partner.example"), SMART)
+        )
+
     def test_direct_first(self) -> None:
         """DEL-44: MX, with the smart host behind it."""
         delivery = evolve(self.settings.delivery, direct_first=True)

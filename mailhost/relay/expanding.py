@@ -1,0 +1,177 @@
+"""
+Groups make way for their members, a few groups at a time.
+
+:Room: ``relay``
+:RFC: 5321 §3.9; 3464 §2.3.3 (expanded); promises P2, P4, P7.
+:IIS: §6, point 5.
+:Called by: `mailhost.relay.manager`.
+
+A group is expanded whole, nested ones included, so that what comes of it is never a group
+again: no loop can run for ever.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol
+
+from attrs import define, evolve, field
+from twisted.logger import Logger
+
+from mailhost.errors import ContentDamaged, LookupProblem, MailhostError
+from mailhost.interfaces import IAddressResolver, IQueueStore
+from mailhost.model.directory import EnvelopePart, Expansion, GroupRef
+from mailhost.model.outcome import Fate, Outcome
+from mailhost.model.queue import Expanded, QueuedMessage, QueuedRecipient, Submission
+from mailhost.relay.active import ActiveMessage
+from mailhost.relay.outcomes import STUMBLED, damaged
+from mailhost.relay.settlement import Settlement, Verdict
+
+#: Groups being expanded at once; the members of so many are in memory.
+AT_ONCE = 2
+
+_SWITCHED_OFF = Outcome(Fate.DELAYED, "4.3.5", "LDAP routing is off: nobody knows the members")
+
+
+class Ways(Protocol):
+    """Where a group goes on; the manager."""
+
+    def settle(
+        self,
+        active: ActiveMessage,
+        recipients: Sequence[QueuedRecipient],
+        outcomes: Sequence[Outcome],
+    ) -> None:
+        """It has not become its members.  This ends one job."""
+
+    def expanded(self, active: ActiveMessage, result: Expanded) -> None:
+        """It has.  This ends one job."""
+
+
+@define(eq=False)
+class GroupQueue:
+    """
+    :ivar store: where members take the place of their group.
+    :ivar directory: knows the members; `None`: there is none now, and groups are delayed.
+    :ivar settlement: makes reports about members that cannot be reached.
+    :ivar clock: the reactor.
+    :ivar ways: where a group goes on.
+    :ivar follow: runs a coroutine that `stop` of the relay waits for.
+    """
+
+    store: IQueueStore
+    directory: IAddressResolver | None
+    settlement: Settlement
+    clock: Any
+    ways: Ways
+    follow: Callable[[Coroutine[Any, Any, None]], None]
+    _waiting: deque[tuple[ActiveMessage, list[QueuedRecipient]]] = field(factory=deque, init=False)
+    _busy: int = field(default=0, init=False)
+    _stopping: bool = field(default=False, init=False)
+
+    _log = Logger()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, active: ActiveMessage, groups: list[QueuedRecipient]) -> None:
+        """Expand *groups* of *active*, one after the other."""
+        active.jobs += len(groups)
+        self._waiting.append((active, groups))
+        self._expand_next()
+
+    def stop(self) -> None:
+        """Begin nothing more; the store has what waits."""
+        self._stopping = True
+        self._waiting.clear()
+
+    def _expand_next(self) -> None:
+        while self._waiting and self._busy < AT_ONCE:
+            active, groups = self._waiting.popleft()
+            self._busy += 1
+            self.follow(self._expand(active, groups))
+
+    async def _expand(self, active: ActiveMessage, groups: list[QueuedRecipient]) -> None:
+        for group in groups:
+            if self._stopping:
+                return
+            result = await self._result(active.message, group)
+            if isinstance(result, Expanded):
+                self.ways.expanded(active, result)
+            elif not self._stopping or result.fate.terminal:
+                self.ways.settle(active, [group], [result])
+        self._busy -= 1
+        self._expand_next()
+
+    async def _result(self, message: QueuedMessage, group: QueuedRecipient) -> Expanded | Outcome:
+        try:
+            return await self._asked(message, group)
+        except LookupProblem as problem:
+            # Which server it was is for the log; the outcome's words may reach the sender.
+            self._log.warn(
+                "{id}: {group} is not expanded now: {problem}",
+                id=message.queue_id,
+                group=str(group.forward_path),
+                problem=problem.words,
+            )
+            return Outcome(Fate.DELAYED, problem.status, "the directory cannot be asked now")
+        except ContentDamaged as problem:
+            return await damaged(self.store, message, problem)
+        except MailhostError as problem:
+            return Outcome(Fate.DELAYED, "4.3.0", str(problem))
+        except Exception:
+            self._log.failure("Expanding {group} has stumbled", group=str(group.forward_path))
+            return STUMBLED
+
+    async def _asked(self, message: QueuedMessage, group: QueuedRecipient) -> Expanded | Outcome:
+        directory = self.directory
+        if directory is None:
+            return _SWITCHED_OFF
+        try:
+            answer = await directory.expand(GroupRef(group.group, group.forward_path))
+        except LookupProblem:
+            if self.directory is directory:
+                raise
+            return await self._asked(message, group)  # another one has taken its place
+        if not isinstance(answer, Expansion):
+            return Outcome(Fate.FAILED, answer.status, answer.words)
+        now = self.clock.seconds()
+        reports = await self._reports(message, answer.parts, now)
+        result = await self.store.expand(message, group.number, answer.parts, reports, now)
+        self._tell(message, group, answer, result)
+        return result
+
+    async def _reports(
+        self, message: QueuedMessage, parts: Sequence[EnvelopePart], now: float
+    ) -> list[Submission]:
+        """About members that cannot be reached, to whom the rule of their group says."""
+        made: list[Submission] = []
+        for part in parts:
+            failed = tuple(
+                (QueuedRecipient(-1, path), Outcome(Fate.FAILED, refused.status, refused.words))
+                for path, refused in part.refused
+            )
+            if failed:
+                told = evolve(message, reverse_path=part.reverse_path(message.reverse_path))
+                made += await self.settlement.reports(told, Verdict((), failed, ()), now)
+        return made
+
+    def _tell(
+        self,
+        message: QueuedMessage,
+        group: QueuedRecipient,
+        answer: Expansion,
+        result: Expanded,
+    ) -> None:
+        self._log.info(
+            "{id}: to={group} {fate} 2.0.0: {count} members here, other messages: {made}; "
+            "refused {refused}, skipped {skipped}",
+            id=message.queue_id,
+            group=str(group.forward_path),
+            fate=Fate.EXPANDED.value,
+            count=len(result.added),
+            made=",".join(one.queue_id for one in result.made) or "none",
+            refused=len(answer.refused),
+            skipped=answer.skipped,
+        )
