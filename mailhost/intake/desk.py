@@ -14,7 +14,8 @@ from attrs import define, field
 
 from mailhost.config.settings import VirtualServerSettings
 from mailhost.errors import ResolveProblem, SpoolFull
-from mailhost.interfaces import INameResolver, IQueueStore
+from mailhost.interfaces import IAddressResolver, INameResolver, IQueueStore
+from mailhost.model.address import Mailbox
 from mailhost.model.queue import QueuedMessage
 from mailhost.routing.categorizer import Categorizer
 
@@ -40,6 +41,7 @@ class Desk:
     :ivar resolver: for the names of clients.
     :ivar clock: the time.
     :ivar accepted: told of every message once it is ours.
+    :ivar directory: knows who is in the local domains; `None`: everybody is.
     :ivar full: why no more mail is taken, in words; `None`: it is taken.
     :ivar open_sessions: how many there are.
     """
@@ -51,6 +53,7 @@ class Desk:
     clock: Clock
     accepted: Callable[[QueuedMessage], None]
     full: Callable[[], str | None] = _never_full
+    directory: IAddressResolver | None = None
     open_sessions: int = field(default=0, init=False)
 
     def check_room(self, size: int | None) -> None:
@@ -63,6 +66,12 @@ class Desk:
         if full is not None:
             raise SpoolFull(full)
         self.store.check_room(size)
+
+    def rewriter_of(self, sender: Mailbox) -> IAddressResolver | None:
+        """Who knows the primary address of *sender*, where that is to take its place."""
+        if self.directory is None or not self.settings.ldap.rewrite_sender:
+            return None
+        return self.directory if self.categorizer.domains.is_local(sender.domain_key) else None
 
     @property
     def names_matter(self) -> bool:

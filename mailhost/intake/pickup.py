@@ -36,7 +36,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from mailhost.errors import DirectoryProblem, SpoolProblem
+from mailhost.errors import DirectoryProblem, LookupProblem, SpoolProblem
 from mailhost.intake.bad_file import BadFiles
 from mailhost.intake.claim import (
     WHOLE_OCTETS,
@@ -394,7 +394,7 @@ class Pickup:
             await self._submitter.submit(file, item.progress)
         except BadPickupFile as bad:
             await self._refuse(item, file, bad)
-        except (SpoolProblem, BeingWritten) as problem:
+        except (SpoolProblem, LookupProblem, BeingWritten) as problem:
             self._wait(item, problem, RETRY_SECONDS)
         except OSError as error:
             self._wait(item, error, SYSTEM_RETRY_SECONDS)

@@ -21,11 +21,12 @@ from zope.interface import implementer
 
 from mailhost.content.headers import header_end, scan_header
 from mailhost.content.trace import PeerNote, received_field
-from mailhost.errors import SpoolFull, SpoolProblem
+from mailhost.errors import LookupProblem, SpoolFull, SpoolProblem
 from mailhost.intake.desk import Desk
-from mailhost.interfaces import IIncomingMessage, IReception, Maybe
+from mailhost.intake.destinations import Destinations, recipients_of
+from mailhost.interfaces import IAddressResolver, IIncomingMessage, IReception, Maybe
 from mailhost.model.address import Mailbox
-from mailhost.model.envelope import Envelope
+from mailhost.model.directory import Found, Refused, Resolution
 from mailhost.model.queue import QueuedMessage
 from mailhost.model.reply import Reply
 from mailhost.model.session import SessionFacts
@@ -49,14 +50,14 @@ class _Transaction:
     """
     What RSET forgets.
 
-    :ivar recipients: in order, without repetition.
+    :ivar to: its recipients.
     :ivar fault: why the content will be refused at its end.
     """
 
     reverse_path: Mailbox | None
     size: int | None
     body: str
-    recipients: dict[Mailbox, None] = field(factory=dict)
+    to: Destinations = field(factory=Destinations)
     queue_id: str = ""
     incoming: IIncomingMessage | None = None
     octets: int = 0
@@ -123,11 +124,38 @@ class Reception:
 
     # ---- the transaction
 
-    def sender(self, reverse_path: Mailbox | None, size: int | None, body: str) -> Reply:
+    def sender(self, reverse_path: Mailbox | None, size: int | None, body: str) -> Maybe[Reply]:
         """See `IReception`."""
-        limits = self.desk.settings.messages
         if reverse_path is not None:
             reverse_path = self.desk.categorizer.qualify(reverse_path)
+            directory = self.desk.rewriter_of(reverse_path)
+            if directory is not None:
+                return self._rewrite(directory, reverse_path, size, body)
+        return self._begin(reverse_path, size, body)
+
+    def _rewrite(
+        self, directory: IAddressResolver, given: Mailbox, size: int | None, body: str
+    ) -> Maybe[Reply]:
+        """The sender gets his primary address."""
+        try:
+            primary = directory.resolve_sender(given)
+        except LookupProblem as problem:
+            return replies.directory_failed(problem.status)
+        if isinstance(primary, Mailbox):
+            return self._begin(primary, size, body)
+        return self._rewrite_later(primary, size, body)
+
+    async def _rewrite_later(
+        self, finding: Awaitable[Mailbox], size: int | None, body: str
+    ) -> Reply:
+        try:
+            primary = await finding
+        except LookupProblem as problem:
+            return replies.directory_failed(problem.status)
+        return self._begin(primary, size, body)
+
+    def _begin(self, reverse_path: Mailbox | None, size: int | None, body: str) -> Reply:
+        limits = self.desk.settings.messages
         refused = check_message_size(size, limits.max_message_size) or check_session_size(
             self.session.content_octets, size, limits.max_session_size
         )
@@ -140,9 +168,9 @@ class Reception:
         self._transaction = _Transaction(reverse_path, size, body)
         return replies.sender_ok(reverse_path)
 
-    def recipient(self, forward_path: Mailbox) -> Reply:
+    def recipient(self, forward_path: Mailbox) -> Maybe[Reply]:
         """See `IReception`."""
-        transaction = self._open
+        to = self._open.to
         categorizer = self.desk.categorizer
         path = categorizer.qualify(forward_path)
         domain = categorizer.find_domain(path)
@@ -154,13 +182,50 @@ class Reception:
                     "{peer} may not relay to {path}", peer=self.session.peer, path=str(path)
                 )
                 return refused
+        elif self.desk.directory is not None:
+            return self._look_up(self.desk.directory, to, path)
         stamped = categorizer.stamp(path)
-        if stamped not in transaction.recipients:
-            limit = self.desk.settings.messages.max_recipients
-            refused = check_recipient_count(len(transaction.recipients) + 1, limit)
+        if stamped not in to.paths:
+            refused = self._one_too_many(to)
             if refused is not None:
                 return refused
-            transaction.recipients[stamped] = None
+            to.add(stamped)
+        return replies.recipient_ok(path)
+
+    def _one_too_many(self, to: Destinations) -> Reply | None:
+        return check_recipient_count(to.count + 1, self.desk.settings.messages.max_recipients)
+
+    def _look_up(
+        self, directory: IAddressResolver, to: Destinations, path: Mailbox
+    ) -> Maybe[Reply]:
+        """Ask who *path*, which is local, is."""
+        try:
+            answer = directory.resolve(self.desk.categorizer.stamp(path))
+        except LookupProblem as problem:
+            return replies.directory_failed(problem.status)
+        if isinstance(answer, Found | Refused):
+            return self._looked_up(answer, to, path)
+        return self._look_up_later(answer, to, path)
+
+    async def _look_up_later(
+        self, finding: Awaitable[Resolution], to: Destinations, path: Mailbox
+    ) -> Reply:
+        try:
+            answer = await finding
+        except LookupProblem as problem:
+            return replies.directory_failed(problem.status)
+        return self._looked_up(answer, to, path)
+
+    def _looked_up(self, answer: Resolution, to: Destinations, path: Mailbox) -> Reply:
+        found = recipients_of(answer, self.desk.categorizer.stamp(path))
+        if isinstance(found, Refused):
+            self._log.info("{peer}: {reply}", peer=self.session.peer, reply=str(found.reply))
+            return found.reply
+        if not found.keys() <= to.paths.keys():
+            refused = self._one_too_many(to)
+            if refused is not None:
+                return refused
+            to.add_found(found)
         return replies.recipient_ok(path)
 
     def content(self) -> Reply:
@@ -270,7 +335,7 @@ class Reception:
         committed = desk.store.commit(
             incoming,
             transaction.queue_id,
-            Envelope(transaction.reverse_path, tuple(transaction.recipients), transaction.body),
+            transaction.to.envelope(transaction.reverse_path, transaction.body),
             self.session.hello,
             desk.clock.seconds(),
         )

@@ -23,6 +23,7 @@ from mailhost.content.headers import header_end
 from mailhost.content.trace import message_id, received_from_pickup, rfc5322_date
 from mailhost.intake.claim import OpenFile
 from mailhost.intake.desk import Desk
+from mailhost.intake.destinations import Destinations, recipients_of
 from mailhost.intake.local_text import LocalText
 from mailhost.intake.pickup_file import (
     MAX_HEADER_OCTETS,
@@ -32,9 +33,11 @@ from mailhost.intake.pickup_file import (
 )
 from mailhost.interfaces import IIncomingMessage
 from mailhost.model.address import Mailbox
+from mailhost.model.directory import Found, Refused
 from mailhost.model.envelope import Envelope
 from mailhost.model.queue import QueuedMessage
 from mailhost.policy.limits import check_hops, check_message_size
+from mailhost.routing.domains import LocalDomain
 
 #: ``run(function, *arguments)`` runs it where it may block.
 Run = Callable[..., Awaitable[Any]]
@@ -49,6 +52,7 @@ class Progress:
 
     :ivar queue_ids: the messages that are in the queue already, in order.
     :ivar recipients: how many these have.
+    :ivar envelope: of the whole file; a directory may say something else by the next attempt.
     :ivar added: the fields that all of them got: recipients of one message are
         to see one Message-ID.
     """
@@ -56,6 +60,7 @@ class Progress:
     queue_ids: list[str] = field(factory=list)
     recipients: int = 0
     added: bytes | None = None
+    envelope: Envelope | None = None
 
 
 class _Content:
@@ -132,6 +137,7 @@ class Submitter:
 
         :raises BadPickupFile: it cannot be sent as it is.
         :raises mailhost.errors.SpoolProblem: not now; *progress* says how far it came.
+        :raises mailhost.errors.LookupProblem: the directory cannot say now who gets it.
         :raises mailhost.intake.claim.BeingWritten: it was changed while it was read.
         """
         content = self._content(file)
@@ -140,19 +146,20 @@ class Submitter:
             self._check_hops(header)
             if progress.added is None:
                 progress.added = self._missing_fields(header)
-            sender, recipients = self.envelope_of(header)
-            step = self.desk.settings.messages.max_recipients or len(recipients)
-            for start in range(progress.recipients, len(recipients), step):
+            if progress.envelope is None:
+                progress.envelope = await self._resolved(*self.envelope_of(header))
+            whole = progress.envelope
+            count = len(whole.forward_paths)
+            step = self.desk.settings.messages.max_recipients or count
+            for start in range(progress.recipients, count, step):
                 if content.begun:
                     file.rewind()
                     content = self._content(file)
                     await content.read_header()
-                part = recipients[start : start + step]
-                message = await self._queue(
-                    file.size, content, progress.added, header.octets, Envelope(sender, part)
-                )
+                part = whole.part(start, start + step)
+                message = await self._queue(file.size, content, progress.added, header.octets, part)
                 progress.queue_ids.append(message.queue_id)
-                progress.recipients += len(part)
+                progress.recipients += len(part.forward_paths)
         except BadPickupFile as bad:
             bad.header = bad.header or header
             raise
@@ -169,6 +176,27 @@ class Submitter:
             categorizer.qualify(sender) if sender is not None else None,
             tuple(dict.fromkeys(map(categorizer.stamp, qualified))),
         )
+
+    async def _resolved(self, sender: Mailbox | None, recipients: tuple[Mailbox, ...]) -> Envelope:
+        """What a directory makes of them, as in a session."""
+        desk = self.desk
+        if sender is not None and (rewriter := desk.rewriter_of(sender)) is not None:
+            primary = rewriter.resolve_sender(sender)
+            sender = primary if isinstance(primary, Mailbox) else await primary
+        to = Destinations()
+        for path in recipients:
+            local = isinstance(desk.categorizer.find_domain(path), LocalDomain)
+            if desk.directory is None or not local:
+                to.add_found({path: None})
+                continue
+            answer = desk.directory.resolve(path)
+            if not isinstance(answer, Found | Refused):
+                answer = await answer
+            found = recipients_of(answer, path)
+            if isinstance(found, Refused):
+                raise BadPickupFile(f"{found.words} ({found.status})")
+            to.add_found(found)
+        return to.envelope(sender)
 
     def _check_hops(self, header: PickupHeader) -> None:
         max_hops = self.desk.settings.delivery.max_hops

@@ -35,6 +35,7 @@ from mailhost.relay.manager import RelayManager
 from mailhost.relay.slots import Slots
 from mailhost.relay.terms import Terms
 from mailhost.routing.categorizer import Categorizer, make_categorizer
+from mailhost.server.directory import Directory
 from mailhost.server.lifecycle import Lifecycle, Parts, make_lifecycle
 from mailhost.server.listening import accept_from
 from mailhost.server.orphans import Orphan
@@ -100,6 +101,7 @@ class VirtualServer:
         self._ports: dict[ListenAddress, tuple[IListeningPort, ESMTPFactory]] = {}
         # Factories of addresses that are listened to no longer, while they have sessions.
         self._leaving: list[ESMTPFactory] = []
+        self._directory = Directory(reactor)
         self._life: Lifecycle = make_lifecycle(Parts(self._unlisten, self._close, []))
 
     # ---- what may be asked
@@ -172,14 +174,18 @@ class VirtualServer:
 
         :returns: what could not be changed, in words; it needs a restart.
         :raises CannotStart: a new address cannot be had; the addresses stay as
-            they were, everything else is in force.
+            they were, everything else is in force.  Or the directory cannot be
+            asked in this way; then nothing is.
         """
         kept = fixed_differences(self.settings, settings)
+        if self.state != "stopped":
+            self._choose_directory(settings)
         self.settings = settings
         if self.state == "stopped":
             return ()
         categorizer = make_categorizer(settings)
         self._desk.settings, self._desk.categorizer = self._desk_settings(), categorizer
+        self._desk.directory = self._directory.resolver
         if self._portion_in is not None:
             self._portion_in.limit = self._share.part(settings.max_connections)
             self._portion_in.settle()
@@ -189,6 +195,9 @@ class VirtualServer:
         self._slots.configure(self._share.part(settings.delivery.connections.max))
         for orphan in self._orphans:
             orphan.configure(terms, exchanges)
+        for relay in (self.relay, *(orphan.relay for orphan in self._orphans)):
+            if relay is not None:
+                relay.directory = self._directory.resolver
         rules = self._rules()
         self._tls = self._read_certificate()
         for _, factory in self._ports.values():
@@ -223,8 +232,15 @@ class VirtualServer:
             self._keep_badmail()
         self._adopt()
 
+    def _choose_directory(self, settings: VirtualServerSettings) -> None:
+        try:
+            self._directory.configure(settings)
+        except ValueError as wrong:
+            raise CannotStart(f"virtual server {settings.name!r}: ldap: {wrong}") from wrong
+
     def _open_queue(self) -> None:
         settings = self.settings
+        self._choose_directory(settings)
         store = self._given_store or self._make_store(self._share.number)
         try:
             store.start()
@@ -269,6 +285,7 @@ class VirtualServer:
             self._reactor,
             self.relay.accept,
             self._full,
+            self._directory.resolver,
         )
         limit, lending = share.part(settings.max_connections), share.lending
         if lending is not None:
@@ -306,6 +323,7 @@ class VirtualServer:
             self._terms(make_categorizer(self.settings)),
             self._drop,
             self._badmail,
+            directory=self._directory.resolver,
             pool=cast("Slots", self._slots),
         )
 
@@ -440,7 +458,7 @@ class VirtualServer:
         assert self.relay is not None
         relays = [Deferred.fromCoroutine(one.stop(GRACE_SECONDS)) for one in self._orphans]
         try:
-            await DeferredList([self.relay.stop(GRACE_SECONDS), *relays])
+            await DeferredList([self.relay.stop(GRACE_SECONDS), *relays, self._directory.stop()])
         finally:
             self._orphans.clear()
             await self._store.stop()

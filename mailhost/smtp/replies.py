@@ -110,6 +110,15 @@ def relaying_denied(path: Mailbox) -> Reply:
     return Reply(550, "5.7.1", f"Unable to relay for {path}")
 
 
+def directory_failed(status: str) -> Reply:
+    """
+    RCPT or MAIL put off: nobody can say now whose address it is.
+
+    :param status: of class 4.
+    """
+    return Reply(451, status, "Directory cannot be asked now, try again later")
+
+
 def bad_destination(path: Mailbox, why: str) -> Reply:
     """RCPT refused: the address cannot exist here."""
     return Reply(550, "5.1.2", f"{why}: {path}")

@@ -317,7 +317,6 @@ class RefusedTests(SynchronousTestCase):
         top = "control: b\nlog: {level: info}\nmetrics: c\nvirtual_servers: [{name: a}]\n"
         keys = """\
     protocol_log: {enabled: false}
-    ldap: {enabled: false}
     operators: []
     access:
       anonymous: true
@@ -335,7 +334,7 @@ class RefusedTests(SynchronousTestCase):
 """
         found = [fault.words for fault in faults_of(self, top)] + self.words(keys)
 
-        self.assertEqual(["not supported yet; allowed: leave it out"] * 17, found)
+        self.assertEqual(["not supported yet; allowed: leave it out"] * 16, found)
 
     def test_workers_and_user(self) -> None:
         """1 to 64 workers, and a user there is."""

@@ -21,6 +21,7 @@ from mailhost.config.settings.delivery import (
 )
 from mailhost.config.settings.domains import DomainSettings, DropSettings
 from mailhost.config.settings.general import LISTEN, ListenAddress, ListenKeys, machine_name
+from mailhost.config.settings.ldap import AttributeKeys, LDAPSettings
 from mailhost.config.settings.messages import BadmailSettings, MessagesSettings
 from mailhost.config.settings.process import ResolverSettings, Settings
 from mailhost.config.settings.rates import RateKeys
@@ -30,11 +31,13 @@ from mailhost.config.settings.virtual_server import VirtualServerSettings
 __all__ = [
     "LISTEN",
     "AccessSettings",
+    "AttributeKeys",
     "BadmailSettings",
     "ConnectionKeys",
     "DeliverySettings",
     "DomainSettings",
     "DropSettings",
+    "LDAPSettings",
     "ListenAddress",
     "ListenKeys",
     "LocalKeys",

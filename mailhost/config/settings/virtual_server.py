@@ -17,6 +17,7 @@ from mailhost.config.settings.access import AccessSettings
 from mailhost.config.settings.delivery import DeliverySettings
 from mailhost.config.settings.domains import DomainSettings, DropSettings
 from mailhost.config.settings.general import LISTEN, ListenAddress, ListenKeys, machine_name
+from mailhost.config.settings.ldap import LDAPSettings
 from mailhost.config.settings.messages import MessagesSettings
 from mailhost.config.units import (
     COMMENT,
@@ -48,7 +49,7 @@ ONLY_TRUE = Kind(_parse_supported_truth, "true", check=_check_supported_truth)
 class VirtualServerSettings:
     """One virtual server: its *General* page, and all other pages below it."""
 
-    not_yet: ClassVar[NotYet] = NotYet("protocol_log", "ldap", "operators")
+    not_yet: ClassVar[NotYet] = NotYet("protocol_log", "operators")
 
     name: str = key(
         NAME, "default", help="Unique; used on the command line, in logs and in INI section heads."
@@ -99,11 +100,13 @@ class VirtualServerSettings:
     access: AccessSettings = section(AccessSettings, help="Who may connect, and who may relay.")
     messages: MessagesSettings = section(MessagesSettings, help="Limits and undeliverable mail.")
     delivery: DeliverySettings = section(DeliverySettings, help="How mail leaves.")
+    ldap: LDAPSettings = section(LDAPSettings, help="The directory of those who have mailboxes.")
     drop: DropSettings = section(DropSettings, help="Mail for the local domains.")
     accept_any_recipient: bool = key(
         ONLY_TRUE,
         "true",
-        help="Every local part of a local domain is accepted and goes to Drop, as IIS does.",
+        help="Without a directory every local part of a local domain is accepted and goes to "
+        "Drop, as IIS does.",
     )
     domains: tuple[DomainSettings, ...] = sections(
         DomainSettings, "domain", help="Alias and remote domains."
