@@ -85,8 +85,9 @@ async def tell(resolver: LDAPAddressResolver, text: str) -> None:
         expansion = await resolver.expand(group)
         if isinstance(expansion, Expansion):
             destinations += expansion.destinations
-    told = ", ".join(f"{one.address} at {one.host or 'its domain'}" for one in destinations)
-    print(text, answer.kind.value, told)
+    # A directory gives members in any order.
+    told = sorted(f"{one.address} at {one.host or 'its domain'}" for one in destinations)
+    print(text, answer.kind.value, ", ".join(told))
 
 
 async def main(reactor: Any, *arguments: str) -> None:

@@ -11,6 +11,7 @@ import click
 
 from mailhost import __version__
 from mailhost.cli.check import check
+from mailhost.cli.ldap import ldap
 
 __all__ = ["main"]
 
@@ -22,3 +23,4 @@ def main() -> None:
 
 
 main.add_command(check)
+main.add_command(ldap)

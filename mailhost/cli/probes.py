@@ -1,10 +1,11 @@
 """
-What a configuration would meet on this machine: ports and directories.
+What a configuration would meet on this machine: ports, directories, LDAP servers.
 
 :Room: ``cli`` (floor 7)
 :Called by: `mailhost.cli.check`.
 
-Nothing is made or changed; a port is bound for an instant and never listened on.
+Nothing is made or changed; a port is bound for an instant and never listened on, and a
+connection to an LDAP server is closed as soon as it stands.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ from pathlib import Path as FilePath
 from mailhost.config.checks import Finding, Severity
 from mailhost.config.faults import Path
 from mailhost.config.settings import ListenAddress, Settings, VirtualServerSettings
+from mailhost.directory.binding import DirectoryServer
 from mailhost.net.tls import CertificateFiles, CertificateProblem, doubts
 
+#: For a server that does not answer at all.
+_PATIENCE_SECONDS = 3.0
 _ADVICE = {
     errno.EADDRINUSE: "taken already; advised: another port, or end the program that has it",
     errno.EACCES: "not allowed to this user; advised: a port from 1024, or start as root",
@@ -43,6 +47,8 @@ def probe_machine(settings: Settings, now: float) -> Iterator[Finding]:
                 yield Finding(Severity.WARNING, (*at, "listen", place), f"{address} is {words}")
         for words in probe_certificate(server, now):
             yield Finding(Severity.WARNING, (*at, "access", "tls", "certificate"), words)
+        for place, words in probe_ldap(server):
+            yield Finding(Severity.WARNING, (*at, "ldap", "server", place), words)
         for path, directory in _directories(server):
             words = probe_directory(directory)
             if words is not None:
@@ -67,6 +73,30 @@ def probe_certificate(server: VirtualServerSettings, now: float) -> Iterator[str
         yield from doubts(files, server.fqdn, now)
     except CertificateProblem as problem:
         yield str(problem)
+
+
+def probe_ldap(server: VirtualServerSettings) -> Iterator[tuple[int, str]]:
+    """Which LDAP servers take no connection; whether they are fit `mailhost ldap check` says."""
+    if not server.ldap.enabled:
+        return
+    for place, url in enumerate(server.ldap.server):
+        words = _why_not_reached(DirectoryServer.parse(url))
+        if words is not None:
+            yield place, f"{url} cannot be reached: {words}; advised: look at its name and port"
+
+
+def _why_not_reached(server: DirectoryServer) -> str | None:
+    try:
+        if server.scheme == "ldapi":
+            with socket.socket(socket.AF_UNIX) as door:
+                door.settimeout(_PATIENCE_SECONDS)
+                door.connect(server.host)
+        else:
+            place = server.host, server.port
+            socket.create_connection(place, _PATIENCE_SECONDS).close()
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
 
 
 def probe_address(address: ListenAddress) -> str | None:

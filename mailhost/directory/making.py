@@ -8,13 +8,15 @@ From the *LDAP Routing* page to a resolver.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from attrs import evolve
 
 from mailhost.config.settings.ldap import LDAPSettings
-from mailhost.directory.binding import Binding, BindingKind
+from mailhost.directory.binding import Binding, BindingKind, DirectoryServer, Terms
+from mailhost.directory.direct import DirectDirectory
+from mailhost.directory.entries import EntryReader
 from mailhost.directory.homes import HomeServers
 from mailhost.directory.resolver import LDAPAddressResolver, Limits
 from mailhost.directory.schemas import SCHEMAS
@@ -39,9 +41,7 @@ def make_resolver(
         binding_of(settings),
         start_tls=settings.start_tls,
         ca=settings.ca,
-        homes=HomeServers(
-            dict(settings.home_servers), settings.home_domain or "", frozenset(own_names)
-        ),
+        homes=homes_of(settings, own_names),
         limits=Limits(
             lookup_seconds=settings.timeout,
             found_seconds=settings.cache,
@@ -51,6 +51,31 @@ def make_resolver(
             most_members=settings.max_members,
         ),
     )
+
+
+def make_direct(
+    settings: LDAPSettings, seconds: Callable[[], float], own_names: Iterable[str] = ()
+) -> DirectDirectory:
+    """
+    The same for a program without a reactor.
+
+    :param seconds: a clock for durations.
+    :raises ValueError: the page has no server, or names one that is none.
+    """
+    return DirectDirectory(
+        tuple(map(DirectoryServer.parse, settings.server)),
+        Terms(binding_of(settings), settings.start_tls, settings.ca),
+        EntryReader(schema_of(settings), homes_of(settings, own_names)),
+        settings.base or "",
+        seconds,
+        settings.max_members,
+    )
+
+
+def homes_of(settings: LDAPSettings, own_names: Iterable[str]) -> HomeServers:
+    """Which home servers are which hosts."""
+    hosts = dict(settings.home_servers)
+    return HomeServers(hosts, settings.home_domain or "", frozenset(own_names))
 
 
 def schema_of(settings: LDAPSettings) -> Schema:

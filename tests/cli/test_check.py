@@ -15,6 +15,7 @@ from mailhost.cli import main, probes
 from mailhost.config import reader
 from mailhost.config.settings import ListenAddress
 from tests.config.files import directory_for, file_for
+from tests.support.process import reserve_address
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,6 +48,26 @@ class CheckTests(SynchronousTestCase):
         lines = result.output.splitlines()
         prefix = f"{self.path}:"
         return [line.removeprefix(prefix) for line in lines if ": warning: " in line]
+
+    def test_ldap_servers(self) -> None:
+        """Those that take no connection are named, each on its line; off they are not asked."""
+        there, gone = f"ldap://127.0.0.1:{listening_port(self)}", f"ldap://{reserve_address()}"
+        keys = f"""    ldap:
+      enabled: true
+      base: dc=example,dc=com
+      server:
+        - {there}
+        - {gone}
+        - ldapi://%2Fno%2Fsuch%2Fsocket
+"""
+        found = [one for one in self.warnings(self.server(keys)) if ".ldap." in one]
+
+        self.assertEqual(2, len(found), found)
+        self.assertIn(f"10: virtual_servers[0].ldap.server[1]: warning: {gone} cannot be", found[0])
+        self.assertIn("Connection refused; advised: look at its name and port", found[0])
+        self.assertIn("No such file or directory", found[1])
+        off = self.warnings(self.server(keys.replace("true", "false")))
+        self.assertEqual([], [one for one in off if ".ldap." in one])
 
     def test_faults(self) -> None:
         """Every fault on a line of its own, exit status 1."""

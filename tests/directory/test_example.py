@@ -32,8 +32,8 @@ class ExampleTests(TestCase):
         self.assertEqual((b"", 0), (err, code))
         self.assertEqual(
             b"robert@example.com user robert@example.com at mail.example.com\n"
-            b"team@example.com group robert@example.com at mail.example.com, "
-            b"maria@example.net at its domain\n"
+            b"team@example.com group maria@example.net at its domain, "
+            b"robert@example.com at mail.example.com\n"
             b"nobody@example.com 550 5.1.1 User unknown: nobody@example.com\n",
             out,
         )
