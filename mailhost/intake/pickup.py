@@ -14,13 +14,11 @@ What happens to a file:
 3. It is claimed: renamed into ``Pickup/.work`` (`mailhost.intake.claim`).
 4. It is queued (`mailhost.intake.submission`), or goes to Badmail with the
    reason.  Trouble with either is no fault of the file: it waits in .work.
-5. It is removed.  A crash before leads to step 4 again: twice at worst, never
-   lost.
+5. It is removed.  A crash before leads to step 4 again: twice at worst.
 
-Names with a dot in front are left alone: programs write under such a name and
-rename.  Links, FIFOs, devices, sockets and directories are left where they are.
-Who may write to the directory may send as anybody to everybody: relay
-restrictions are for sessions.
+Names with a dot in front are left alone: programs write under one and rename.
+Links, FIFOs, devices, sockets and directories are left where they are.  Who may
+write here may send as anybody to everybody: relay restrictions are for sessions.
 """
 
 from __future__ import annotations
@@ -394,12 +392,16 @@ class Pickup:
             await self._submitter.submit(file, item.progress)
         except BadPickupFile as bad:
             await self._refuse(item, file, bad)
-        except (SpoolProblem, LookupProblem, BeingWritten) as problem:
+        except LookupProblem as problem:
+            self._trouble("lookup", problem.words)
+            self._put_off(item, RETRY_SECONDS)
+        except (SpoolProblem, BeingWritten) as problem:
             self._wait(item, problem, RETRY_SECONDS)
         except OSError as error:
             self._wait(item, error, SYSTEM_RETRY_SECONDS)
         else:
             item.settled = True
+            self._mended("lookup")
             self._log.info(
                 "{server}: Pickup file {file!r} is queued: ids={queue_ids} recipients={count}",
                 server=self._desk.settings.name,

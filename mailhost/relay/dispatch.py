@@ -114,6 +114,10 @@ class Dispatcher:
         """Send *recipients* of *active* on their way, due or not."""
         active.jobs += 1  # so that it is not over before all of it has begun
         gathering = _Gathering(active, {})
+        groups = [one for one in recipients if one.group]
+        if groups:
+            self.ways.expand(active, groups)
+            recipients = [one for one in recipients if not one.group]
         for (route, rated), together in self._routes(active, recipients).items():
             self._follow_route(gathering, route, rated, together)
         if gathering.pending:
@@ -127,12 +131,8 @@ class Dispatcher:
         self, active: ActiveMessage, recipients: Sequence[QueuedRecipient]
     ) -> dict[tuple[Route, str], list[QueuedRecipient]]:
         routes: dict[tuple[Route, str], list[QueuedRecipient]] = {}
-        groups: list[QueuedRecipient] = []
         for recipient in recipients:
             path, host = recipient.forward_path, recipient.host
-            if recipient.group:
-                groups.append(recipient)
-                continue
             categorizer = self.terms.categorizer
             try:
                 route = categorizer.route_home(path, host) if host else categorizer.route(path)
@@ -142,8 +142,6 @@ class Dispatcher:
                 self._settle(active, [recipient], STUMBLED)
                 continue
             routes.setdefault(way, []).append(recipient)
-        if groups:
-            self.ways.expand(active, groups)
         return routes
 
     def stop(self) -> None:

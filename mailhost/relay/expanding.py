@@ -72,9 +72,6 @@ class GroupQueue:
 
     _log = Logger()
 
-    def __len__(self) -> int:
-        return len(self._waiting)
-
     def add(self, active: ActiveMessage, groups: list[QueuedRecipient]) -> None:
         """Expand *groups* of *active*, one after the other."""
         active.jobs += len(groups)

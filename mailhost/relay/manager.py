@@ -272,6 +272,8 @@ class RelayManager(SmartHostESMTPRelayingManager):
 
     def expanded(self, active: ActiveMessage, result: Expanded) -> None:
         """A group of *active* has made way: this ends one job."""
+        if self._stopping:
+            return  # the store has its members
         self._window.grow(active, len(result.added))
         self._dispatcher.send(active, result.added)
         for message in result.made:

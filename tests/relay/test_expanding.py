@@ -293,6 +293,21 @@ class TroubleTests(GroupCase):
         self.assertEqual(1, len(self.flushLoggedErrors(RuntimeError)))
         self.assertEqual([1], [one.attempts for one in message.recipients.values()])
 
+    def test_answered_while_stopping(self) -> None:
+        """Members take their group's place, and wait for the next start."""
+        answer: Deferred[Any] = Deferred()
+        self.directory.groups["cn=all"] = answer
+        message = self.group("all")
+
+        stopped = self.relay.stop()
+        answer.callback(Expansion((part("b@example.com"),)))
+        self.run_for(1)
+
+        self.successResultOf(stopped)
+        self.assertEqual([], self.delivered())
+        waiting = [str(one.forward_path) for one in message.recipients.values()]
+        self.assertEqual(["b@example.com"], waiting)
+
     def test_stopped(self) -> None:
         """A stop does not wait for the directory's answer longer than the directory lives."""
         answers = {f"cn={name}": Deferred[Any]() for name in "ab"}
