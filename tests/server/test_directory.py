@@ -155,6 +155,7 @@ class SessionTests(SharedCase):
     async def test_pickup(self) -> None:
         """A file to a group is sent; one to nobody is Badmail."""
         server = self.start(self.settings(self.slapd.url))
+        await self.until(server.settings.pickup_directory.is_dir)
         for name in ("owned", "nobody"):
             text = f"From: clerk@{DOMAIN}\nTo: {name}@{DOMAIN}\n\ntext\n"
             (server.settings.pickup_directory / f"{name}.eml").write_text(text)
