@@ -317,6 +317,29 @@ class QueueStoreContract:
         self.assertEqual({}, message.recipients)
         self.assertEqual([{0: DAVE}], [paths_of(one) for one in await self.due()])
 
+    async def test_expand_beside_records(self) -> None:
+        """Who leaves while his group is expanded is not called back; the last one ends it."""
+        for size in (10, 300_000):
+            text = b"\r\n" + b"x" * size + b"\r\n"
+            message = await self.submit(TEAM, BOB, CAROL, content=text, special={0: GROUPS[0]})
+            part = [members(BOB, CAROL, DAVE), owned(OWNER)]
+
+            first = self.store.record(message, [Result(1, DONE)], [], self.now)
+            expanding = self.store.expand(message, 0, part, [], self.now)
+            last = self.store.record(message, [Result(2, DONE)], [], self.now)
+            _, expanded, _ = [await one for one in (first, expanding, last)]
+
+            self.assertEqual({3: DAVE}, paths_of(message))
+            (made,) = expanded.made
+            done = [Result(3, DONE)], [Result(0, DONE)]
+            ending = [
+                self.store.record(one, results, [], self.now)
+                for one, results in zip((message, made), done, strict=True)
+            ]
+            for one in ending:
+                await one
+            self.assertEqual(QueueCounts(0, 0), await self.store.counts())
+
     async def test_group_fails(self) -> None:
         """A group that cannot be expanded leaves like anybody else."""
         message = await self.submit(TEAM, BOB, special={0: GROUPS[0]})

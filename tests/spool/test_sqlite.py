@@ -24,7 +24,19 @@ from mailhost.spool import files, group
 from mailhost.spool.held import HeldContents
 from mailhost.spool.space import DiskSpace
 from mailhost.spool.sqlite import SQLiteQueue
-from tests.contracts.queue_store import BOB, DONE, LATER, START, QueueStoreContract, whole
+from tests.contracts.queue_store import (
+    BOB,
+    CAROL,
+    DAVE,
+    DONE,
+    LATER,
+    OWNER,
+    START,
+    QueueStoreContract,
+    members,
+    owned,
+    whole,
+)
 
 #: Contents beyond it are files.
 SMALL = 65536
@@ -151,6 +163,26 @@ class SQLiteQueueTests(SQLiteTestCase, TestCase):
         team = await self.submit(BOB, special={0: Handling(group="cn=team")})
         await self.store.expand(team, 0, (), (), START)
         self.assertEqual(1, (await self.store.counts()).messages)
+
+    async def test_nothing_is_left_of_groups(self) -> None:
+        """Neither rows of those who were served, nor files of the copies."""
+        special = {0: Handling(group="cn=team"), 1: Handling(group="cn=board")}
+        for failing in (False, True):
+            message = await self.submit(BOB, CAROL, content=b"x" * 300_000, special=special)
+            copies = await self.store.expand(message, 0, [members(DAVE), owned(OWNER)], [], START)
+            await self.store.record(message, [Result(2, DONE)], [], START)
+            if failing:
+                await self.store.record(message, [Result(1, DONE)], [], START)
+            else:
+                await self.store.expand(message, 1, [members(DAVE)], [], START)
+            await self.store.record(copies.made[0], [Result(0, DONE)], [], START)
+        await self.stop()
+
+        connection = sqlite3.connect(self.home / "Queue" / "queue.sqlite")
+        self.addCleanup(connection.close)
+        for table in ("messages", "recipients", "served"):
+            self.assertEqual([(0,)], list(connection.execute(f"SELECT count(*) FROM {table}")))
+        self.assertEqual([], list((self.home / "Queue").glob("*.eml")))
 
     async def test_newer_format(self) -> None:
         """A queue of a newer program is left alone."""
