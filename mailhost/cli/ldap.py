@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from attrs import frozen
@@ -20,8 +20,6 @@ from attrs import frozen
 from mailhost.config.faults import ConfigurationFaults
 from mailhost.config.reader import find_configuration, read_configuration
 from mailhost.config.settings import VirtualServerSettings
-from mailhost.directory.direct import DirectDirectory
-from mailhost.directory.making import make_direct
 from mailhost.errors import LookupProblem, SyntaxProblem
 from mailhost.model.address import Mailbox
 from mailhost.model.directory import (
@@ -36,6 +34,9 @@ from mailhost.model.directory import (
 )
 from mailhost.routing.categorizer import make_categorizer
 from mailhost.smtp.grammar import parse_mailbox
+
+if TYPE_CHECKING:
+    from mailhost.directory.direct import DirectDirectory
 
 #: Of a group so many are told in words; all of them in JSON.
 _TOLD = 20
@@ -115,7 +116,13 @@ def _chosen(config: Path | None, name: str | None) -> VirtualServerSettings:
 
 
 def _directory(settings: VirtualServerSettings) -> DirectDirectory:
-    return make_direct(settings.ldap, time.monotonic, (settings.fqdn,))
+    # ldap3 is large: the other commands do without it.
+    from mailhost.directory.making import make_direct
+
+    try:
+        return make_direct(settings.ldap, time.monotonic, (settings.fqdn,))
+    except ValueError as wrong:
+        raise click.ClickException(f"{settings.name}: ldap: {wrong}") from None
 
 
 # ---- an address

@@ -19,7 +19,6 @@ from pathlib import Path as FilePath
 from mailhost.config.checks import Finding, Severity
 from mailhost.config.faults import Path
 from mailhost.config.settings import ListenAddress, Settings, VirtualServerSettings
-from mailhost.directory.binding import DirectoryServer
 from mailhost.net.tls import CertificateFiles, CertificateProblem, doubts
 
 #: For a server that does not answer at all.
@@ -47,8 +46,8 @@ def probe_machine(settings: Settings, now: float) -> Iterator[Finding]:
                 yield Finding(Severity.WARNING, (*at, "listen", place), f"{address} is {words}")
         for words in probe_certificate(server, now):
             yield Finding(Severity.WARNING, (*at, "access", "tls", "certificate"), words)
-        for place, words in probe_ldap(server):
-            yield Finding(Severity.WARNING, (*at, "ldap", "server", place), words)
+        for path, words in probe_ldap(server):
+            yield Finding(Severity.WARNING, (*at, "ldap", *path), words)
         for path, directory in _directories(server):
             words = probe_directory(directory)
             if words is not None:
@@ -75,25 +74,40 @@ def probe_certificate(server: VirtualServerSettings, now: float) -> Iterator[str
         yield str(problem)
 
 
-def probe_ldap(server: VirtualServerSettings) -> Iterator[tuple[int, str]]:
-    """Which LDAP servers take no connection; whether they are fit `mailhost ldap check` says."""
+def probe_ldap(server: VirtualServerSettings) -> Iterator[tuple[Path, str]]:
+    """
+    What keeps *server* from asking its directory; each key below ``ldap``, and words.
+
+    Whether the directory is fit for mail `mailhost ldap check` says.
+    """
     if not server.ldap.enabled:
         return
-    for place, url in enumerate(server.ldap.server):
-        words = _why_not_reached(DirectoryServer.parse(url))
-        if words is not None:
-            yield place, f"{url} cannot be reached: {words}; advised: look at its name and port"
+    # ldap3 is large: who asks no directory does not load it.
+    from mailhost.directory.binding import BindingKind, DirectoryServer, check_possible
 
-
-def _why_not_reached(server: DirectoryServer) -> str | None:
+    servers = [DirectoryServer.parse(url) for url in server.ldap.server]
     try:
-        if server.scheme == "ldapi":
+        check_possible(BindingKind(server.ldap.binding), servers)
+    except ValueError as wrong:
+        yield ("binding",), f"{wrong}; advised: install it, or another binding"
+    for place, url in enumerate(server.ldap.server):
+        parsed = servers[place]
+        words = _why_not_reached(parsed.scheme, parsed.host, parsed.port)
+        if words is not None:
+            yield (
+                ("server", place),
+                f"{url} cannot be reached: {words}; advised: look at its name and port",
+            )
+
+
+def _why_not_reached(scheme: str, host: str, port: int) -> str | None:
+    try:
+        if scheme == "ldapi":
             with socket.socket(socket.AF_UNIX) as door:
                 door.settimeout(_PATIENCE_SECONDS)
-                door.connect(server.host)
+                door.connect(host)
         else:
-            place = server.host, server.port
-            socket.create_connection(place, _PATIENCE_SECONDS).close()
+            socket.create_connection((host, port), _PATIENCE_SECONDS).close()
     except OSError as error:
         return error.strerror or str(error)
     return None

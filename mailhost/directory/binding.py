@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import stat
+from collections.abc import Iterable
 from enum import Enum
 from pathlib import Path
 from urllib.parse import unquote
@@ -145,6 +146,16 @@ class DirectoryServer:
         if url is None or not url.host or url.base or url.filter or set(url.host) & set(" /\\@"):
             raise ValueError(f"{text!r} is not ldap://host or ldaps://host")
         return cls(url.scheme, url.host, url.port)
+
+
+def check_possible(kind: BindingKind, servers: Iterable[DirectoryServer]) -> None:
+    """:raises ValueError: this machine cannot bind in this way."""
+    if kind is not BindingKind.SERVICE_ACCOUNT or has_kerberos():
+        return
+    if any(server.scheme != "ldapi" for server in servers):
+        raise ValueError(
+            "binding service_account needs the Python package gssapi, or servers on ldapi"
+        )
 
 
 @frozen

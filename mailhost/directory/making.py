@@ -14,7 +14,13 @@ from typing import Any
 from attrs import evolve
 
 from mailhost.config.settings.ldap import LDAPSettings
-from mailhost.directory.binding import Binding, BindingKind, DirectoryServer, Terms
+from mailhost.directory.binding import (
+    Binding,
+    BindingKind,
+    DirectoryServer,
+    Terms,
+    check_possible,
+)
 from mailhost.directory.direct import DirectDirectory
 from mailhost.directory.entries import EntryReader
 from mailhost.directory.homes import HomeServers
@@ -60,10 +66,12 @@ def make_direct(
     The same for a program without a reactor.
 
     :param seconds: a clock for durations.
-    :raises ValueError: the page has no server, or names one that is none.
+    :raises ValueError: see `make_resolver`.
     """
+    servers = tuple(map(DirectoryServer.parse, settings.server))
+    check_possible(BindingKind(settings.binding), servers)
     return DirectDirectory(
-        tuple(map(DirectoryServer.parse, settings.server)),
+        servers,
         Terms(binding_of(settings), settings.start_tls, settings.ca),
         EntryReader(schema_of(settings), homes_of(settings, own_names)),
         settings.base or "",

@@ -22,13 +22,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from mailhost.directory.binding import (
-    Binding,
-    BindingKind,
-    DirectoryServer,
-    Terms,
-    has_kerberos,
-)
+from mailhost.directory.binding import Binding, DirectoryServer, Terms, check_possible
 from mailhost.directory.cache import TimedCache
 from mailhost.directory.diagnosis import check_server, judge_settings
 from mailhost.directory.entries import EntryReader, address_key
@@ -155,7 +149,7 @@ class LDAPAddressResolver:
         self.limits = limits if limits is not None else Limits()
         self.terms = Terms(binding if binding is not None else Binding(), start_tls, ca)
         parsed = tuple(DirectoryServer.parse(one) for one in servers)
-        self._check_service_account(parsed)
+        check_possible(self.terms.binding.kind, parsed)
         self.servers = ServerList(parsed, partial(reactor.callFromThread, self._server_went_down))
         self.counters = Counters()
         self.tally = Tally()
@@ -179,14 +173,6 @@ class LDAPAddressResolver:
             limits_.probe_seconds,
             limits_.probe_limit_seconds,
         )
-
-    def _check_service_account(self, servers: tuple[DirectoryServer, ...]) -> None:
-        if self.terms.binding.kind is not BindingKind.SERVICE_ACCOUNT or has_kerberos():
-            return
-        if any(server.scheme != "ldapi" for server in servers):
-            raise ValueError(
-                "binding service_account needs the Python package gssapi, or servers on ldapi"
-            )
 
     def _session(self) -> Session:
         return Session(self.servers, self.terms, self.reactor.seconds, self.tally, self._connect)

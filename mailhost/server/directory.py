@@ -8,14 +8,15 @@ The directory that one virtual server asks: made, exchanged, ended.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, DeferredList
 
 from mailhost.config.settings import LDAPSettings, VirtualServerSettings
-from mailhost.directory.making import make_resolver
-from mailhost.directory.resolver import LDAPAddressResolver
+
+if TYPE_CHECKING:
+    from mailhost.directory.resolver import LDAPAddressResolver
 
 
 @define(eq=False)
@@ -39,11 +40,17 @@ class Directory:
         wanted = (settings.ldap, settings.fqdn) if settings.ldap.enabled else None
         if wanted == self._made_of:
             return
-        made = make_resolver(settings.ldap, self.reactor, (settings.fqdn,)) if wanted else None
+        made = self._make(settings) if wanted else None
         before, self.resolver, self._made_of = self.resolver, made, wanted
         if before is not None:
             self._leaving.add(before)
             before.stop().addCallback(lambda nothing: self._leaving.discard(before))
+
+    def _make(self, settings: VirtualServerSettings) -> LDAPAddressResolver:
+        # ldap3 is large: who asks no directory does not load it.
+        from mailhost.directory.making import make_resolver
+
+        return make_resolver(settings.ldap, self.reactor, (settings.fqdn,))
 
     def stop(self) -> Deferred[Any]:
         """Fires when no thread is left."""

@@ -120,16 +120,18 @@ class Change:
     @property
     def octets(self) -> int:
         """Content it brings into the database."""
-        copied = sum(
-            copy.size for growth in self.growths if not growth.large for copy in growth.copies
-        )
-        return copied + sum(len(accept.body.octets or b"") for accept in self.accepts)
+        octets = sum(len(accept.body.octets or b"") for accept in self.accepts)
+        for growth in self.growths:
+            octets += 0 if growth.large else sum(copy.size for copy in growth.copies)
+        return octets
 
     @property
     def keys(self) -> list[int]:
         """Of the messages it brings."""
-        copies = [copy.key for growth in self.growths for copy in growth.copies]
-        return [accept.message.key for accept in self.accepts] + copies
+        keys = [accept.message.key for accept in self.accepts]
+        for growth in self.growths:
+            keys += [copy.key for copy in growth.copies]
+        return keys
 
     @property
     def names_files(self) -> bool:
@@ -194,11 +196,7 @@ def _write_accepts(connection: sqlite3.Connection, accepts: list[Accept]) -> Non
         connection.execute(schema.insert_messages(len(part)), [v for row in part for v in row])
     _insert_recipients(
         connection,
-        [
-            (accept.message.key, recipient)
-            for accept in accepts
-            for recipient in accept.message.recipients.values()
-        ],
+        [(accept.message.key, accept.message.recipients.values()) for accept in accepts],
     )
     for accept in accepts:
         if accept.special:
@@ -206,7 +204,7 @@ def _write_accepts(connection: sqlite3.Connection, accepts: list[Accept]) -> Non
 
 
 def _insert_recipients(
-    connection: sqlite3.Connection, recipients: list[tuple[int, QueuedRecipient]]
+    connection: sqlite3.Connection, comers: Sequence[tuple[int, Iterable[QueuedRecipient]]]
 ) -> None:
     rows = [
         (
@@ -216,7 +214,8 @@ def _insert_recipients(
             recipient.forward_path.domain,
             recipient.due_at,
         )
-        for key, recipient in recipients
+        for key, recipients in comers
+        for recipient in recipients
     ]
     for part in _parts(rows):
         connection.execute(schema.insert_recipients(len(part)), [v for row in part for v in row])
@@ -245,9 +244,9 @@ def _write_growth(connection: sqlite3.Connection, growth: Growth) -> None:
     for copy in growth.copies:
         path = "" if copy.reverse_path is None else str(copy.reverse_path)
         connection.execute(schema.COPY_MESSAGE, (copy.key, path, key))
-    comers = [(key, growth.added)]
-    comers += [(copy.key, tuple(copy.recipients.values())) for copy in growth.copies]
-    _insert_recipients(connection, [(to, one) for to, found in comers for one in found])
+    comers: list[tuple[int, Iterable[QueuedRecipient]]] = [(key, growth.added)]
+    comers += [(copy.key, copy.recipients.values()) for copy in growth.copies]
+    _insert_recipients(connection, comers)
     for to, found in comers:
         _handle(connection, to, found)
     elsewhere = (one for copy in growth.copies for one in copy.recipients.values())

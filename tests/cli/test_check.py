@@ -14,6 +14,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from mailhost.cli import main, probes
 from mailhost.config import reader
 from mailhost.config.settings import ListenAddress
+from mailhost.directory import binding
 from tests.config.files import directory_for, file_for
 from tests.support.process import reserve_address
 
@@ -66,6 +67,9 @@ class CheckTests(SynchronousTestCase):
         self.assertIn(f"10: virtual_servers[0].ldap.server[1]: warning: {gone} cannot be", found[0])
         self.assertIn("Connection refused; advised: look at its name and port", found[0])
         self.assertIn("No such file or directory", found[1])
+        self.patch(binding, "has_kerberos", lambda: False)
+        kerberos = self.warnings(self.server(keys + "      binding: service_account\n"))
+        self.assertIn("ldap.binding: warning: binding service_account needs", str(kerberos))
         off = self.warnings(self.server(keys.replace("true", "false")))
         self.assertEqual([], [one for one in off if ".ldap." in one])
 

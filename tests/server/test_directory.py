@@ -17,7 +17,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from mailhost.config.settings import LDAPSettings, VirtualServerSettings
-from mailhost.directory import resolver
+from mailhost.directory import binding
 from mailhost.model.schedule import RetrySchedule
 from mailhost.server.virtual_server import CannotStart, VirtualServer
 from tests.support.mailroot import Delivered, Mailroot
@@ -243,7 +243,7 @@ class ConfigureTests(SharedCase):
     async def test_cannot_be_done(self) -> None:
         """Kerberos without its package: said in words, and nothing changes."""
         wrong = self.settings(self.slapd.url, ldap={"binding": "service_account"})
-        self.patch(resolver, "has_kerberos", lambda: False)
+        self.patch(binding, "has_kerberos", lambda: False)
         stopped = VirtualServer(wrong, reactor, self.names)
 
         problem = self.assertRaises(CannotStart, stopped.start)
