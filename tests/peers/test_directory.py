@@ -1,0 +1,58 @@
+"""mailhost as a process, and slapd beside it; both die."""
+
+from __future__ import annotations
+
+import smtplib
+from collections import Counter
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tests.support.peer_case import PeerCase, Server
+from tests.support.slapd import AD, MISSING, Slapd
+
+DOMAIN = "ad.example.com"
+
+
+class DirectoryTests(PeerCase):
+    if MISSING:
+        skip = MISSING
+
+    def setUp(self) -> None:
+        super().setUp()
+        folder = TemporaryDirectory(prefix="slapd")
+        self.addCleanup(folder.cleanup)
+        self.slapd = Slapd(Path(folder.name))
+        self.slapd.load(people=200, groups=5)
+        self.slapd.start(self.addCleanup)
+        ldap = {"enabled": True, "server": self.slapd.url, "base": AD, "timeout": "2s"}
+        self.server = self.start_server(
+            domain=DOMAIN, ldap=ldap, delivery={"outbound": {"retry": ["1s"]}}
+        )
+
+    def receivers(self, server: Server) -> Counter[str]:
+        """How often each is in Drop."""
+        return Counter(path for one in server.root.drop() for path in one.receivers)
+
+    def test_group_survives_both(self) -> None:
+        """A group whose members nobody could tell, kill -9, a restart: each member gets it once."""
+        server, to = self.server, f"team0001@{DOMAIN}"
+        with server.client() as client:
+            client.ehlo()
+            client.mail("sender@example.org")
+            self.assertEqual(250, client.rcpt(to)[0])
+            self.slapd.process.kill()
+            self.assertEqual(250, client.data(b"Subject: x\r\n\r\ntext\r\n")[0])
+        server.wait_for_attempts(to)
+        with self.assertRaises(smtplib.SMTPRecipientsRefused) as refused:
+            server.submit(f"clerk@{DOMAIN}")
+        self.assertEqual(451, refused.exception.recipients[f"clerk@{DOMAIN}"][0])
+
+        server.process.kill()
+        server.start()
+        server.wait_for_attempts(to, 2)
+        self.slapd.start(self.addCleanup)
+        server.process.wait_until(lambda: len(self.receivers(server)) == 10, "ten members")
+        server.wait_until_empty()
+
+        self.assertEqual({1}, set(self.receivers(server).values()))
+        self.assertEqual([], server.root.badmail())
