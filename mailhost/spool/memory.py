@@ -117,6 +117,7 @@ class MemoryQueue:
             now,
             hello,
             {n: QueuedRecipient(n, path, 0, now) for n, path in enumerate(envelope.forward_paths)},
+            envelope.wire_ready,
         )
         self.messages[message.key] = message
         self._contents[message.key] = octets

@@ -286,6 +286,7 @@ class SQLiteQueue:
             now,
             hello,
             recipients,
+            envelope.wire_ready,
         )
         return Accept(message, body)
 
