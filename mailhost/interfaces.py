@@ -76,12 +76,13 @@ class IReception(Interface):
             After a failure further blocks are swallowed.
         """
 
-    def end_of_content(fault: Reply | None) -> Maybe[Reply]:
+    def end_of_content(fault: Reply | None, wire_ready: bool) -> Maybe[Reply]:
         """
         The final dot.  A 250 says that the message is on stable storage (P1).
 
         :param fault: the dialogue found the content unacceptable; throw it away
             and answer this.
+        :param wire_ready: of the content; see `mailhost.model.envelope.Envelope`.
         """
 
     def reset() -> None:

@@ -76,7 +76,7 @@ class FileReception:
         if len(self._octets) <= MAX_OCTETS:
             self._octets += octets
 
-    def end_of_content(self, fault: Reply | None) -> Reply | Awaitable[Reply]:
+    def end_of_content(self, fault: Reply | None, wire_ready: bool) -> Reply | Awaitable[Reply]:
         """A reply that takes time is an awaitable; the session waits for it."""
         if fault is None and len(self._octets) > MAX_OCTETS:
             fault = replies.MESSAGE_TOO_BIG

@@ -50,9 +50,11 @@ class Destinations:
                 self.special[len(self.paths)] = handling
             self.paths[path] = None
 
-    def envelope(self, reverse_path: Mailbox | None, body: str = "7BIT") -> Envelope:
+    def envelope(
+        self, reverse_path: Mailbox | None, body: str = "7BIT", wire_ready: bool = False
+    ) -> Envelope:
         """All of them."""
-        return Envelope(reverse_path, tuple(self.paths), body, self.special)
+        return Envelope(reverse_path, tuple(self.paths), body, self.special, wire_ready)
 
 
 def recipients_of(answer: Resolution, path: Mailbox) -> dict[Mailbox, Handling | None] | Refused:

@@ -310,7 +310,7 @@ class Reception:
             transaction.header = header
             transaction.header_whole = len(header) > _MAX_HEADER_OCTETS
 
-    def end_of_content(self, fault: Reply | None) -> Maybe[Reply]:
+    def end_of_content(self, fault: Reply | None, wire_ready: bool) -> Maybe[Reply]:
         """See `IReception`."""
         transaction = self._open
         self.session.content_octets += transaction.octets
@@ -324,10 +324,14 @@ class Reception:
             self._discard(transaction)
             return refused or replies.LOCAL_ERROR
         message_id = facts.message_id.decode("ascii") if facts.message_id else None
-        return self._commit(transaction, transaction.incoming, message_id)
+        return self._commit(transaction, transaction.incoming, message_id, wire_ready)
 
     def _commit(
-        self, transaction: _Transaction, incoming: IIncomingMessage, message_id: str | None
+        self,
+        transaction: _Transaction,
+        incoming: IIncomingMessage,
+        message_id: str | None,
+        wire_ready: bool,
     ) -> Awaitable[Reply]:
         """From here on the store has it, whatever becomes of the session."""
         transaction.incoming = None
@@ -335,7 +339,7 @@ class Reception:
         committed = desk.store.commit(
             incoming,
             transaction.queue_id,
-            transaction.to.envelope(transaction.reverse_path, transaction.body),
+            transaction.to.envelope(transaction.reverse_path, transaction.body, wire_ready),
             self.session.hello,
             desk.clock.seconds(),
         )

@@ -42,12 +42,16 @@ class Envelope:
     :ivar forward_paths: the recipients, at least one, each once.
     :ivar body: ``"7BIT"`` or ``"8BITMIME"`` (RFC 6152 §2).
     :ivar special: the few of them that need it, by position in *forward_paths*.
+    :ivar wire_ready: the content was seen to have CRLF at the end of each line, of the last
+        too, and no dot at the start of one, so it can be sent as it is (RFC 5321 §4.5.2);
+        `False`: not known.
     """
 
     reverse_path: Mailbox | None
     forward_paths: tuple[Mailbox, ...]
     body: str = "7BIT"
     special: Mapping[int, Handling] = field(default=_NOBODY, hash=False)
+    wire_ready: bool = False
 
     def part(self, start: int, end: int) -> Envelope:
         """The same for the recipients from *start* to before *end* only."""

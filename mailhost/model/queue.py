@@ -55,6 +55,8 @@ class QueuedMessage:
     :ivar accepted_at: seconds since the epoch.
     :ivar hello: what the submitting client called itself; ``""`` for Pickup.
     :ivar recipients: those without a terminal outcome, by number.
+    :ivar wire_ready: see `mailhost.model.envelope.Envelope`; known until it is read back from
+        the disk.
     """
 
     key: int
@@ -65,6 +67,7 @@ class QueuedMessage:
     accepted_at: float
     hello: str = ""
     recipients: dict[int, QueuedRecipient] = field(factory=dict)
+    wire_ready: bool = False
 
     @property
     def has_groups(self) -> bool:

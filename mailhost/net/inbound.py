@@ -346,7 +346,7 @@ class InboundProtocol(Protocol):
 
     def _on_content_ended(self, event: ContentEnded) -> None:
         fault, self._content_fault = event.fault or self._content_fault, None
-        self._ask(self._reception.end_of_content(fault))
+        self._ask(self._reception.end_of_content(fault, event.wire_ready))
 
     def _on_over(self, event: TransactionOver) -> None:
         self._content_fault = None

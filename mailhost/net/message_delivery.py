@@ -116,7 +116,7 @@ class MessageDeliveryReception:
         for message in self._messages:
             message.lineReceived(line)
 
-    async def end_of_content(self, fault: Reply | None) -> Reply:
+    async def end_of_content(self, fault: Reply | None, wire_ready: bool) -> Reply:
         """See `IReception`: 250 when every ``eomReceived`` has succeeded, else 451."""
         refused = fault or check_message_size(self._octets, self.rules.max_message_octets)
         if refused is not None:

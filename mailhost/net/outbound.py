@@ -139,12 +139,14 @@ class OutboundProtocol(Protocol):
         recipients: Sequence[Mailbox],
         content: IStoredContent,
         body: str,
+        wire_ready: bool = False,
     ) -> Deferred[Transcript]:
         """
         Carry one transaction; allowed when the last one is over.
 
         :param content: read block by block; when it turns out to be damaged or
             to hold a bare CR or LF the connection is dropped before the final dot.
+        :param wire_ready: see `mailhost.model.envelope.Envelope`.
         """
         waiting: Deferred[Transcript] = Deferred()
         self._waiting = waiting
@@ -153,7 +155,7 @@ class OutboundProtocol(Protocol):
         if self._lost or self._dialogue.phase is not Phase.READY:
             self._answer(Transcript((None,) * len(recipients), "connection lost", False, False))
             return waiting
-        self._dialogue.send_envelope(reverse_path, recipients, content.size, body)
+        self._dialogue.send_envelope(reverse_path, recipients, content.size, body, wire_ready)
         self._flush()
         return waiting
 

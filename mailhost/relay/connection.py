@@ -195,6 +195,7 @@ class Connection:
                 [recipient.forward_path for recipient in job.recipients],
                 content,
                 message.body,
+                message.wire_ready,
             )
         except ContentDamaged as problem:
             self._settle_all(job, await damaged(self.site.store, message, problem))

@@ -109,6 +109,7 @@ class _Transaction:
     waiting: deque[tuple[bytes, str, int]]
     #: Octets of the content where it goes in one chunk (RFC 3030), else `None`.
     chunk: int | None = None
+    wire_ready: bool = False
 
     def settle(self, reply: Reply) -> None:
         """*reply* answers all recipients that have no refusal of their own."""
@@ -188,13 +189,19 @@ class ClientDialogue:
         return octets
 
     def send_envelope(
-        self, reverse_path: Mailbox | None, recipients: Sequence[Mailbox], size: int, body: str
+        self,
+        reverse_path: Mailbox | None,
+        recipients: Sequence[Mailbox],
+        size: int,
+        body: str,
+        wire_ready: bool = False,
     ) -> None:
         """
         Open a transaction; allowed after `Ready` and `TransactionDone`.
 
         :param size: octets of the content, for SIZE where the peer wants it.
         :param body: ``"8BITMIME"`` only where the peer offers it.
+        :param wire_ready: see `mailhost.model.envelope.Envelope`.
         """
         assert self.phase is Phase.READY, f"no envelope while {self.phase.name}"
         mail = f"MAIL FROM:{path_text(reverse_path)}"
@@ -212,7 +219,7 @@ class ClientDialogue:
             self._reset_first = False
             steps.insert(0, ("RSET", "RSET", 0))
         lines = deque((f"{text}\r\n".encode("ascii"), label, n) for text, label, n in steps)
-        self._transaction = _Transaction([None] * len(recipients), lines, chunk)
+        self._transaction = _Transaction([None] * len(recipients), lines, chunk, wire_ready)
         self.phase = Phase.ENVELOPE
         if "PIPELINING" in self.extensions:
             while lines:
@@ -364,7 +371,7 @@ class ClientDialogue:
 
     def _want_content(self) -> None:
         self.phase = Phase.CONTENT
-        self._writer = ContentWriter()
+        self._writer = ContentWriter(self._open.wire_ready)
         self._ready.append(ContentWanted())
 
     def _heard_data(self, reply: Reply, number: int) -> None:

@@ -66,10 +66,17 @@ class ContentReader:
     max_line_octets: int | None = 998
     fault: Reply | None = field(default=None, init=False)
     ended: bool = field(default=False, init=False)
+    # No dot was taken from the start of a line.
+    _undotted: bool = field(default=True, init=False)
     # The content starts as if after a CRLF, which is not part of it.
     _held: bytes = field(default=b"\r\n", init=False)
     _virtual: int = field(default=2, init=False)
     _lines: LineLengths = field(factory=LineLengths, init=False)
+
+    @property
+    def wire_ready(self) -> bool:
+        """The whole content can be sent as it is: good lines, and no dot begins one."""
+        return self.ended and self._undotted and self.fault is None
 
     def feed(self, octets: bytes) -> tuple[bytes, bytes]:
         """
@@ -96,8 +103,9 @@ class ContentReader:
             return b"", rest
         if self.fault is None:
             self.fault = octets_fault(block)
-        if dot >= 0 and dot != end:
+        if 0 <= dot < len(block) - 2:  # neither the end, nor held back
             block = block.replace(b"\r\n.", b"\r\n")
+            self._undotted = False
         if self.fault is None:
             self._check_lines(block)
         if self._virtual:
@@ -136,9 +144,11 @@ class ContentWriter:
     """
     Turns content into wire octets, whatever the borders of its blocks.
 
+    :ivar wire_ready: the content was found to need nothing when it came in.
     :ivar bare: a bare CR or LF came by; such content must not be sent.
     """
 
+    wire_ready: bool = False
     bare: bool = field(default=False, init=False)
     # What the blocks so far end with: CRLF, a CR that may still get its LF, or
     # anything else (empty).  The content starts as if after a CRLF.
@@ -146,8 +156,8 @@ class ContentWriter:
 
     def stuff(self, block: bytes) -> bytes:
         """*block* with a dot before every dot that starts a line (§4.5.2)."""
-        if not block:
-            return b""
+        if not block or self.wire_ready:
+            return block
         carried = len(self._last)
         joined = self._last + block
         if joined.endswith(b"\r\n"):

@@ -82,9 +82,15 @@ class ContentBlock:
 
 @frozen
 class ContentEnded:
-    """The final dot, or the end of the last chunk.  *fault*: why it cannot be taken, if so."""
+    """
+    The final dot, or the end of the last chunk.
+
+    :ivar fault: why the content cannot be taken, if so.
+    :ivar wire_ready: no line of it begins with a dot (RFC 5321 §4.5.2); `False`: not known.
+    """
 
     fault: Reply | None
+    wire_ready: bool = False
 
 
 @frozen

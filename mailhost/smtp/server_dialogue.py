@@ -264,7 +264,7 @@ class ServerDialogue:
         if reader.ended:
             self._buffer = rest
             self._reader = None
-            self._ready.append(ContentEnded(reader.fault))
+            self._ready.append(ContentEnded(reader.fault, reader.wire_ready))
 
     def _begin_chunk(self, chunk: ChunkGiven) -> None:
         """A BDAT in its place (RFC 3030 §2)."""

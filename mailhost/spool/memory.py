@@ -121,6 +121,7 @@ class MemoryQueue:
             now,
             hello,
             new_recipients(envelope, now),
+            envelope.wire_ready,
         )
         if message.has_groups:
             self._grown[message.key] = GrowthFacts(frozenset(), len(message.recipients))

@@ -285,6 +285,7 @@ class SQLiteQueue:
             now,
             hello,
             new_recipients(envelope, now),
+            envelope.wire_ready,
         )
         return Accept(message, body, bool(envelope.special))
 

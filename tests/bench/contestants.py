@@ -21,7 +21,7 @@ from attrs import frozen
 from tests.bench.postfix_instance import start_postfix
 from tests.support.certificates import Authority
 from tests.support.postfix_tools import PROJECT
-from tests.support.process import takes_connections, wait_until
+from tests.support.process import project_environment, takes_connections, wait_until
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 #: Idle sessions are many; each is a descriptor.
@@ -123,6 +123,7 @@ def start_mailhost(
         return subprocess.Popen(
             [*command, "mailhost", "--config", str(config)],
             cwd=PROJECT,
+            env=project_environment(),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -129,6 +129,17 @@ class QueueStoreContract:
         )
         self.assertEqual(QueueCounts(1, 2), await self.store.counts())
 
+    async def test_ready_for_the_wire(self) -> None:
+        """What was seen of the content is known to the first attempt."""
+        for known in (True, False):
+            incoming = self.store.new_message(b"Received: x\r\n", None)
+            incoming.write(b"\r\ntext\r\n")
+            envelope = Envelope(SENDER, (BOB,), wire_ready=known)
+            message = await self.store.commit(
+                incoming, self.store.new_queue_id(), envelope, "", self.now
+            )
+            self.assertEqual(known, message.wire_ready)
+
     async def test_null_reverse_path(self) -> None:
         """``<>`` stays ``<>``."""
         await self.submit(sender=None)

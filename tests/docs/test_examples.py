@@ -117,7 +117,7 @@ class NextHop:
     def write(self, octets: bytes) -> None:
         self._octets += octets
 
-    def end_of_content(self, fault: Reply | None) -> Reply:
+    def end_of_content(self, fault: Reply | None, wire_ready: bool) -> Reply:
         self._taken.append((self._sender, self._recipients, self._octets))
         return fault or replies.OK
 

@@ -46,7 +46,12 @@ class Session:
     over: bool = False
 
     def send(
-        self, reverse_path: Any, recipients: Sequence[Mailbox], content: Any, body: str
+        self,
+        reverse_path: Any,
+        recipients: Sequence[Mailbox],
+        content: Any,
+        body: str,
+        wire_ready: bool,
     ) -> Deferred[Transcript]:
         return deferLater(
             self.peers.reactor,

@@ -53,6 +53,24 @@ class RoundTripTests(SynchronousTestCase):
         self.assertIsNone(reader.fault)
         self.assertFalse(writer.bare)
 
+    @given(LINES, CUTS, CUTS)
+    def test_what_need_not_be_looked_at_again(
+        self, lines: list[bytes], taken: list[int], written: list[int]
+    ) -> None:
+        """A content is ready for the wire when stuffing would leave it alone, and only then."""
+        wire = b"".join(line + b"\r\n" for line in lines) + b".\r\n"
+        reader = ContentReader()
+        content, _ = read(reader, pieces(wire, taken))
+        stuffing, passing = ContentWriter(), ContentWriter(wire_ready=True)
+
+        stuffed = b"".join(map(stuffing.stuff, pieces(content, written))) + stuffing.end()
+        passed = b"".join(map(passing.stuff, pieces(content, written))) + passing.end()
+
+        if reader.wire_ready:
+            self.assertEqual(stuffed, passed)
+        else:
+            self.assertTrue(any(line.startswith(b".") for line in lines))
+
     @given(st.lists(st.sampled_from([b"\r", b"\n", b".", b"\0", b"x"]), max_size=14), CUTS)
     def test_only_crlf_dot_crlf_ends(self, tokens: list[bytes], cuts: list[int]) -> None:
         """P6: whatever the octets, the end is at the first CRLF.CRLF, and no bare one passes."""
