@@ -124,7 +124,7 @@ class Connection:
 
     def _wait_for_job(self) -> Deferred[Job | None]:
         self._job = Deferred()
-        if self.site.stopping or self.site.common.slots.is_wanted():
+        if self.site.stopping or self.site.slots.is_wanted():
             job, self._job = self._job, None
             job.callback(None)
             return job

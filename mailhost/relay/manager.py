@@ -14,7 +14,7 @@ the sites, `site_table` holds them, `recording` writes outcomes down.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from random import Random, SystemRandom
 from typing import Any
 
@@ -39,7 +39,7 @@ from mailhost.relay.postponing import Overflow, Postponer
 from mailhost.relay.recording import Recorder
 from mailhost.relay.settlement import Settlement
 from mailhost.relay.site_table import SiteTable
-from mailhost.relay.slots import Slots
+from mailhost.relay.slots import Pool, SiteSlots, Slots
 from mailhost.relay.terms import Terms
 from mailhost.relay.views import Pressure, SiteView, Wait
 from mailhost.spool.badmail import Badmail
@@ -61,6 +61,8 @@ class RelayManager(SmartHostESMTPRelayingManager):
     :param badmail: takes reports that cannot be delivered.
     :param directory: expands groups; `None`: they wait in the store.
     :param pool: connections of all relays in the process together; `None`: this one is alone.
+    :param site_slots: makes what a site, named by its key, takes connections from, in front of
+        this relay's own slots; `None`: those themselves.
     :param random: chance; replaced in tests.
     """
 
@@ -76,7 +78,8 @@ class RelayManager(SmartHostESMTPRelayingManager):
         badmail: Badmail | None = None,
         *,
         directory: IAddressResolver | None = None,
-        pool: Slots | None = None,
+        pool: Pool | None = None,
+        site_slots: Callable[[str, Slots], SiteSlots] | None = None,
         random: Random | None = None,
     ) -> None:
         super().__init__(queue)  # type: ignore[no-untyped-call]  # upstream has no annotations
@@ -102,7 +105,7 @@ class RelayManager(SmartHostESMTPRelayingManager):
             self._line,
             queue,
             terms,
-            self._slots,
+            self._slots_of_site(site_slots),
             self._window,
             self._postponer,
             self.settle,
@@ -110,6 +113,12 @@ class RelayManager(SmartHostESMTPRelayingManager):
             random or SystemRandom(),
         )
         self.configure(terms)
+
+    def _slots_of_site(
+        self, made: Callable[[str, Slots], SiteSlots] | None
+    ) -> Callable[[str], SiteSlots]:
+        slots = self._slots
+        return lambda key: slots if made is None else made(key, slots)
 
     def configure(self, terms: Terms, mxcalc: MailExchangeResolver | None = None) -> None:
         """

@@ -25,7 +25,7 @@ from mailhost.relay.outcomes import still_in_doubt
 from mailhost.relay.postponing import Overflow, Postponer, bounded, must_be_tried
 from mailhost.relay.rates import RateGate
 from mailhost.relay.sites import Common, SiteQueue
-from mailhost.relay.slots import Slots
+from mailhost.relay.slots import SiteSlots
 from mailhost.relay.suspension import Suspension, Suspensions
 from mailhost.relay.terms import Terms
 from mailhost.relay.views import SiteView, Wait
@@ -39,7 +39,7 @@ class SiteTable:
     :ivar line: opens sessions.
     :ivar store: has the contents.
     :ivar terms: what the operator allows.
-    :ivar slots: connections of all sites together.
+    :ivar slots: connections of all sites together, as the site of this key sees them.
     :ivar window: how much may be in memory.
     :ivar postponer: sends mail back to the store.
     :ivar settled: told what became of some recipients: one job of their message.
@@ -51,7 +51,7 @@ class SiteTable:
     line: Line
     store: IQueueStore
     terms: Terms
-    slots: Slots
+    slots: Callable[[str], SiteSlots]
     window: ActiveWindow
     postponer: Postponer
     settled: Settle

@@ -29,7 +29,7 @@ from mailhost.relay.outcomes import STUMBLED
 from mailhost.relay.postponing import Overflow, Pace
 from mailhost.relay.rates import Charge, RateGate
 from mailhost.relay.site_window import SiteWindow
-from mailhost.relay.slots import Slots
+from mailhost.relay.slots import SiteSlots
 from mailhost.relay.suspension import Suspension, Suspensions
 from mailhost.relay.terms import Terms
 from mailhost.relay.views import SiteView, Wait, clock_words
@@ -45,7 +45,7 @@ class Common:
     """
     What the sites of one virtual server share.
 
-    :ivar slots: connections of all sites together.
+    :ivar slots: connections of all sites together, as the site of this key sees them.
     :ivar suspensions: which sites are left alone.
     :ivar gates: rates, by the remote domain's entry; the virtual server's own under ``""``.
     :ivar settle: told the outcome of each recipient of a job, in order.
@@ -53,7 +53,7 @@ class Common:
     :ivar hold_back: sends a job back to the store, because of a suspension.
     """
 
-    slots: Slots
+    slots: Callable[[str], SiteSlots]
     suspensions: Suspensions
     gates: dict[str, RateGate]
     settle: Settle
@@ -70,6 +70,7 @@ class SiteQueue:
     :ivar terms: what the operator allows, shared by all sites.
     :ivar common: what else it shares with the other sites.
     :ivar empty: called when the site has neither jobs nor connections.
+    :ivar slots: where connections are counted.
     :ivar waiting: jobs without a connection.
     :ivar overflow: mail that found no room here.
     :ivar idle: connections that have nothing to do.
@@ -84,6 +85,7 @@ class SiteQueue:
     empty: Callable[[SiteQueue], None]
     waiting: FairQueue = field(factory=FairQueue, init=False)
     overflow: Overflow = field(factory=Overflow, init=False)
+    slots: SiteSlots = field(init=False)
     window: SiteWindow = field(init=False)
     pace: Pace = field(init=False)
     _gates: tuple[RateGate, ...] = field(init=False)
@@ -102,6 +104,7 @@ class SiteQueue:
     _log = Logger()
 
     def __attrs_post_init__(self) -> None:
+        self.slots = self.common.slots(self.key)
         self.window = SiteWindow(self.terms.first_per_site, self.terms.max_per_site)
         self.pace = Pace(self.line.reactor.seconds())
         gates = self.common.gates
@@ -188,7 +191,7 @@ class SiteQueue:
 
     def must_yield(self) -> bool:
         """Whether a connection is to be given up for somebody who has fewer."""
-        return self.common.slots.is_over_share(self)
+        return self.slots.is_over_share(self)
 
     def _open_more(self) -> bool:
         """Another connection, if something waits and nothing forbids it; whether it began."""
@@ -218,7 +221,7 @@ class SiteQueue:
         if self._granted:
             self._granted -= 1
             return True
-        slots = self.common.slots
+        slots = self.slots
         if slots.take(self, self._slot_granted, self.waiting.has_reports):
             return True
         self._tell_once(slots.setting, Wait(f"all {slots.limit} connections", slots.setting))
@@ -233,7 +236,7 @@ class SiteQueue:
         self.pump()
         if self._granted:
             self._granted -= 1
-            self.common.slots.give_back(self)
+            self.slots.give_back(self)
             self._empty_if_done()
 
     def _is_held_by_rates(self, charge: Charge) -> bool:
@@ -257,7 +260,7 @@ class SiteQueue:
         self.pump()
 
     def _leave_lines(self) -> None:
-        self.common.slots.leave(self)
+        self.slots.leave(self)
         for gate in self._gates:
             gate.leave(self)
 
@@ -375,7 +378,7 @@ class SiteQueue:
         self._connections.discard(connection)
         if connection in self.idle:
             self.idle.remove(connection)
-        self.common.slots.give_back(self)
+        self.slots.give_back(self)
         # In a turn of its own: an opening that fails at once would otherwise
         # call this again before it has returned, once for every waiting job.
         self.line.reactor.callLater(0, self._go_on)
@@ -434,7 +437,7 @@ class SiteQueue:
         if not self.waiting:
             return []
         waits = [self._gate_wait] if self._gate_wait is not None else []
-        slots = self.common.slots
+        slots = self.slots
         if slots.is_waiting(self):
             waits.append(Wait(f"all {slots.limit} connections are in use", slots.setting))
         allowed = self.window.allowed

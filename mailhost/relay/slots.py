@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import IntEnum
+from typing import Protocol
 
 from attrs import define, field
 
@@ -36,6 +37,40 @@ class Need(IntEnum):
     MORE = 2
 
 
+class Pool(Protocol):
+    """Where slots are taken, whoever counts them."""
+
+    def take(self, holder: object, granted: Granted, report: bool = False) -> bool:
+        """See `Slots.take`."""
+
+    def give_back(self, holder: object) -> None:
+        """See `Slots.give_back`."""
+
+    def leave(self, holder: object) -> None:
+        """See `Slots.leave`."""
+
+    def is_wanted(self) -> bool:
+        """See `Slots.is_wanted`."""
+
+    def is_over_share(self, holder: object) -> bool:
+        """See `Slots.is_over_share`."""
+
+
+class SiteSlots(Pool, Protocol):
+    """The slots as one site sees them."""
+
+    @property
+    def limit(self) -> int | None:
+        """What is used up when it has to wait; `None`: no number."""
+
+    @property
+    def setting(self) -> str:
+        """The key with that limit."""
+
+    def is_waiting(self, holder: object) -> bool:
+        """See `Slots.is_waiting`."""
+
+
 @define(eq=False)
 class Slots:
     """
@@ -47,7 +82,7 @@ class Slots:
 
     limit: int | None
     setting: str = "delivery.connections.max"
-    pool: Slots | None = None
+    pool: Pool | None = None
     open_count: int = field(default=0, init=False)
     _held: dict[object, int] = field(factory=dict, init=False)
     # By need, in the order of asking, each holder once.

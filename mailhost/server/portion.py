@@ -2,7 +2,7 @@
 A worker's part of a limit, and what it has borrowed beyond it.
 
 :Room: ``server``
-:IIS: GEN-06 (connections in), DEL-30 (connections out).
+:IIS: GEN-06 (connections in), DEL-30 (connections out), DEL-32 (to one domain).
 :Called by: `mailhost.server.virtual_server`, where there are several workers.
 
 The sum of all parts and all loans is never more than the limit: each worker has
@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 from mailhost.intake.reception import Reception
 from mailhost.interfaces import Maybe
 from mailhost.model.reply import Reply
+from mailhost.relay.slots import Slots
 from mailhost.server.share import Lending
 from mailhost.smtp import replies
 
@@ -61,10 +62,15 @@ class Portion:
 
     def settle(self) -> None:
         """Give back what was borrowed and is not needed."""
-        needed = 0 if self.limit is None else max(0, self.used - self.limit)
-        while self.borrowed > needed and self.lending is not None:
+        lending = self.lending
+        # Looked at each time: what comes back may be lent to us again at once.
+        while lending is not None and self.borrowed > self._needed:
             self.borrowed -= 1
-            self.lending.give_back(self.key)
+            lending.give_back(self.key)
+
+    @property
+    def _needed(self) -> int:
+        return 0 if self.limit is None else max(0, self.used - self.limit)
 
     async def borrow_now(self) -> bool:
         """Borrow one more without waiting for it; whether it is there."""
@@ -150,6 +156,98 @@ class SharedSlots:
         self._asked = None
         self.portion.borrowed += 1
         self._serve()
+
+    def _not_lent(self, failure: Failure) -> None:
+        """The supervisor is gone, and this worker goes too."""
+        self._asked = None
+
+
+@define(eq=False)
+class SiteShare:
+    """
+    One site's connections, counted among those of all workers before they are among our own.
+
+    :ivar portion: this worker's part.
+    :ivar slots: of the site's relay.
+    """
+
+    portion: Portion
+    slots: Slots
+    # The site, and what tells it that it has a connection; `None`: it wants none.
+    _waiting: tuple[object, Callable[[], None], bool] | None = field(default=None, init=False)
+    # One of the portion is in use for it, and a slot is not to be had yet.
+    _admitted: bool = field(default=False, init=False)
+    _asked: Deferred[None] | None = field(default=None, init=False)
+
+    @property
+    def limit(self) -> int | None:
+        """What is used up when the site has to wait."""
+        return self.slots.limit if self._admitted else self.portion.limit
+
+    @property
+    def setting(self) -> str:
+        """The key with that limit."""
+        return self.slots.setting if self._admitted else "delivery.connections.max_per_domain"
+
+    def take(self, holder: object, granted: Callable[[], None], report: bool = False) -> bool:
+        """See `mailhost.relay.slots.Slots.take`; *holder* is always the same."""
+        self._waiting = (holder, granted, report)
+        if not self._admitted and not self.portion.use():
+            self._ask()
+            return False
+        self._admitted = True
+        if not self.slots.take(holder, self._slot_granted, report):
+            return False
+        self._waiting, self._admitted = None, False
+        return True
+
+    def give_back(self, holder: object) -> None:
+        """A connection has ended."""
+        self.slots.give_back(holder)
+        self.portion.free()
+        if self._waiting is not None and not self._admitted:
+            self._ask()
+
+    def leave(self, holder: object) -> None:
+        """The site wants no connection any more."""
+        self._waiting = None
+        self.slots.leave(holder)
+        if self._admitted:
+            self._admitted = False
+            self.portion.free()
+
+    def is_waiting(self, holder: object) -> bool:
+        """Whether the site has to wait."""
+        return self._waiting is not None
+
+    def is_wanted(self) -> bool:
+        """Whether somebody may want a connection that is given back; what is borrowed is."""
+        return self.portion.borrowed > 0 or self.slots.is_wanted()
+
+    def is_over_share(self, holder: object) -> bool:
+        """See `mailhost.relay.slots.Slots.is_over_share`."""
+        return self.slots.is_over_share(holder)
+
+    def _slot_granted(self) -> None:
+        assert self._waiting is not None, "only who waits is granted anything"
+        (_, granted, _), self._waiting, self._admitted = self._waiting, None, False
+        granted()
+
+    def _ask(self) -> None:
+        lending = self.portion.lending
+        if self._asked is None and lending is not None:
+            self._asked = lending.borrow(self.portion.key)
+            self._asked.addCallbacks(self._lent, self._not_lent)
+
+    def _lent(self, nothing: None) -> None:
+        self._asked = None
+        self.portion.borrowed += 1
+        if self._waiting is None or self._admitted:
+            self.portion.settle()
+            return
+        holder, granted, report = self._waiting
+        if self.take(holder, granted, report):
+            granted()
 
     def _not_lent(self, failure: Failure) -> None:
         """The supervisor is gone, and this worker goes too."""

@@ -94,15 +94,16 @@ class Share:
         """
         This worker's part of *terms*, which are for all of them.
 
-        ``max_connections`` stays: `mailhost.server.portion` sees to it.
+        ``max_connections`` stays, and ``max_per_site`` is the most that one worker may ever have:
+        `mailhost.server.portion` sees to both.
         """
         if self.count == 1:
             return terms
-        per_site, queue = self.part(terms.max_per_site), terms.queue
+        per_site, queue = terms.max_per_site, terms.queue
         return evolve(
             terms,
-            # Not lent: see docs/decisions/0012-workers.rst.
-            max_per_site=None if per_site is None else max(1, per_site),
+            # Its own part, and all that can be lent to it.
+            max_per_site=per_site and (self.part(per_site) or 0) + self.spare(per_site),
             rates=self._slower(terms.rates),
             domain_rates={name: self._slower(one) for name, one in terms.domain_rates.items()},
             queue=evolve(
@@ -152,12 +153,18 @@ def outgoing_key(server: str) -> str:
     return f"out {server}"
 
 
+def site_key(server: str, site: str = "") -> str:
+    """What a lender calls the connections of *server* to *site*; without one, to any."""
+    return f"site {server}\n{site}"
+
+
 def spares(settings: VirtualServerSettings, count: int) -> dict[str, int]:
     """What is left over of each limit of *settings* when each of *count* workers has its part."""
     share = Share(count=count)
     return {
         incoming_key(settings.name): share.spare(settings.max_connections),
         outgoing_key(settings.name): share.spare(settings.delivery.connections.max),
+        site_key(settings.name): share.spare(settings.delivery.connections.max_per_domain),
     }
 
 

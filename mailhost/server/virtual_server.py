@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import socket
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from attrs import evolve
 from twisted.internet.defer import Deferred, DeferredList
@@ -32,19 +32,16 @@ from mailhost.net.factory import ESMTPFactory
 from mailhost.net.tls import CertificateFiles, CertificateProblem, ServerTLS, doubts
 from mailhost.relay.mail_exchange import MailExchangeResolver
 from mailhost.relay.manager import RelayManager
-from mailhost.relay.slots import Slots
 from mailhost.relay.terms import Terms
 from mailhost.routing.categorizer import Categorizer, make_categorizer
 from mailhost.server.directory import Directory
 from mailhost.server.lifecycle import Lifecycle, Parts, make_lifecycle
+from mailhost.server.limits import ConnectionLimits
 from mailhost.server.listening import accept_from
 from mailhost.server.orphans import Orphan
-from mailhost.server.portion import Portion, SharedReception, SharedSlots
 from mailhost.server.share import (
     ALONE,
     Share,
-    incoming_key,
-    outgoing_key,
     worker_directories,
 )
 from mailhost.smtp.rules import Rules
@@ -95,7 +92,6 @@ class VirtualServer:
         self._given_store = store
         self._share = share
         self._orphans: list[Orphan] = []
-        self._portion_in: Portion | None = None
         self._tls: ServerTLS | None = None
         self._upkeep: IDelayedCall | None = None
         self._ports: dict[ListenAddress, tuple[IListeningPort, ESMTPFactory]] = {}
@@ -184,15 +180,13 @@ class VirtualServer:
         if self.state == "stopped":
             return ()
         categorizer = make_categorizer(settings)
-        self._desk.settings, self._desk.categorizer = self._desk_settings(), categorizer
+        self._desk.settings = self._limits.of_desk(settings)
+        self._desk.categorizer = categorizer
         self._desk.directory = self._directory.resolver
-        if self._portion_in is not None:
-            self._portion_in.limit = self._share.part(settings.max_connections)
-            self._portion_in.settle()
         terms, exchanges = self._terms(categorizer), self._exchanges()
         assert self.relay is not None
         self.relay.configure(terms, exchanges)
-        self._slots.configure(self._share.part(settings.delivery.connections.max))
+        self._limits.configure(settings)
         for orphan in self._orphans:
             orphan.configure(terms, exchanges)
         for relay in (self.relay, *(orphan.relay for orphan in self._orphans)):
@@ -272,13 +266,13 @@ class VirtualServer:
         )
 
     def _assemble(self, store: IQueueStore, drop: DropDelivery, badmail: Badmail, run: Run) -> None:
-        settings, share = self.settings, self._share
+        settings = self.settings
         categorizer = make_categorizer(settings)
         self._drop, self._badmail = drop, badmail
-        self._slots = self._make_slots()
+        self._limits = ConnectionLimits(settings, self._share)
         self.relay = self._make_relay(store)
         self._desk = Desk(
-            self._desk_settings(),
+            self._limits.of_desk(settings),
             categorizer,
             store,
             self._resolver,
@@ -287,9 +281,6 @@ class VirtualServer:
             self._full,
             self._directory.resolver,
         )
-        limit, lending = share.part(settings.max_connections), share.lending
-        if lending is not None:
-            self._portion_in = Portion(limit, lending, incoming_key(self.name))
         self._pickup = Pickup(self._desk, settings.pickup_directory, badmail, self._reactor, run)
 
     def _full(self) -> str | None:
@@ -309,12 +300,6 @@ class VirtualServer:
 
     # ---- one of several processes
 
-    def _make_slots(self) -> SharedSlots:
-        """Outbound connections of this process, which all its queues share."""
-        share = self._share
-        limit = share.part(self.settings.delivery.connections.max)
-        return SharedSlots(Portion(limit, share.lending, outgoing_key(self.name)))
-
     def _make_relay(self, store: IQueueStore) -> RelayManager:
         return RelayManager(
             store,
@@ -324,22 +309,15 @@ class VirtualServer:
             self._drop,
             self._badmail,
             directory=self._directory.resolver,
-            pool=cast("Slots", self._slots),
+            pool=self._limits.outgoing,
+            site_slots=self._limits.site_slots,
         )
 
     def _terms(self, categorizer: Categorizer) -> Terms:
         return self._share.terms(Terms.of(self.settings, categorizer))
 
-    def _desk_settings(self) -> VirtualServerSettings:
-        """Sessions of several processes are counted together, not at each desk."""
-        if self._share.lending is None:
-            return self.settings
-        return evolve(self.settings, max_connections=None)
-
     def _receive(self, session: SessionFacts) -> Reception:
-        if self._portion_in is None:
-            return Reception(self._desk, session)
-        return SharedReception(self._desk, session, self._portion_in)
+        return self._limits.receive(self._desk, session)
 
     def _adopt(self) -> None:
         """Take over the queues of workers that exist no longer."""

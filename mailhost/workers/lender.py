@@ -8,7 +8,7 @@ What is left over of each limit when every worker has its part, lent one by one.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
@@ -36,8 +36,14 @@ class _Account:
 
 @define(eq=False)
 class Lender:
-    """Counts by key; who holds a loan is the number of a worker."""
+    """
+    Counts by key; who holds a loan is the number of a worker.
 
+    The spare of a key that ends with a line end is that of each key that begins with it: there
+    are too many sites, and nobody knows them beforehand.
+    """
+
+    _spares: Mapping[str, int] = field(factory=dict, init=False)
     _accounts: dict[str, _Account] = field(factory=dict, init=False)
 
     def set_spares(self, spares: Mapping[str, int]) -> None:
@@ -46,15 +52,15 @@ class Lender:
 
         What was lent beyond that comes back by itself.
         """
-        for key in set(self._accounts) | set(spares):
-            account = self._accounts.setdefault(key, _Account())
-            account.spare = spares.get(key, 0)
+        self._spares = dict(spares)
+        for key, account in self._accounts.items():
+            account.spare = self._spare(key)
             account.serve()
 
     def borrow(self, key: str, worker: int) -> Deferred[None]:
         """Fires when *worker* has one."""
         asked: Deferred[None] = Deferred()
-        account = self._accounts.setdefault(key, _Account())
+        account = self._account(key)
         account.waiting.append((worker, asked))
         account.serve()
         return asked
@@ -65,7 +71,7 @@ class Lender:
 
         Those who wait come first: they would wait for ever otherwise.
         """
-        account = self._accounts.setdefault(key, _Account())
+        account = self._account(key)
         return not account.waiting and account.lend(worker)
 
     def give_back(self, key: str, worker: int) -> None:
@@ -75,6 +81,7 @@ class Lender:
             return
         account.lent[worker] -= 1
         account.serve()
+        self._close_unused([key])
 
     def forget(self, worker: int) -> None:
         """*worker* has ended: what it had comes back, what it waited for is void."""
@@ -82,8 +89,29 @@ class Lender:
             del account.lent[worker]
             account.waiting = deque(one for one in account.waiting if one[0] != worker)
             account.serve()
+        self._close_unused(list(self._accounts))
 
     def lent(self, key: str) -> int:
         """How many are lent of *key*."""
         account = self._accounts.get(key)
         return 0 if account is None else account.lent.total()
+
+    # ---- helpers
+
+    def _spare(self, key: str) -> int:
+        family, end, _ = key.partition("\n")
+        return self._spares.get(key, self._spares.get(family + end, 0))
+
+    def _account(self, key: str) -> _Account:
+        account = self._accounts.get(key)
+        if account is None:
+            account = self._accounts[key] = _Account(self._spare(key))
+        return account
+
+    def _close_unused(self, keys: Iterable[str]) -> None:
+        """What is remembered is bounded by what is lent and waited for."""
+        for key in keys:
+            # Whoever was served meanwhile may have given back, and closed it, already.
+            account = self._accounts.get(key)
+            if account is not None and not account.waiting and not account.lent.total():
+                del self._accounts[key]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 from tempfile import TemporaryDirectory
 
 from attrs import define, evolve, field
@@ -16,9 +17,10 @@ from mailhost.relay.slots import Slots
 from mailhost.relay.terms import Terms
 from mailhost.routing.categorizer import make_categorizer
 from mailhost.server.orphans import remove_queue
-from mailhost.server.portion import Portion, SharedReception, SharedSlots
-from mailhost.server.share import ALONE, Share, spares, worker_directories
+from mailhost.server.portion import Portion, SharedReception, SharedSlots, SiteShare
+from mailhost.server.share import ALONE, Share, site_key, spares, worker_directories
 from mailhost.spool.lock import QueueLock
+from mailhost.workers.lender import Lender
 from tests.support.world import World, make_settings
 
 
@@ -62,8 +64,9 @@ class ShareTests(SynchronousTestCase):
         """Inbound and outbound connections are lent apart."""
         settings = evolve(limited(5, 100), max_connections=3)
 
-        self.assertEqual({"in test": 1, "out test": 1}, spares(settings, 2))
-        self.assertEqual({"in test": 0, "out test": 0}, spares(evolve(settings), 1))
+        self.assertEqual({"in test": 1, "out test": 1, site_key("test"): 0}, spares(settings, 2))
+        self.assertEqual(1, spares(limited(5, 1), 2)[site_key("test")])
+        self.assertEqual({0}, set(spares(settings, 1).values()))
 
     def test_terms(self) -> None:
         """100 per domain is 100 in all, a rate is a rate in all; alone nothing changes."""
@@ -74,6 +77,9 @@ class ShareTests(SynchronousTestCase):
         shared = Share(1, 4).terms(terms)
 
         self.assertEqual(25, shared.max_per_site)
+        for limit, most in ((1, 1), (3, 3), (101, 26), (None, None)):
+            few = Share(1, 4).terms(evolve(terms, max_per_site=limit))
+            self.assertEqual(most, few.max_per_site)
         assert shared.rates.messages is not None
         self.assertEqual(0.25, shared.rates.messages.per_second)
         self.assertIs(terms, ALONE.terms(terms))
@@ -157,13 +163,117 @@ class SharedSlotsTests(SynchronousTestCase):
 
     def test_below_the_slots_of_a_relay(self) -> None:
         """It is the pool of a relay's own slots."""
-        lower = Slots(10, pool=self.slots)  # type: ignore[arg-type]  # the part of the face that is used
+        lower = Slots(10, pool=self.slots)
         taken = [lower.take(name, lambda name=name: self.granted.append(name)) for name in "ab"]
         self.lending.asked[0].callback(None)
 
         self.assertEqual(([True, False], ["b"]), (taken, self.granted))
         lower.give_back("a"), lower.give_back("b")
         self.assertEqual((0, 1), (self.slots.portion.used, self.lending.returned))
+
+
+@define(eq=False)
+class OneWorker:
+    """What a worker has of the supervisor's lender, without the way between."""
+
+    lender: Lender
+    number: int
+
+    def borrow(self, key: str) -> Deferred[None]:
+        return self.lender.borrow(key, self.number)
+
+    async def borrow_now(self, key: str) -> bool:
+        return self.lender.borrow_now(key, self.number)
+
+    def give_back(self, key: str) -> None:
+        self.lender.give_back(key, self.number)
+
+
+class SiteShareTests(SynchronousTestCase):
+    """DEL-32, where several workers deliver to one domain."""
+
+    def setUp(self) -> None:
+        self.lender = Lender()
+        self.granted: list[int] = []
+
+    def workers(self, limit: int, count: int, all_sites: int = 10) -> list[SiteShare]:
+        share = Share(count=count)
+        self.lender.set_spares({site_key("one"): share.spare(limit)})
+        key = site_key("one", "example.net")
+        return [
+            SiteShare(
+                Portion(share.part(limit), OneWorker(self.lender, number), key), Slots(all_sites)
+            )
+            for number in range(count)
+        ]
+
+    def take(self, workers: list[SiteShare], number: int) -> bool:
+        return workers[number].take(number, lambda: self.granted.append(number))
+
+    def open_count(self, workers: list[SiteShare]) -> int:
+        return sum(one.slots.open_count for one in workers)
+
+    def test_fewer_than_workers(self) -> None:
+        """A limit of 1 is 1 in all, and every worker has its turn."""
+        workers = self.workers(1, 3)
+        self.assertEqual([False] * 3, [self.take(workers, number) for number in range(3)])
+        self.assertEqual((1, [0]), (self.open_count(workers), self.granted))
+        self.assertTrue(workers[0].is_wanted())
+
+        workers[0].give_back(0)
+        self.take(workers, 0)
+        self.assertEqual((1, [0, 1]), (self.open_count(workers), self.granted))
+        workers[1].give_back(1)
+        workers[2].give_back(2)
+
+        self.assertEqual((1, [0, 1, 2, 0]), (self.open_count(workers), self.granted))
+
+    def test_never_more_than_the_limit(self) -> None:
+        """Whoever takes and gives back in whatever order."""
+        chance = Random(7)
+        for limit, count in ((1, 2), (2, 4), (3, 2), (5, 3), (7, 8)):
+            workers = self.workers(limit, count)
+            for _ in range(400):
+                number = chance.randrange(count)
+                worker = workers[number]
+                if chance.random() < 0.6:
+                    self.take(workers, number)
+                elif worker.slots.open_count:
+                    worker.give_back(number)
+                else:
+                    worker.leave(number)
+                self.assertLessEqual(self.open_count(workers), limit)
+            for number, worker in enumerate(workers):
+                worker.leave(number)
+            for number, worker in enumerate(workers):
+                while worker.slots.open_count:
+                    worker.give_back(number)
+            self.assertEqual(0, self.lender.lent(site_key("one", "example.net")))
+            self.assertEqual([0] * count, [one.portion.used for one in workers])
+
+    def test_one_for_all_sites(self) -> None:
+        """What is admitted to its site may still have to wait for a connection at all."""
+        (worker,) = self.workers(2, 1, all_sites=1)
+        self.assertTrue(worker.slots.take("other", lambda: None))
+
+        self.assertFalse(self.take([worker], 0))
+        self.assertEqual("delivery.connections.max", worker.setting)
+        self.assertTrue(worker.is_waiting(0))
+        worker.slots.give_back("other")
+
+        self.assertEqual(([0], False), (self.granted, worker.is_waiting(0)))
+
+    def test_gone_while_admitted(self) -> None:
+        """A site that wants nothing any more keeps nothing."""
+        first, second = workers = self.workers(1, 2, all_sites=1)
+        first.slots.take("other", lambda: None)
+        self.take(workers, 0), self.take(workers, 1)
+        self.assertEqual([], self.granted)
+
+        first.leave(0)
+
+        self.assertEqual([1], self.granted)
+        self.assertEqual((0, 1), (first.portion.used, second.portion.used))
 
 
 class SharedReceptionTests(SynchronousTestCase):

@@ -76,6 +76,22 @@ class LenderTests(SynchronousTestCase):
         self.assertNoResult(self.lender.borrow("else", 0))
         self.assertFalse(self.lender.borrow_now("else", 0))
 
+    def test_families(self) -> None:
+        """A spare of a family is that of each member, and unused ones are forgotten."""
+        self.lender.set_spares({"site one\n": 1})
+        self.assertTrue(self.lender.borrow_now("site one\nexample.net", 0))
+        self.assertTrue(self.lender.borrow_now("site one\nexample.org", 0))
+        self.assertFalse(self.lender.borrow_now("site one\nexample.net", 1))
+        self.assertFalse(self.lender.borrow_now("site two\nexample.net", 1))
+        waiting = self.lender.borrow("site one\nexample.net", 1)
+
+        self.lender.forget(0)
+        self.successResultOf(waiting)
+        self.lender.give_back("site one\nexample.net", 1)
+
+        self.assertEqual(0, self.lender.lent("site one\nexample.net"))
+        self.assertTrue(self.lender.borrow_now("site one\nexample.net", 0))
+
 
 class BackoffTests(SynchronousTestCase):
     def test_doubles_up_to_the_longest(self) -> None:
