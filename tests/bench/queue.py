@@ -13,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from mailhost.spool.schema import MESSAGE_COLUMNS, RECIPIENT_COLUMNS
 from tests.bench.contestants import MAILHOST, ended_afterwards, memory_octets, running
 from tests.bench.idle import greet
 from tests.bench.throughput import SCENARIOS, load, settled, start_sink
@@ -24,12 +25,18 @@ _NEXT_HOUR_SECONDS = 3600
 _DUE = 10
 _FILL = """
 WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < :count)
-INSERT INTO {table} SELECT {columns} FROM numbers
+INSERT INTO {table} ({columns}) SELECT {values} FROM numbers
 """
-_MESSAGE = ":base + n, 'a@example.org', '7BIT', 'x', :now, :size, :digest, :octets"
+_MESSAGE = (
+    "messages",
+    MESSAGE_COLUMNS,
+    ":base + n, 'a@example.org', '7BIT', 'x', :now, :size, :digest, :octets",
+)
 _RECIPIENT = (
+    "recipients",
+    f"{RECIPIENT_COLUMNS}, attempts, status, words",
     ":base + n, 0, 'user' || n, 'site' || (n % 5000) || '.example', "
-    ":now + :wait + (n % 3600), 1, 0, '4.4.1', 'no answer', 0"
+    ":now + :wait + (n % 3600), 1, '4.4.1', 'no answer'",
 )
 
 
@@ -99,8 +106,9 @@ def _fill(database: Path, queued: int) -> None:
             if not count:
                 continue
             values = {**given, "base": base, "count": count, "wait": wait}
-            for table, columns in (("messages", _MESSAGE), ("recipients", _RECIPIENT)):
-                connection.execute(_FILL.format(table=table, columns=columns), values)
+            for table, columns, row in (_MESSAGE, _RECIPIENT):
+                statement = _FILL.format(table=table, columns=columns, values=row)
+                connection.execute(statement, values)
         connection.commit()
     # What the kernel still had to write would be measured with the new mail.
     with database.open("rb") as file:
