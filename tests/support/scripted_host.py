@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import socket
 import socketserver
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -51,50 +52,67 @@ class Copy:
 class ScriptedHost:
     """
     :ivar script: per phase (a verb, ``"banner"``, ``"."``, or ``"RCPT local-part"``) what is
-        done instead of the good reply, used up from its beginning; afterwards it is good.
+        done instead of the good reply (`None`: nothing), used up from its beginning;
+        afterwards it is good.
     :ivar extensions: offered to EHLO.
     :ivar copies: what came, in order.
     :ivar sessions: how many there were.
+    :ivar port: 0: one that the kernel gives.
     """
 
     host: str
-    script: Mapping[str, list[Manner]] = field(factory=dict)
+    script: Mapping[str, Iterable[Manner | None]] = field(factory=dict)
     extensions: tuple[str, ...] = ("PIPELINING", "8BITMIME")
     copies: list[Copy] = field(factory=list)
     sessions: int = 0
+    port: int = 0
+    _open: set[socket.socket] = field(factory=set)
     _server: Any = None
     _lock: threading.Lock = field(factory=threading.Lock)
-    _scripts: dict[str, Iterator[Manner]] = field(init=False)
+    _scripts: dict[str, Iterator[Manner | None]] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._scripts = {phase: iter(manners) for phase, manners in self.script.items()}
 
     def start(self) -> None:
-        """Listen on a port that the kernel gives."""
-        self._scripts = {phase: iter(manners) for phase, manners in self.script.items()}
+        """Listen, for the first time or again."""
         owner = self
 
         class Session(socketserver.StreamRequestHandler):
             def handle(self) -> None:
                 with owner._lock:
                     owner.sessions += 1
+                    owner._open.add(self.connection)
                 with suppress(Over, OSError):
                     Peer(owner, self.rfile, self.connection.sendall).serve()
 
             def finish(self) -> None:
+                with owner._lock:
+                    owner._open.discard(self.connection)
                 with suppress(OSError):
                     super().finish()
 
-        self._server = _Server((self.host, 0), Session)
+        self._server = _Server((self.host, self.port), Session)
+        self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     @property
     def next_hop(self) -> str:
         """This host as a next hop that needs no DNS."""
-        host, port = self._server.server_address
-        return f"[{host}]:{port}"
+        return f"[{self.host}]:{self.port}"
 
     def stop(self) -> None:
-        """Take no more."""
+        """Take no more; who is talking goes on."""
         self._server.shutdown()
         self._server.server_close()
+
+    def die(self) -> None:
+        """Take no more, and end what is under way, wherever it is."""
+        self.stop()
+        with self._lock:
+            for connection in self._open:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
 
     def copies_of(self, test_id: str) -> list[Copy]:
         return [one for one in list(self.copies) if one.test_id == test_id]
@@ -106,6 +124,7 @@ class ScriptedHost:
 
 
 class _Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
     daemon_threads = True
     block_on_close = False
     request_queue_size = 128
@@ -173,7 +192,7 @@ class Peer:
     def _content(self, verb: str, line: bytes) -> None:
         if verb == "BDAT":
             octets = self.stream.read(int(line.split()[1]))
-        elif not self._paths and not self.owner.script.get("DATA"):
+        elif not self._paths and "DATA" not in self.owner.script:
             self.say("554 5.5.1 no valid recipients")
             return
         elif not self._answer("DATA"):
