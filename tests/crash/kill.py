@@ -38,6 +38,10 @@ from tests.workers.house import House, is_alive, wait_until_gone
 #: The sink makes its clients wait, so that kills fall into the gap before its reply.
 SINK_LATENCY_SECONDS = 0.02
 _PATIENCE_SECONDS = 40.0
+_QUEUED = """
+SELECT printf('%x', key), reverse_path, local, domain, due_at - unixepoch(), attempts, words
+FROM recipients JOIN messages USING (key)
+"""
 
 
 @define(eq=False)
@@ -194,10 +198,8 @@ class KillLoop:
     def finish(self) -> list[str]:
         """Let all that is queued arrive; what is wrong, empty when nothing is."""
         self.submitters.stop()
-        self.house.process.wait_until(
-            lambda: not any(self.house.waiting()), "empty queues", _PATIENCE_SECONDS
-        )
-        return [*self._missing(), *self._unexplained(), *self._left_over()]
+        wait_for(lambda: not any(self.house.waiting()), _PATIENCE_SECONDS)
+        return [*self._queued(), *self._missing(), *self._unexplained(), *self._left_over()]
 
     def summary(self) -> str:
         """The figures."""
@@ -224,6 +226,15 @@ class KillLoop:
 
     def _unacknowledged(self) -> set[str]:
         return (set(self._copies()) | set(self._files())) - self.submitters.acknowledged
+
+    def _queued(self) -> list[str]:
+        """What should have left by now."""
+        found = []
+        for queue in self.house.queues():
+            with closing(sqlite3.connect(queue / "queue.sqlite")) as connection:
+                rows = connection.execute(_QUEUED).fetchall()
+            found += [f"still in {queue.name}: {row}" for row in rows]
+        return found
 
     def _missing(self) -> list[str]:
         """What was acknowledged and has not come to all of its places, octet by octet."""
@@ -306,9 +317,14 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seed", type=int, default=5321)
+    parser.add_argument("--keep", action="store_true", help="keep the server's home and logs")
     given = parser.parse_args()
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mailhost-")))
+        folder = Path(tempfile.mkdtemp(prefix="mailhost-"))
+        if given.keep:
+            print(f"everything is below {folder}")
+        else:
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
         loop = KillLoop(folder, stack.callback, given.seed, given.workers)
         loop.start()
         loop.begin()
