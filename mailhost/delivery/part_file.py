@@ -36,6 +36,8 @@ _COMPARED_OCTETS = 1 << 16
 #: Another message under our name needs a digest of 32 bits to be met; twice,
 #: never.
 _MAX_SALT = 8
+#: So many starts of other processes do not sweep away the same file one after the other.
+_MAX_SWEEPS = 8
 
 
 def problem_of(error: OSError) -> DirectoryProblem:
@@ -188,14 +190,25 @@ class PartFile:
         if not self._is_there(f"{self._name_of(0)}.eml"):
             # Else an earlier attempt got so far: it takes no more room.
             self._admit(self._directory_fd)
+        for _ in range(_MAX_SWEEPS):
+            self._fd = self._create_anew()
+            # The start of another worker may have looked at the file before it was
+            # locked: it holds the lock for a moment, and the file is gone then.
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+            if os.fstat(self._fd).st_nlink:
+                return
+            os.close(self._fd)
+            self._fd = -1
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    def _create_anew(self) -> int:
         try:
-            self._fd = self._create()
+            return self._create()
         except FileExistsError:
             # From an attempt that could not clean up; or one still running in
             # another process, then creating it fails again.
             _remove_unlocked(self._part, self._directory_fd)
-            self._fd = self._create()
-        fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return self._create()
 
     def _is_there(self, name: str) -> bool:
         try:

@@ -189,6 +189,7 @@ class OutboundProtocol(Protocol):
     def dataReceived(self, data: bytes) -> None:
         """Replies from the peer."""
         dialogue = self._dialogue
+        heard = dialogue.heard
         dialogue.receive_octets(data)
         while not isinstance(event := dialogue.next_event(), Wait):
             if isinstance(event, TransactionDone):
@@ -202,7 +203,9 @@ class OutboundProtocol(Protocol):
             else:
                 self._over(event)
                 return
-        self._flush()
+        if dialogue.heard != heard:
+            # Part of a reply prolongs nothing: the patience is for a whole one (§4.5.3.2).
+            self._flush()
 
     def handshakeCompleted(self) -> None:
         """TLS is on, with whomever it may be."""

@@ -11,7 +11,8 @@ allows, and `_expected` remembers in order what each reply will belong to.
 Rules of this file.  1: no exception leaves `next_event`, whatever the peer
 sends.  2: every recipient of a transaction gets exactly one reply, or `None`
 where the peer fell silent.  3: after our final dot and before the reply to it
-the transaction is in doubt (promise P3), and the event says so.
+the transaction is in doubt (promise P3), and the event says so.  4: a reply that comes
+before its question answers nothing: the session is over.
 """
 
 from __future__ import annotations
@@ -132,6 +133,7 @@ class ClientDialogue:
     :ivar tls: what must hold before an envelope is sent.
     :ivar secure: TLS is on.
     :ivar extensions: keyword -> words, from the EHLO answer, keywords in upper case.
+    :ivar heard: whole replies so far.
     """
 
     hello_name: str
@@ -140,6 +142,7 @@ class ClientDialogue:
     secure: bool = field(default=False, init=False)
     phase: Phase = field(default=Phase.BANNER, init=False)
     extensions: dict[str, str] = field(factory=dict, init=False)
+    heard: int = field(default=0, init=False)
     _reader: ReplyReader = field(factory=ReplyReader, init=False)
     _expected: deque[tuple[str, int]] = field(factory=lambda: deque([("banner", 0)]), init=False)
     _ready: deque[ClientEvent] = field(factory=deque, init=False)
@@ -263,14 +266,32 @@ class ClientDialogue:
     # ---- replies
 
     def _heard(self, reply: Reply) -> None:
+        self.heard += 1
         if not self._expected:
             self._finish(f"unasked reply: {reply}", reply)
             return
         label, number = self._expected.popleft()
+        last = not self._expected
         if reply.code == 421 and label not in ("QUIT", "."):
             self._refused_for_good(reply)
-            return
-        _HEARD[label](self, reply, number)
+        elif 300 <= reply.code < 400 and label != "DATA":
+            self._finish(f"no answer to {_NAMES.get(label, label)}: {reply}", reply)
+        else:
+            _HEARD[label](self, reply, number)
+        if last and not self._reader.empty:
+            self._out_of_step(reply)
+
+    def _out_of_step(self, reply: Reply) -> None:
+        """
+        The peer has said more than it was asked.
+
+        Whatever we ask next would seem to be answered already, content included.
+        """
+        self._out.clear()
+        self._ready = deque(
+            event for event in self._ready if isinstance(event, TransactionDone | SessionOver)
+        )
+        self._finish(f"octets behind the reply: {reply}", reply)
 
     def _refused_for_good(self, reply: Reply) -> None:
         """421: the peer closes; who has no answer yet has this one (RFC 5321 §3.8)."""
@@ -376,7 +397,10 @@ class ClientDialogue:
 
     def _heard_data(self, reply: Reply, number: int) -> None:
         transaction = self._open
-        if reply.code != 354:
+        if reply.code < 300:
+            # Nothing was sent yet that could have been taken.
+            self._finish(f"no answer to DATA: {reply}", reply)
+        elif reply.code >= 400:
             transaction.settle(reply)
             self._reset_first = True
             self._done()
@@ -452,6 +476,7 @@ class ClientDialogue:
         self._ready.append(SessionOver(words, reply, replies, in_doubt, phase))
 
 
+_NAMES = {"banner": "the connection", ".": "the final dot"}
 _HEARD = {
     "banner": ClientDialogue._heard_banner,
     "EHLO": ClientDialogue._heard_ehlo,

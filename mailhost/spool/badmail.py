@@ -57,6 +57,8 @@ from mailhost.spool.steps import Passed, Step, unwatched
 #: ``run(function, *arguments)`` runs it where it may block.
 Run = Callable[..., Awaitable[Any]]
 
+#: So many starts of other processes do not sweep away the same file one after the other.
+_MAX_SWEEPS = 8
 #: IIS's code for "message is a delivery status notification that cannot be delivered".
 CODE_REPORT = 0xC00402C7
 #: IIS's code for an error in a Pickup file (PIC-05).
@@ -437,16 +439,25 @@ class _Triple:
 
     def _open(self) -> None:
         self._directory_fd = _open_directory(self._directory)
-        try:
-            self._fd = self._create("BAD")
-        except FileExistsError:
-            # Left by an attempt that could not clean up.
-            _remove_unlocked(self._stem, self._directory_fd)
-            self._fd = self._create("BAD")
-        fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._fd = self._create_locked()
         for kind in _KINDS[1:]:
             # Of an attempt that failed between two names.
             _unlink(self._stem, kind, self._directory_fd)
+
+    def _create_locked(self) -> int:
+        for _ in range(_MAX_SWEEPS):
+            try:
+                fd = self._create("BAD")
+            except FileExistsError:
+                # Left by an attempt that could not clean up.
+                _remove_unlocked(self._stem, self._directory_fd)
+                fd = self._create("BAD")
+            # The start of another worker may have swept it away before it was locked.
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if os.fstat(fd).st_nlink:
+                return fd
+            os.close(fd)
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     def _write_whole(self, kind: str, octets: bytes) -> None:
         fd = self._create(kind)

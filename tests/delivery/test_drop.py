@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 import stat
@@ -266,6 +267,23 @@ class CrashTests(DropTestCase):
         content.give()
         content.give()
         self.successResultOf(delivered)
+
+    def test_swept_before_it_is_locked(self) -> None:
+        """Another process that starts between our file and our lock on it delays nothing."""
+        lock, other = fcntl.flock, self.make()
+        swept: list[int] = []
+
+        def late(fd: int, operation: int) -> None:
+            if not swept:
+                swept.append(0)
+                swept[0] = other.start()
+            lock(fd, operation)
+
+        self.patch(fcntl, "flock", late)
+        self.successResultOf(self.deliver())
+
+        self.assertEqual([1], swept)
+        self.assertEqual(EXPECTED, self.only_file().read_bytes())
 
     def test_left_over_without_restart(self) -> None:
         """A part file that could not be removed does not stand in the way."""

@@ -355,6 +355,72 @@ class HostilePeerTests(SynchronousTestCase):
 
         self.assertIsInstance(event, SessionOver)
 
+    def test_no_answer(self) -> None:
+        """A code that cannot answer the command is no success: nothing was taken."""
+        for replies in (
+            b"354 x\r\n250 x\r\n354 x\r\n",
+            b"250 x\r\n354 x\r\n354 x\r\n",
+            b"250 x\r\n250 x\r\n250 x\r\n",
+        ):
+            dialogue = ready()
+            dialogue.send_envelope(A, [A], 3, "7BIT")
+
+            (over,) = hear(dialogue, replies)
+
+            assert isinstance(over, SessionOver)
+            self.assertEqual(((None,), False), (over.replies, over.in_doubt), replies)
+
+    def test_354_to_the_dot(self) -> None:
+        """P3: it says neither yes nor no."""
+        dialogue = ready()
+        dialogue.send_envelope(A, [A], 3, "7BIT")
+        hear(dialogue, b"250 ok\r\n250 ok\r\n354 go\r\n")
+        dialogue.end_content()
+
+        (over,) = hear(dialogue, b"354 go\r\n")
+
+        assert isinstance(over, SessionOver)
+        self.assertEqual(((None,), True), (over.replies, over.in_doubt))
+
+    def test_answers_before_their_questions(self) -> None:
+        """What was said too early answers nothing, and nothing is sent on the strength of it."""
+        chunking = b"250-x\r\n250-PIPELINING\r\n250 CHUNKING\r\n"
+        for ehlo, replies in (
+            (PIPELINING, b"250 ok\r\n250 ok\r\n354 go\r\n250 taken\r\n"),
+            (b"250 x\r\n", b"250 ok\r\n250 ok\r\n"),
+            (chunking, b"250 ok\r\n250 ok\r\n250 taken\r\n"),
+        ):
+            dialogue = ready(ehlo)
+            dialogue.send_envelope(A, [A], 3, "7BIT")
+            dialogue.octets_to_send()
+
+            (over,) = hear(dialogue, replies)
+
+            assert isinstance(over, SessionOver)
+            self.assertEqual(((None,), False), (over.replies, over.in_doubt), ehlo)
+            self.assertEqual(b"", dialogue.octets_to_send())
+
+    def test_two_greetings(self) -> None:
+        """The second one is not the reply to EHLO."""
+        dialogue = ClientDialogue("client.example")
+
+        (over,) = hear(dialogue, b"220 x\r\n250 x\r\n")
+
+        self.assertIsInstance(over, SessionOver)
+        self.assertEqual(b"", dialogue.octets_to_send())
+
+    def test_taken_and_more(self) -> None:
+        """A 250 to the dot counts, whatever comes behind it."""
+        dialogue = ready()
+        dialogue.send_envelope(A, [A], 3, "7BIT")
+        hear(dialogue, b"250 ok\r\n250 ok\r\n354 go\r\n")
+        dialogue.end_content()
+
+        done, over = hear(dialogue, b"250 taken\r\n421 4.3.2 bye\r\n")
+
+        self.assertIsInstance(done, TransactionDone)
+        self.assertIsInstance(over, SessionOver)
+
     @given(st.lists(st.binary(max_size=40), max_size=12))
     def test_any_octets(self, pieces: list[bytes]) -> None:
         """Whatever the peer sends becomes events, never an exception."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import signal
@@ -375,6 +376,19 @@ class CrashTests(BadmailTestCase):
                 os._exit(0)
         _, status = os.waitpid(child, 0)
         return os.WIFSIGNALED(status)
+
+    def test_swept_before_it_is_locked(self) -> None:
+        """Another process that starts between our file and our lock on it undoes nothing."""
+        lock, starts = fcntl.flock, [Badmail(self.directory, execute).start]
+
+        def late(fd: int, operation: int) -> None:
+            if starts:
+                starts.pop()()
+            lock(fd, operation)
+
+        self.patch(fcntl, "flock", late)
+
+        self.assert_triple(self.successResultOf(self.store()))
 
     def test_left_by_itself(self) -> None:
         """An envelope alone cannot be completed; it goes.  What is not ours stays."""

@@ -84,7 +84,7 @@ class Mailroot:
 
     def drop(self) -> list[Delivered]:
         """The files of Drop, sorted by what their names promise: the order of acceptance."""
-        return [_read_drop(path) for path in sorted((self.home / "Drop").glob("*.eml"))]
+        return [read_drop(path) for path in sorted((self.home / "Drop").glob("*.eml"))]
 
     def drop_for(self, receiver: str) -> list[Delivered]:
         """Those that are for *receiver*."""
@@ -130,7 +130,8 @@ class Mailroot:
         ]
 
 
-def _read_drop(path: Path) -> Delivered:
+def read_drop(path: Path) -> Delivered:
+    """One file of Drop."""
     octets = path.read_bytes()
     sender = ""
     receivers: list[str] = []
