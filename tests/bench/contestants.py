@@ -19,7 +19,7 @@ import yaml
 from attrs import frozen
 
 from tests.bench.postfix_instance import start_postfix
-from tests.support.certificates import Authority
+from tests.support.certificates import Authority, Key
 from tests.support.postfix_tools import PROJECT
 from tests.support.process import project_environment, takes_connections, wait_until
 
@@ -81,11 +81,15 @@ def ended_afterwards(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Po
 
 @contextmanager
 def running(
-    contestant: Contestant, folder: Path, port: int, next_hop: tuple[str, int], tls: bool = False
+    contestant: Contestant,
+    folder: Path,
+    port: int,
+    next_hop: tuple[str, int],
+    key: Key | None = None,
 ) -> Iterator[Running]:
-    """*contestant*, listening."""
+    """*contestant*, listening; with STARTTLS when it has a *key*."""
     home = folder / "server"
-    files = Authority(folder).issue("server", "localhost") if tls else None
+    files = None if key is None else Authority(folder).issue("server", "localhost", key=key)
     if contestant.is_postfix:
         process = start_postfix(home, port, next_hop, files)
     else:

@@ -24,6 +24,7 @@ from tests.bench.contestants import (
     ended_afterwards,
     running,
 )
+from tests.support.certificates import Key
 from tests.support.postfix_tools import PROJECT, postfix_environment, sink_command, source_command
 from tests.support.process import reserve_port, wait_until
 
@@ -39,7 +40,7 @@ class Scenario:
     :ivar kept: the client keeps its connections.
     :ivar recipients: of each message, all at one site.
     :ivar relays: the next hop is up; else messages only pile up.
-    :ivar tls: every session begins with STARTTLS.
+    :ivar key: of the certificate; every session begins with STARTTLS.
     :ivar contestants: who takes part, in the order of the runs.
     """
 
@@ -49,7 +50,7 @@ class Scenario:
     kept: bool = False
     recipients: int = 1
     relays: bool = True
-    tls: bool = False
+    key: Key | None = None
     contestants: tuple[Contestant, ...] = (MAILHOST, POSTFIX)
 
 
@@ -61,7 +62,8 @@ SCENARIOS = (
     Scenario("relay 1 MB, kept connections", 1_048_576, 0.05, kept=True),
     Scenario("accept 4 KB, next hop down", 4096, relays=False),
     Scenario("relay 4 KB, 50 recipients", 4096, 0.1, kept=True, recipients=50),
-    Scenario("relay 4 KB, STARTTLS each", 4096, 0.25, tls=True, contestants=ALL),
+    Scenario("relay 4 KB, STARTTLS each", 4096, 0.25, key=Key.P256, contestants=ALL),
+    Scenario("relay 4 KB, STARTTLS, RSA-4096", 4096, 0.25, key=Key.RSA4096, contestants=ALL),
 )
 
 
@@ -97,7 +99,7 @@ def run_once(contestant: Contestant, scenario: Scenario, count: int, folder: Pat
     port, sink_port = reserve_port("127.0.0.1"), reserve_port("127.0.0.1")
     arrived = folder / "sink"
     sink = start_sink(sink_port, arrived) if scenario.relays else None
-    with running(contestant, folder, port, ("127.0.0.1", sink_port), scenario.tls) as server:
+    with running(contestant, folder, port, ("127.0.0.1", sink_port), scenario.key) as server:
         load(server.address, scenario, _WARM_UP)
         settled(arrived, _WARM_UP, scenario)
         before, start = cpu_seconds(server.pid), time.monotonic()
@@ -124,7 +126,7 @@ def start_sink(port: int, arrived: Path) -> subprocess.Popen[bytes]:
 
 def load(address: str, scenario: Scenario, count: int) -> None:
     """Offer *count* messages, `SESSIONS` at a time; returns when the last has its 250."""
-    if scenario.tls:
+    if scenario.key is not None:
         subprocess.run(
             [sys.executable, "-m", "tests.bench.tls_source", address, str(SESSIONS), str(count)],
             cwd=PROJECT,

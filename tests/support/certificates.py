@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from enum import Enum
 from pathlib import Path
 
 from attrs import define, field
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -19,6 +20,19 @@ from cryptography.x509.oid import NameOID
 
 def _name(common: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+
+
+class Key(Enum):
+    """The sort of a private key. RSA's signatures cost the server far more than its client."""
+
+    P256 = "ECDSA P-256"
+    RSA4096 = "RSA-4096"
+
+    def made(self) -> ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey:
+        """A new one."""
+        if self is Key.P256:
+            return ec.generate_private_key(ec.SECP256R1())
+        return rsa.generate_private_key(65537, 4096)
 
 
 @define(eq=False)
@@ -44,7 +58,7 @@ class Authority:
         self.file.write_bytes(signed.public_bytes(Encoding.PEM))
 
     def _builder(
-        self, common: str, key: ec.EllipticCurvePublicKey, days: float
+        self, common: str, key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey, days: float
     ) -> x509.CertificateBuilder:
         now = datetime.now(UTC)
         return (
@@ -57,19 +71,22 @@ class Authority:
             .not_valid_after(now + timedelta(days=days))
         )
 
-    def issue(self, name: str, *hosts: str, days: float = 60) -> tuple[Path, Path]:
+    def issue(
+        self, name: str, *hosts: str, days: float = 60, key: Key = Key.P256
+    ) -> tuple[Path, Path]:
         """
         A certificate for *hosts*, and its key.
 
         :param name: of the files.
         :param days: how long it is valid from now; it has been for 40 days.
+        :param key: of which sort.
         """
-        key = ec.generate_private_key(ec.SECP256R1())
+        made = key.made()
         names = x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts])
-        builder = self._builder(hosts[0], key.public_key(), days).add_extension(names, False)
+        builder = self._builder(hosts[0], made.public_key(), days).add_extension(names, False)
         signed = builder.sign(self._key, hashes.SHA256())
         certificate, key_file = self.folder / f"{name}.pem", self.folder / f"{name}.key"
         certificate.write_bytes(signed.public_bytes(Encoding.PEM))
         key_file.touch(0o600)
-        key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        key_file.write_bytes(made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         return certificate, key_file
