@@ -76,6 +76,8 @@ class Replay:
             resumed = _RESUMED.match(text)
             if resumed is not None:
                 text = self._begun.pop(thread) + text[resumed.end() :]
+                if text.startswith(b"close("):
+                    continue  # Its number may be another file's by now.
             elif text.startswith(b"f"):
                 self._begin_sync(thread, text)
             call = _CALL.match(text)

@@ -195,3 +195,31 @@ class ModelTests(SynchronousTestCase):
         after.sync(after.done)
         self.assertEqual({"b": file}, after.survivor(None))
         self.assertEqual({"b"}, set(after.names))
+
+
+class ReplayTests(SynchronousTestCase):
+    """What the lines of a trace are taken to mean."""
+
+    def test_number_of_a_file_that_is_being_closed(self) -> None:
+        """A close that returns late does not close the file that got its number meanwhile."""
+
+        def path(name: str) -> str:
+            return "".join(f"\\x{octet:02x}" for octet in f"/top/{name}".encode())
+
+        one, two = path("one"), path("two")
+        trace = f"""\
+1 openat(3, "{one}", O_RDWR|O_CREAT) = 7<{one}>
+1 close(7<{one}> <unfinished ...>
+2 openat(3, "{two}", O_RDWR|O_CREAT) = 7<{two}>
+1 <... close resumed>) = 0
+2 write(7<{two}>, "\\x61\\x62", 2) = 2
+2 fdatasync(7<{two}>) = 0
+2 close(7<{two}>) = 0
+"""
+        disk = Disk(Path("/top"))
+        stops = list(Replay(trace.encode(), disk, Path("/ledger")).stops())
+
+        self.assertEqual([Stop("sync")], stops)
+        written = disk.find("/top/two")
+        assert isinstance(written, File)
+        self.assertEqual(b"ab", written.survivor(None))
