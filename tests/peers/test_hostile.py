@@ -179,7 +179,7 @@ class Beat:
 class HostileCase(PeerCase):
     """One server, and a remote domain for each hostile host."""
 
-    def start_with(self, cases: Mapping[str, Case]) -> None:
+    def start_with(self, cases: Mapping[str, Case], timeout: str = f"{TIMEOUT_SECONDS}s") -> None:
         self.good = RecordingSink(LOOPBACK)
         self.good.start()
         self.addCleanup(self.good.stop)
@@ -189,7 +189,7 @@ class HostileCase(PeerCase):
             messages={"max_message_size": "10M", "max_session_size": "unlimited"},
             delivery={
                 "outbound": {"retry": ["1s"]},
-                "connections": {"timeout": f"{TIMEOUT_SECONDS}s"},
+                "connections": {"timeout": timeout},
                 "suspension": {"shortest": "1s", "longest": "1s"},
             },
             domains=[
@@ -385,7 +385,8 @@ class SinkTests(HostileCase):
 
     def test_delays_and_windows(self) -> None:
         """A sink that waits before it reads, or before it answers, has everything once."""
-        self.start_with({})
+        # The whole sink waits with each session: three of them wait for one another.
+        self.start_with({}, timeout="60s")
         small = ["-T", "1024"]
         sinks = {
             "slow": self.start_sink("-w", "1"),
