@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import yaml
 from attrs import frozen
@@ -66,7 +67,7 @@ class Running:
 
 
 @contextmanager
-def ended_afterwards(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+def ended_afterwards(process: subprocess.Popen[Any]) -> Iterator[subprocess.Popen[Any]]:
     """*process*, ended with all its children."""
     try:
         yield process

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from mailhost.spool.schema import MESSAGE_COLUMNS, RECIPIENT_COLUMNS
 from tests.bench.contestants import MAILHOST, ended_afterwards, memory_octets, running
 from tests.bench.idle import greet
-from tests.bench.throughput import SCENARIOS, load, settled, start_sink
+from tests.bench.throughput import SCENARIOS, settled, source, start_sink
 from tests.support.process import reserve_port, wait_until
 
 _CONTENT = b"Subject: delayed\r\n\r\n" + (b"x" * 62 + b"\r\n") * 15
@@ -83,7 +83,8 @@ def _run(folder: Path, queued: int, messages: int) -> _Run:
         settled(arrived, _DUE, SCENARIOS[0])
         found.memory = memory_octets(server.pid)
         begin = time.monotonic()
-        load(server.address, SCENARIOS[0], messages)
+        with source(server.address, SCENARIOS[0]) as offer:
+            offer(messages)
         settled(arrived, _DUE + messages, SCENARIOS[0])
         found.rate = messages / (time.monotonic() - begin)
     return found

@@ -9,7 +9,9 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -99,11 +101,14 @@ def run_once(contestant: Contestant, scenario: Scenario, count: int, folder: Pat
     port, sink_port = reserve_port("127.0.0.1"), reserve_port("127.0.0.1")
     arrived = folder / "sink"
     sink = start_sink(sink_port, arrived) if scenario.relays else None
-    with running(contestant, folder, port, ("127.0.0.1", sink_port), scenario.key) as server:
-        load(server.address, scenario, _WARM_UP)
+    with (
+        running(contestant, folder, port, ("127.0.0.1", sink_port), scenario.key) as server,
+        source(server.address, scenario) as offer,
+    ):
+        offer(_WARM_UP)
         settled(arrived, _WARM_UP, scenario)
         before, start = cpu_seconds(server.pid), time.monotonic()
-        load(server.address, scenario, count)
+        offer(count)
         settled(arrived, _WARM_UP + count, scenario)
         seconds, cpu = time.monotonic() - start, cpu_seconds(server.pid) - before
     if sink is not None:
@@ -124,19 +129,42 @@ def start_sink(port: int, arrived: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def load(address: str, scenario: Scenario, count: int) -> None:
-    """Offer *count* messages, `SESSIONS` at a time; returns when the last has its 250."""
-    if scenario.key is not None:
-        subprocess.run(
-            [sys.executable, "-m", "tests.bench.tls_source", address, str(SESSIONS), str(count)],
-            cwd=PROJECT,
-            check=True,
-        )
+@contextmanager
+def source(address: str, scenario: Scenario) -> Iterator[Callable[[int], None]]:
+    """A function that offers so many messages, `SESSIONS` at a time, until the last has its 250."""
+    if scenario.key is None:
+        yield partial(_smtp_source, address, scenario)
         return
+    command = [sys.executable, "-m", "tests.bench.tls_source", address, str(SESSIONS)]
+    with (
+        subprocess.Popen(
+            command, cwd=PROJECT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as process,
+        ended_afterwards(process),
+    ):
+        _answered(process, "ready")
+        yield partial(_tls_source, process)
+
+
+def _smtp_source(address: str, scenario: Scenario, count: int) -> None:
     options = ["-s", str(SESSIONS), "-m", str(count), "-l", str(scenario.octets)]
     options += ["-r", str(scenario.recipients)] if scenario.recipients > 1 else []
     options += ["-f", "a@example.org", "-t", "b@remote.example", *(["-d"] if scenario.kept else [])]
     subprocess.run(source_command(address, *options), env=postfix_environment(), check=True)
+
+
+def _tls_source(process: subprocess.Popen[str], count: int) -> None:
+    assert process.stdin is not None
+    process.stdin.write(f"{count}\n")
+    process.stdin.flush()
+    _answered(process, "done")
+
+
+def _answered(process: subprocess.Popen[str], wanted: str) -> None:
+    assert process.stdout is not None
+    answer = process.stdout.readline().strip()
+    if answer != wanted:
+        raise RuntimeError(f"the source has ended, see above: {answer!r} instead of {wanted}")
 
 
 def settled(arrived: Path, count: int, scenario: Scenario) -> None:

@@ -1,8 +1,10 @@
 """
 A source of messages through STARTTLS, a connection each; smtp-source speaks no TLS.
 
-``python -m tests.bench.tls_source HOST:PORT SESSIONS MESSAGES``.  It verifies nothing:
-what is measured is the server.  Two processes, so that two cores can be busy with it.
+``python -m tests.bench.tls_source HOST:PORT SESSIONS`` says ``ready`` once it runs; for each
+number that it reads it offers so many messages, and says ``done``.  So nobody measures how long
+Python takes to start.  It verifies nothing: what is measured is the server.  Two processes, so
+that two cores can be busy with it.
 """
 
 from __future__ import annotations
@@ -10,7 +12,9 @@ from __future__ import annotations
 import socket
 import ssl
 import sys
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import Pipe, Process
+from multiprocessing.connection import Connection
 
 _PROCESSES = 2
 _CONTENT = b"Subject: load\r\n\r\n" + (b"x" * 62 + b"\r\n") * 64 + b".\r\n"
@@ -58,25 +62,35 @@ def _expect(connection: socket.socket, count: int) -> None:
             return
 
 
-def send(address: tuple[str, int], sessions: int, count: int) -> None:
-    """*count* messages, *sessions* at a time."""
+def send(address: tuple[str, int], sessions: int, orders: Connection) -> None:
+    """As many messages as each order says, *sessions* at a time; ends with order 0."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     with ThreadPoolExecutor(sessions) as pool:
-        for done in [pool.submit(send_one, address, context) for _ in range(count)]:
-            done.result()
+        orders.send("ready")
+        while count := orders.recv():
+            for done in [pool.submit(send_one, address, context) for _ in range(count)]:
+                done.result()
+            orders.send("done")
 
 
 def main() -> None:
     """Share the load among the processes."""
     host, _, port = sys.argv[1].rpartition(":")
-    sessions, count = int(sys.argv[2]), int(sys.argv[3])
-    with ProcessPoolExecutor(_PROCESSES) as pool:
-        shares = [count // _PROCESSES + (n < count % _PROCESSES) for n in range(_PROCESSES)]
-        each = sessions // _PROCESSES
-        for done in [pool.submit(send, (host, int(port)), each, share) for share in shares]:
-            done.result()
+    each = int(sys.argv[2]) // _PROCESSES
+    orders = []
+    for _ in range(_PROCESSES):
+        ours, theirs = Pipe()
+        Process(target=send, args=((host, int(port)), each, theirs), daemon=True).start()
+        theirs.close()
+        orders.append(ours)
+    print(*{order.recv() for order in orders}, flush=True)
+    for line in sys.stdin:
+        count = int(line)
+        for nth, order in enumerate(orders):
+            order.send(count // _PROCESSES + (nth < count % _PROCESSES))
+        print(*{order.recv() for order in orders}, flush=True)
 
 
 if __name__ == "__main__":
