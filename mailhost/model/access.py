@@ -27,11 +27,13 @@ class AccessList:
     :ivar allow: what holds for those who are not listed.
     :ivar networks: listed networks; a single address is a network of one.
     :ivar domains: listed domains, lower case, ``*.`` for everything below.
+    :ivar logins: whoever has logged in is permitted in any case (IIS ACC-32).
     """
 
     allow: bool
     networks: tuple[Network, ...] = ()
     domains: tuple[str, ...] = ()
+    logins: bool = False
     _answers: dict[str, bool] = field(factory=dict, init=False, repr=False, eq=False)
 
     @classmethod
