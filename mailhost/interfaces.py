@@ -97,7 +97,7 @@ class ICredentials(Interface):
     """
     Whoever knows names and passwords.
 
-    `mailhost.net.factory.ESMTPFactory` takes one, or a ``twisted.cred`` checker.
+    `mailhost.authentication.exchange.Authentication` takes one, or a ``twisted.cred`` checker.
     Names come prepared (RFC 4013), with the default domain where they had none.
     """
 

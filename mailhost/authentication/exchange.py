@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from mailhost.authentication.credentials import as_credentials
 from mailhost.authentication.throttle import Throttle
 from mailhost.errors import AuthenticationProblem, SyntaxProblem
 from mailhost.interfaces import ICredentials, Maybe
@@ -35,12 +36,12 @@ class Authentication:
     """
     What the logins of one virtual server share.
 
-    :ivar credentials: knows names and passwords.
+    :ivar credentials: knows names and passwords; a ``twisted.cred`` checker will do.
     :ivar clock: the time, and the delays of failures.
     :ivar default_domain: completes names without a domain (ACC-04).
     """
 
-    credentials: ICredentials
+    credentials: ICredentials = field(converter=as_credentials)
     clock: IReactorTime
     default_domain: str | None = None
     throttle: Throttle = field(factory=Throttle)

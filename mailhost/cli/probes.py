@@ -16,9 +16,11 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path as FilePath
 
+from mailhost.authentication.users import read_file, read_users
 from mailhost.config.checks import Finding, Severity
 from mailhost.config.faults import Path
 from mailhost.config.settings import ListenAddress, Settings, VirtualServerSettings
+from mailhost.errors import AuthenticationProblem
 from mailhost.net.tls import CertificateFiles, CertificateProblem, doubts
 
 #: For a server that does not answer at all.
@@ -46,6 +48,8 @@ def probe_machine(settings: Settings, now: float) -> Iterator[Finding]:
                 yield Finding(Severity.WARNING, (*at, "listen", place), f"{address} is {words}")
         for words in probe_certificate(server, now):
             yield Finding(Severity.WARNING, (*at, "access", "tls", "certificate"), words)
+        for words in probe_users(server):
+            yield Finding(Severity.WARNING, (*at, "access", "users"), words)
         for path, words in probe_ldap(server):
             yield Finding(Severity.WARNING, (*at, "ldap", *path), words)
         for path, directory in _directories(server):
@@ -72,6 +76,24 @@ def probe_certificate(server: VirtualServerSettings, now: float) -> Iterator[str
         yield from doubts(files, server.fqdn, now)
     except CertificateProblem as problem:
         yield str(problem)
+
+
+def probe_users(server: VirtualServerSettings) -> Iterator[str]:
+    """What is wrong with the users file of *server*."""
+    users = server.access.users
+    if users is None:
+        return
+    try:
+        found, faults = read_users(read_file(users))
+    except AuthenticationProblem as problem:
+        yield str(problem)
+        return
+    for words in faults:
+        yield f"{users}: {words}"
+    if not found:
+        yield f"{users} has no user; advised: mailhost passwd {users} USER"
+    elif server.access.scram and all(user.keys is None for user in found.values()):
+        yield f"{users} has no keys for SCRAM; advised: passwords given by mailhost passwd"
 
 
 def probe_ldap(server: VirtualServerSettings) -> Iterator[tuple[Path, str]]:

@@ -2,7 +2,7 @@
 Whether the settings make sense together.
 
 :Room: ``config`` (floor 1)
-:IIS: GEN-04, MSG-02, DEL-32, DOM-01 (what the console's pages check across their fields).
+:IIS: ACC-01..03, GEN-04, MSG-02, DEL-32, DOM-01 (what the console's pages check across fields).
 :Called by: `mailhost.config.reader`, and by whoever builds `Settings` in code.
 """
 
@@ -62,6 +62,7 @@ def cross_check(settings: Settings) -> tuple[Finding, ...]:
         findings += _check_domains(server, at)
         findings += _check_access(server, at)
         findings += _check_tls(server, at)
+        findings += _check_logins(server, at)
     return tuple(findings)
 
 
@@ -267,6 +268,68 @@ def _check_tls(server: VirtualServerSettings, at: Path) -> Iterator[Finding]:
                 "allowed: with access.tls.certificate only",
                 here,
             )
+
+
+# ---- logins
+
+
+def _check_logins(server: VirtualServerSettings, at: Path) -> Iterator[Finding]:
+    access = server.access
+    here: Path = (*at, "access")
+    if access.ldap and not server.ldap.enabled:
+        yield _error(
+            (*here, "ldap"), "there is no directory; allowed: with ldap.enabled", (*at, "ldap")
+        )
+    if not access.logins:
+        yield from _check_no_logins(server, here)
+        return
+    if access.users is None and not access.ldap:
+        yield _error(
+            (*here, "basic" if access.basic.enabled else "scram"),
+            "nobody can log in; allowed: with users or ldap",
+            here,
+        )
+    elif access.scram and access.users is None:
+        yield _error(
+            (*here, "scram"), "a directory does not know its keys; allowed: with users", here
+        )
+    yield from _check_basic(server, (*here, "basic"))
+
+
+def _check_no_logins(server: VirtualServerSettings, here: Path) -> Iterator[Finding]:
+    access = server.access
+    if not access.anonymous:
+        yield _error(
+            (*here, "anonymous"),
+            "nobody could send: there is no way to log in; allowed: with basic.enabled or scram",
+            here,
+        )
+    for name, is_set in (("users", access.users is not None), ("ldap", access.ldap)):
+        if is_set:
+            yield _warning(
+                (*here, name),
+                "does nothing without basic.enabled or scram; advised: one of them",
+                here,
+            )
+
+
+def _check_basic(server: VirtualServerSettings, here: Path) -> Iterator[Finding]:
+    basic, tls = server.access.basic, server.access.tls
+    if not basic.enabled:
+        return
+    if basic.require_tls and tls.certificate is None:
+        yield _error(
+            (*here, "enabled"),
+            "is offered to nobody: there is no certificate, and require_tls is true; "
+            "allowed: with access.tls.certificate",
+            (*here, "require_tls"),
+        )
+    elif not basic.require_tls and not tls.require:
+        yield _warning(
+            (*here, "require_tls"),
+            "passwords may travel in clear text; advised: true",
+            (*here, "enabled"),
+        )
 
 
 # ---- open relays

@@ -38,6 +38,7 @@ from mailhost.policy.limits import (
     check_session_size,
 )
 from mailhost.policy.relaying import check_relaying
+from mailhost.policy.senders import check_sender
 from mailhost.routing.domains import LocalDomain, RemoteDomain
 from mailhost.smtp import replies
 
@@ -128,6 +129,10 @@ class Reception:
         """See `IReception`."""
         if reverse_path is not None:
             reverse_path = self.desk.categorizer.qualify(reverse_path)
+            refused = check_sender(self.session, reverse_path)
+            if refused is not None:
+                self._log.info("{peer}: {reply}", peer=self.session.peer, reply=str(refused))
+                return refused
             directory = self.desk.rewriter_of(reverse_path)
             if directory is not None:
                 return self._rewrite(directory, reverse_path, size, body)
@@ -248,7 +253,7 @@ class Reception:
             session.peer,
             self._peer_note(),
             self.desk.settings.fqdn,
-            session.protocol,
+            session.with_word,
             queue_id,
             self.desk.clock.seconds(),
         )
@@ -348,10 +353,11 @@ class Reception:
         def ours(message: QueuedMessage) -> Reply:
             self.session.message_count += 1
             self._log.info(
-                "{id}: from=<{path}> peer={peer} size={size} recipients={count}",
+                "{id}: from=<{path}> peer={peer}{login} size={size} recipients={count}",
                 id=message.queue_id,
                 path=str(message.reverse_path or ""),
                 peer=self.session.peer,
+                login=f" login={account.name}" if (account := self.session.account) else "",
                 size=message.size,
                 count=len(message.recipients),
             )

@@ -38,13 +38,13 @@ from mailhost.server.directory import Directory
 from mailhost.server.lifecycle import Lifecycle, Parts, make_lifecycle
 from mailhost.server.limits import ConnectionLimits
 from mailhost.server.listening import accept_from
+from mailhost.server.logins import Logins, rules_of
 from mailhost.server.orphans import Orphan
 from mailhost.server.share import (
     ALONE,
     Share,
     worker_directories,
 )
-from mailhost.smtp.rules import Rules
 from mailhost.spool.badmail import Badmail
 from mailhost.spool.sqlite import BALLAST_OCTETS, SQLiteQueue
 
@@ -98,6 +98,7 @@ class VirtualServer:
         # Factories of addresses that are listened to no longer, while they have sessions.
         self._leaving: list[ESMTPFactory] = []
         self._directory = Directory(reactor)
+        self._logins = Logins(reactor, self._directory)
         self._life: Lifecycle = make_lifecycle(Parts(self._unlisten, self._close, []))
 
     # ---- what may be asked
@@ -192,11 +193,12 @@ class VirtualServer:
         for relay in (self.relay, *(orphan.relay for orphan in self._orphans)):
             if relay is not None:
                 relay.directory = self._directory.resolver
-        rules = self._rules()
+        rules = rules_of(settings)
         self._tls = self._read_certificate()
+        self._logins.configure(settings)
         for _, factory in self._ports.values():
             factory.rules, factory.timeout_seconds = rules, settings.connection_timeout
-            factory.tls = self._tls
+            factory.tls, factory.authentication = self._tls, self._logins.authentication
         if self.state == "running":
             self._listen()
             self._unlisten_others()
@@ -218,6 +220,7 @@ class VirtualServer:
             self._give_back(bound)
             raise
         self._tls = self._read_certificate()
+        self._logins.configure(self.settings)
         self._accept_from(bound)
         assert self.relay is not None
         self.relay.start()
@@ -371,10 +374,11 @@ class VirtualServer:
             factory = ESMTPFactory(
                 self._receive,
                 self._reactor,
-                self._rules(),
+                rules_of(self.settings),
                 self.settings.connection_timeout,
                 self._tls,
                 address.implicit_tls,
+                self._logins.authentication,
             )
             self._ports[address] = accept_from(self._reactor, listening, factory), factory
 
@@ -394,16 +398,6 @@ class VirtualServer:
         except CertificateProblem as problem:
             self._log.error("{server}: {problem}", server=self.name, problem=str(problem))
         return ServerTLS(files, tls.minimum, self._reactor.seconds)
-
-    def _rules(self) -> Rules:
-        messages = self.settings.messages
-        return Rules(
-            self.settings.fqdn,
-            max_message_octets=messages.max_message_size,
-            max_line_octets=messages.max_line_length,
-            starttls=self.settings.access.tls.certificate is not None,
-            require_tls=self.settings.access.tls.require,
-        )
 
     def _unlisten(self) -> None:
         for address in list(self._ports):
@@ -441,6 +435,7 @@ class VirtualServer:
             self._orphans.clear()
             await self._store.stop()
             self._files.stop()
+            self._logins.stop()
 
 
 def _abort(factories: list[ESMTPFactory]) -> None:

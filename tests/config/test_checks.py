@@ -23,6 +23,7 @@ from mailhost.config.settings import (
     TLSSettings,
     VirtualServerSettings,
 )
+from mailhost.config.settings.access import BasicKeys
 from mailhost.model.access import AccessList
 from mailhost.model.route import NextHop
 from mailhost.model.schedule import RetrySchedule
@@ -266,3 +267,34 @@ class TLSTests(SynchronousTestCase):
         tls = TLSSettings(certificate=Path("a.pem"), require=True)
         listen = (ListenAddress("0.0.0.0", 465, implicit_tls=True),)
         self.assertEqual([], self.found(access=AccessSettings(tls=tls), listen=listen))
+
+
+class LoginTests(_FindingsTests):
+    def access(self, **given: Any) -> list[tuple[Severity, str]]:
+        found = self.found(server(access=AccessSettings(**given)))
+        return [(how, key.removeprefix("virtual_servers[0].access.")) for how, key in found]
+
+    def test_nobody_could_send(self) -> None:
+        """ACC-01: without anonymous there has to be a way to log in."""
+        self.assertEqual([(ERROR, "anonymous")], self.access(anonymous=False))
+
+    def test_nobody_can_log_in(self) -> None:
+        """A mechanism needs somebody who knows passwords, and the right somebody."""
+        users = Path("users")
+        self.assertEqual([(ERROR, "scram")], self.access(scram=True))
+        self.assertEqual([], self.access(scram=True, users=users))
+        self.assertEqual([(ERROR, "ldap"), (ERROR, "scram")], self.access(scram=True, ldap=True))
+
+    def test_basic(self) -> None:
+        """ACC-03: a password mechanism that is never offered, or offered in clear."""
+        users, tls = Path("users"), TLSSettings(certificate=Path("both.pem"))
+        safe, clear = BasicKeys(enabled=True), BasicKeys(enabled=True, require_tls=False)
+        self.assertEqual([(ERROR, "basic.enabled")], self.access(basic=safe, users=users))
+        self.assertEqual([(WARNING, "basic.require_tls")], self.access(basic=clear, users=users))
+        self.assertEqual([], self.access(basic=safe, users=users, tls=tls))
+        required = evolve(tls, require=True)
+        self.assertEqual([], self.access(basic=clear, users=users, tls=required))
+
+    def test_useless(self) -> None:
+        """A users file that nobody asks for."""
+        self.assertEqual([(WARNING, "users")], self.access(users=Path("users")))
