@@ -21,6 +21,7 @@ from mailhost.config.checks import Finding, Severity
 from mailhost.config.faults import Path
 from mailhost.config.settings import ListenAddress, Settings, VirtualServerSettings
 from mailhost.errors import AuthenticationProblem
+from mailhost.net.secrets import SecretProblem, read_password
 from mailhost.net.tls import CertificateFiles, CertificateProblem, doubts
 
 #: For a server that does not answer at all.
@@ -50,6 +51,10 @@ def probe_machine(settings: Settings, now: float) -> Iterator[Finding]:
             yield Finding(Severity.WARNING, (*at, "access", "tls", "certificate"), words)
         for words in probe_users(server):
             yield Finding(Severity.WARNING, (*at, "access", "users"), words)
+        for path, file in _password_files(server):
+            words = probe_password(file)
+            if words is not None:
+                yield Finding(Severity.WARNING, (*at, *path), words)
         for path, words in probe_ldap(server):
             yield Finding(Severity.WARNING, (*at, "ldap", *path), words)
         for path, directory in _directories(server):
@@ -76,6 +81,26 @@ def probe_certificate(server: VirtualServerSettings, now: float) -> Iterator[str
         yield from doubts(files, server.fqdn, now)
     except CertificateProblem as problem:
         yield str(problem)
+
+
+def _password_files(server: VirtualServerSettings) -> Iterator[tuple[Path, FilePath]]:
+    known = [(("delivery", "security"), server.delivery.security)] + [
+        (("domains", index, "security"), domain.security)
+        for index, domain in enumerate(server.domains)
+        if domain.security is not None
+    ]
+    for path, security in known:
+        if security.login is not None and security.login.password_file is not None:
+            yield (*path, "password_file"), security.login.password_file
+
+
+def probe_password(file: FilePath) -> str | None:
+    """Why the password in *file* cannot be used, or `None`."""
+    try:
+        read_password(file)
+    except SecretProblem as problem:
+        return str(problem)
+    return None
 
 
 def probe_users(server: VirtualServerSettings) -> Iterator[str]:

@@ -23,6 +23,7 @@ from mailhost.config.settings import (
     VirtualServerSettings,
 )
 from mailhost.model.access import Network
+from mailhost.model.security import OutboundSecurity, TLSLevel
 
 
 class Severity(Enum):
@@ -63,6 +64,7 @@ def cross_check(settings: Settings) -> tuple[Finding, ...]:
         findings += _check_access(server, at)
         findings += _check_tls(server, at)
         findings += _check_logins(server, at)
+        findings += _check_own_logins(server, at)
     return tuple(findings)
 
 
@@ -329,6 +331,47 @@ def _check_basic(server: VirtualServerSettings, here: Path) -> Iterator[Finding]
             (*here, "require_tls"),
             "passwords may travel in clear text; advised: true",
             (*here, "enabled"),
+        )
+
+
+def _check_own_logins(server: VirtualServerSettings, at: Path) -> Iterator[Finding]:
+    """DEL-21: our own password goes to whom it is meant for, and to nobody else."""
+    delivery = server.delivery
+    here: Path = (*at, "delivery", "security")
+    if delivery.security.login is not None:
+        yield from _check_clear_login(delivery.security, here)
+        if not delivery.smart_host:
+            yield _warning(
+                (*here, "auth"),
+                "logs in at smart hosts only, and there is none; advised: smart_host",
+                (*at, "delivery", "smart_host"),
+            )
+        elif delivery.direct_first:
+            yield _error(
+                (*here, "auth"),
+                "would log in at hosts that DNS names as well; allowed: without direct_first",
+                (*at, "delivery", "direct_first"),
+            )
+    for index, domain in enumerate(server.domains):
+        security = domain.security
+        if security is None or security.login is None:
+            continue
+        at_domain: Path = (*at, "domains", index, "security")
+        yield from _check_clear_login(security, at_domain)
+        if not domain.route and security.tls is not TLSLevel.VERIFIED:
+            yield _error(
+                (*at_domain, "auth"),
+                "DNS may name anybody's hosts; allowed: with a route, or with tls verified",
+                (*at, "domains", index, "route"),
+            )
+
+
+def _check_clear_login(security: OutboundSecurity, here: Path) -> Iterator[Finding]:
+    if security.tls is TLSLevel.NONE:
+        yield _warning(
+            (*here, "tls"),
+            "the password may travel in clear text; advised: verified",
+            (*here, "auth"),
         )
 
 

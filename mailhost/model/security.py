@@ -53,11 +53,15 @@ class Login:
     How we log in at a next hop.
 
     :ivar username: the account there.
-    :ivar password: its password.
+    :ivar password: its password; `None` where *password_file* has it.
+    :ivar password_file: its first line; read at each login.
+    :ivar mechanisms: those that may be used, the best first.
     """
 
     username: str
-    password: Secret
+    password: Secret | None = None
+    password_file: Path | None = None
+    mechanisms: tuple[str, ...] = ("SCRAM-SHA-256", "PLAIN", "LOGIN")
 
 
 @frozen
@@ -67,7 +71,8 @@ class OutboundSecurity:
 
     :ivar tls: what must hold before an envelope is sent.
     :ivar ca: file with the authorities we trust; `None`: the system's.
-    :ivar login: log in there before an envelope is sent; `None`: do not.
+    :ivar login: log in there before an envelope is sent; `None`: do not.  Never over clear
+        text, but where *tls* is NONE, which says so.
     """
 
     tls: TLSLevel = TLSLevel.OPPORTUNISTIC

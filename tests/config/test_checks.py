@@ -27,6 +27,7 @@ from mailhost.config.settings.access import BasicKeys
 from mailhost.model.access import AccessList
 from mailhost.model.route import NextHop
 from mailhost.model.schedule import RetrySchedule
+from mailhost.model.security import Login, OutboundSecurity, Secret, TLSLevel
 
 ERROR, WARNING = Severity.ERROR, Severity.WARNING
 
@@ -298,3 +299,33 @@ class LoginTests(_FindingsTests):
     def test_useless(self) -> None:
         """A users file that nobody asks for."""
         self.assertEqual([(WARNING, "users")], self.access(users=Path("users")))
+
+
+class OwnLoginTests(_FindingsTests):
+    def delivery(self, tls: TLSLevel, **given: Any) -> list[tuple[Severity, str]]:
+        security = OutboundSecurity(tls, None, Login("us", Secret("x")))
+        return self.found(server(delivery=DeliverySettings(security=security, **given)))
+
+    def test_of_the_virtual_server(self) -> None:
+        """DEL-21: a password is for smart hosts, and not for clear text."""
+        here, host = "virtual_servers[0].delivery.security", (NextHop("relay.example.net"),)
+        required = TLSLevel.REQUIRED
+        self.assertEqual([(WARNING, f"{here}.auth")], self.delivery(required))
+        self.assertEqual([], self.delivery(required, smart_host=host))
+        self.assertEqual(
+            [(ERROR, f"{here}.auth")],
+            self.delivery(required, smart_host=host, direct_first=True),
+        )
+        self.assertEqual([(WARNING, f"{here}.tls")], self.delivery(TLSLevel.NONE, smart_host=host))
+
+    def test_of_a_domain(self) -> None:
+        """Hosts that DNS names have to prove who they are before they get a password."""
+        login = Login("us", Secret("x"))
+        for route, tls, expected in (
+            ((NextHop("relay.example.net"),), TLSLevel.REQUIRED, []),
+            ((), TLSLevel.VERIFIED, []),
+            ((), TLSLevel.REQUIRED, [(ERROR, "virtual_servers[0].domains[0].security.auth")]),
+        ):
+            security = OutboundSecurity(tls, None, login)
+            domain = DomainSettings("a.example", "remote", route=route, security=security)
+            self.assertEqual(expected, self.found(server(domains=(domain,))))

@@ -323,15 +323,14 @@ class RefusedTests(SynchronousTestCase):
     access:
       integrated: false
       tls: {client_ca: null}
-    delivery: {security: {auth: anonymous}}
     domains:
-      - {name: a.example, type: remote, security: {password: a}, hold: {}}
+      - {name: a.example, type: remote, hold: {}}
     listen:
       - {address: "127.0.0.1:25", proxy: true}
 """
         found = [fault.words for fault in faults_of(self, top)] + self.words(keys)
 
-        self.assertEqual(["not supported yet; allowed: leave it out"] * 11, found)
+        self.assertEqual(["not supported yet; allowed: leave it out"] * 9, found)
 
     def test_workers_and_user(self) -> None:
         """1 to 64 workers, and a user there is."""

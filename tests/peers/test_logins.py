@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import smtplib
 import ssl
 import subprocess
@@ -15,7 +16,7 @@ from typing import Any
 from mailhost.smtp.sasl.scram import ScramClient, salted_password
 from tests.peers.test_tls import TLSCase
 from tests.support.peer_case import SENDER, Server, content
-from tests.support.process import PATIENCE_SECONDS, project_environment
+from tests.support.process import PATIENCE_SECONDS, project_environment, split_address
 
 SECRET = "correct horse battery"
 _COMMAND = "from mailhost.cli import main; main()"
@@ -207,3 +208,102 @@ class InboundTests(LoginCase):
         with smtplib.SMTP_SSL(host, int(port), context=context) as client:
             client.login("kim@example.com", SECRET)
             self.assertEqual(250, client.mail("kim@example.com")[0])
+
+
+class OutboundTests(LoginCase):
+    """mailhost as the client, and mailhost as the smart host that takes mail from logins only."""
+
+    def start_pair(
+        self, basic: dict[str, Any] | None = None, scram: bool = False, **security: Any
+    ) -> tuple[Server, Server]:
+        second = self.start_login_server(
+            anonymous=False, scram=scram, basic={"enabled": True, **(basic or {})}
+        )
+        host, port = split_address(second.address)
+        first = self.start_server(
+            domain="first.example",
+            access={"relay": {"except": ["127.0.0.1"]}},
+            delivery={
+                "smart_host": f"mail.example.com:{port}",
+                "security": security,
+                "outbound": {"retry": ["1s"]},
+            },
+            resolver=self.start_dns({"mail.example.com": {"A": [host]}}),
+        )
+        return first, second
+
+    def security(self, **changes: Any) -> dict[str, Any]:
+        secret = self.path("secret")
+        secret.write_text(f"{SECRET}\n")
+        secret.chmod(0o600)
+        return {
+            "auth": "basic",
+            "username": "lee@example.com",
+            "password_file": str(secret),
+            "tls": "verified",
+            "ca": str(self.authority.file),
+            **changes,
+        }
+
+    def test_plain(self) -> None:
+        """DEL-21: the password, through verified TLS."""
+        first, second = self.start_pair(**self.security())
+        first.submit("user@example.com")
+        (delivered,) = second.wait_for_drop("user@example.com")
+        self.assertIn(b" with ESMTPSA id ", delivered.content)
+        self.assertIn("as lee@example.com by PLAIN", second.process.said())
+        self.assertNotIn(SECRET, first.process.said())
+
+    def test_scram(self) -> None:
+        """SCRAM where it is offered."""
+        first, second = self.start_pair(scram=True, **self.security(auth="scram"))
+        first.submit("user@example.com")
+        second.wait_for_drop("user@example.com")
+        self.assertIn("as lee@example.com by SCRAM-SHA-256", second.process.said())
+
+    def test_wrong_password(self) -> None:
+        """A refused login delays the mail, and the queue says why; mended, the mail goes."""
+        security = self.security()
+        secret = Path(security["password_file"])
+        secret.write_text("wrong\n")
+        first, second = self.start_pair(**security)
+        first.submit("user@example.com")
+        waiting = first.wait_for_attempts("user@example.com")
+        self.assertEqual("4.7.8", waiting.status)
+        self.assertIn("535 5.7.8", waiting.words or "")
+        secret.write_text(f"{SECRET}\n")
+        second.wait_for_drop("user@example.com")
+
+    def test_password_that_others_may_read(self) -> None:
+        """Such a password is not used."""
+        security = self.security()
+        Path(security["password_file"]).chmod(0o644)
+        first, _ = self.start_pair(**security)
+        first.submit("user@example.com")
+        waiting = first.wait_for_attempts("user@example.com")
+        self.assertEqual("4.3.5", waiting.status)
+
+    def test_never_in_clear(self) -> None:
+        """A66: whoever takes STARTTLS out of the list gets no password."""
+        clear = {"enabled": True, "require_tls": False}
+        second = self.start_server(
+            access={"users": str(self.users), "basic": clear, "anonymous": False}
+        )
+        host, port = split_address(second.address)
+        first = self.start_server(
+            domain="first.example",
+            access={"relay": {"except": ["127.0.0.1"]}},
+            delivery={
+                "smart_host": f"[{host}]:{port}",
+                "security": self.security(tls="opportunistic"),
+                "outbound": {"retry": ["1s"]},
+            },
+        )
+        first.submit("user@example.com")
+        self.assertEqual("4.7.4", first.wait_for_attempts("user@example.com").status)
+        self.assertNotIn("logged in", second.process.said())
+        first.configure(
+            delivery={**first.settings["delivery"], "security": self.security(tls="none")}
+        )
+        first.process.send_signal(signal.SIGHUP)
+        second.wait_for_drop("user@example.com")

@@ -227,6 +227,11 @@ class ScramClient:
         self._bare = f"n={name},r={self._mine}"
         return f"n,,{self._bare}".encode()
 
+    @property
+    def has_salt(self) -> bool:
+        """`hear_first` is over."""
+        return bool(self._both)
+
     def hear_first(self, challenge: bytes) -> SaltGiven:
         """:raises SyntaxProblem: the server does not follow the mechanism."""
         text = decoded(challenge) or ""
