@@ -9,9 +9,10 @@ Guessing passwords has to cost time, and must not cost others theirs.
 from __future__ import annotations
 
 from collections import OrderedDict
-from ipaddress import IPv6Address, ip_address, ip_network
 
 from attrs import define, field
+
+from mailhost.model.access import client_place
 
 #: So many failures from one address within `WINDOW_SECONDS`, and it is not heard.
 MAX_PER_ADDRESS = 10
@@ -73,13 +74,13 @@ class Throttle:
 
     def is_banned(self, address: str, now: float) -> bool:
         """Whether *address* is not heard now."""
-        return self._addresses.failures(_place(address), now) >= MAX_PER_ADDRESS
+        return self._addresses.failures(client_place(address), now) >= MAX_PER_ADDRESS
 
     def is_name_banned(self, address: str, name: str, now: float) -> bool:
         """Whether *address* may not log in as *name* now, whatever the password."""
         if self._names.failures(name, now) < MAX_PER_NAME:
             return False
-        return (_place(address), name) not in self._good
+        return (client_place(address), name) not in self._good
 
     def failed(self, address: str, name: str, now: float) -> float:
         """
@@ -89,27 +90,14 @@ class Throttle:
         """
         if name:
             self._names.add(name, now)
-        failures = self._addresses.add(_place(address), now)
+        failures = self._addresses.add(client_place(address), now)
         return min(2.0 ** (failures - 1), MAX_DELAY_SECONDS)
 
     def succeeded(self, address: str, name: str) -> None:
         """Forget the failures of *address*: its owner has mistyped."""
-        place = _place(address)
+        place = client_place(address)
         self._addresses.forget(place)
         self._good[place, name] = None
         self._good.move_to_end((place, name))
         while len(self._good) > MAX_REMEMBERED:
             self._good.popitem(last=False)
-
-
-def _place(address: str) -> str:
-    """Who may count as one: an IPv4 address, or a network of IPv6 that one customer gets."""
-    try:
-        ip = ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if not isinstance(ip, IPv6Address):
-        return address
-    if ip.ipv4_mapped is not None:
-        return str(ip.ipv4_mapped)
-    return str(ip_network((ip, 64), strict=False))

@@ -26,6 +26,7 @@ from mailhost.intake.desk import Desk
 from mailhost.intake.destinations import Destinations, recipients_of
 from mailhost.interfaces import IAddressResolver, IIncomingMessage, IReception, Maybe
 from mailhost.model.address import Mailbox
+from mailhost.model.client import ClientLimits
 from mailhost.model.directory import Found, Refused, Resolution
 from mailhost.model.queue import QueuedMessage
 from mailhost.model.reply import Reply
@@ -79,6 +80,8 @@ class Reception:
     session: SessionFacts
     _transaction: _Transaction | None = field(default=None, init=False)
     _counted: bool = field(default=False, init=False)
+    # What holds for this client; `None`: no limits, and it is not in the table.
+    _limits: ClientLimits | None = field(default=None, init=False)
 
     _log = Logger()
 
@@ -103,12 +106,18 @@ class Reception:
             settings.access.connections,
             self.desk.open_sessions,
             settings.max_connections,
-        )
+        ) or self._enter(settings.access.per_address)
         if refused is not None:
             self._log.info(
                 "{peer} is not let in: {reply}", peer=self.session.peer, reply=str(refused)
             )
         return refused or replies.OK
+
+    def _enter(self, limits: ClientLimits) -> Reply | None:
+        if not limits.any or limits.exempt.permits(self.session.peer):
+            return None
+        self._limits = limits
+        return self.desk.clients.enter(self.session.peer, limits, self.desk.clock.seconds())
 
     def hello(self, name: str, extended: bool) -> Reply:
         """See `IReception`."""
@@ -122,6 +131,9 @@ class Reception:
         if self._counted:
             self._counted = False
             self.desk.open_sessions -= 1
+        if self._limits is not None:
+            self._limits = None
+            self.desk.clients.leave(self.session.peer)
 
     # ---- the transaction
 
@@ -160,10 +172,14 @@ class Reception:
         return self._begin(primary, size, body)
 
     def _begin(self, reverse_path: Mailbox | None, size: int | None, body: str) -> Reply:
-        limits = self.desk.settings.messages
+        limits, clients = self.desk.settings.messages, self.desk.clients
         refused = check_message_size(size, limits.max_message_size) or check_session_size(
             self.session.content_octets, size, limits.max_session_size
         )
+        if refused is None and self._limits is not None:
+            refused = clients.check_message(
+                self.session.peer, self._limits, self.desk.clock.seconds()
+            )
         if refused is not None:
             return refused
         try:
@@ -198,7 +214,11 @@ class Reception:
         return replies.recipient_ok(path)
 
     def _one_too_many(self, to: Destinations) -> Reply | None:
-        return check_recipient_count(to.count + 1, self.desk.settings.messages.max_recipients)
+        refused = check_recipient_count(to.count + 1, self.desk.settings.messages.max_recipients)
+        if refused is not None or self._limits is None:
+            return refused
+        now = self.desk.clock.seconds()
+        return self.desk.clients.check_recipient(self.session.peer, self._limits, now)
 
     def _look_up(
         self, directory: IAddressResolver, to: Destinations, path: Mailbox

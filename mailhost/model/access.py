@@ -123,3 +123,16 @@ def domain_matches(pattern: str, name: str) -> bool:
     if pattern.startswith("*."):
         return name.endswith(pattern[1:])
     return name == pattern
+
+
+def client_place(address: str) -> str:
+    """Who counts as one client: an IPv4 address, or the /64 of IPv6 that one customer gets."""
+    try:
+        ip = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if not isinstance(ip, IPv6Address):
+        return address
+    if ip.ipv4_mapped is not None:
+        return str(ip.ipv4_mapped)
+    return str(ip_network((ip, 64), strict=False))

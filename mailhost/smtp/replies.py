@@ -22,6 +22,13 @@ OK = Reply(250, "2.0.0", "OK")
 RESET = Reply(250, "2.0.0", "Resetting")
 BUSY = Reply(421, "4.3.2", "Service not available, closing transmission channel")
 TOO_MANY_CONNECTIONS = Reply(421, "4.3.2", "Too many connections, closing transmission channel")
+CLIENT_HAS_TOO_MANY = Reply(
+    421, "4.7.0", "Too many connections from your address, closing transmission channel"
+)
+CLIENT_TOO_FAST = Reply(
+    421, "4.7.0", "Too many new connections from your address, closing transmission channel"
+)
+CLIENT_SENDS_TOO_MUCH = Reply(451, "4.7.1", "Too much mail from your address, try again later")
 STOPPING = Reply(421, "4.3.2", "Service stopping, closing transmission channel")
 TIMED_OUT = Reply(421, "4.4.2", "Timeout waiting for client input")
 TOO_MANY_ERRORS = Reply(421, "4.7.0", "Too many errors, closing transmission channel")

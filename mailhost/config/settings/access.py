@@ -12,16 +12,32 @@ from typing import ClassVar
 
 from attrs import evolve, frozen
 
+from mailhost.config.faults import shown
 from mailhost.config.keys import NotYet, key, keys, section
 from mailhost.config.units import (
     ACCESS_ENTRY,
     DOMAIN,
     PATH,
     TRUTH,
+    Kind,
     choice,
+    parse_access_entry,
+    rate,
+    whole,
 )
 from mailhost.model.access import AccessList, Network
+from mailhost.model.client import ClientLimits
+from mailhost.model.rate import Rate
 
+
+def _parse_network(text: str) -> Network:
+    found = parse_access_entry(text)
+    if isinstance(found, str):
+        raise ValueError(f"{shown(text)} is not an address or network")
+    return found
+
+
+_NETWORK = Kind(_parse_network, "an address or a network (192.0.2.0/24, 2001:db8::/32)")
 _ALLOW = choice({"allow": True, "deny": False})
 
 
@@ -86,6 +102,31 @@ class RelayKeys:
     def access_list(self) -> AccessList:
         """What these keys mean."""
         return evolve(_access_list(self.default, self.except_), logins=self.authenticated)
+
+
+@frozen
+class ClientKeys:
+    """What one client may do: an IPv4 address, or a /64 network of IPv6."""
+
+    connections: int | None = key(
+        whole(1, unit="connections", lifted=True), "unlimited", help="At a time; beyond it 421."
+    )
+    connection_rate: Rate | None = key(rate(), "none", help="New connections; beyond it 421.")
+    messages: Rate | None = key(rate(), "none", help="Messages; beyond it 451 to MAIL.")
+    recipients: Rate | None = key(rate(), "none", help="Recipients; beyond it 451 to RCPT.")
+    except_: tuple[Network, ...] = keys(
+        _NETWORK,
+        "",
+        name="except",
+        help="Addresses and networks for which nothing of this holds.",
+    )
+
+    def limits(self) -> ClientLimits:
+        """What these keys mean."""
+        exempt = AccessList(False, self.except_)
+        return ClientLimits(
+            self.connections, self.connection_rate, self.messages, self.recipients, exempt
+        )
 
 
 @frozen
@@ -166,6 +207,9 @@ class AccessSettings:
     tls: TLSSettings = section(TLSSettings, help="Certificate and TLS of what comes in.")
     connections: AccessList = section(
         ConnectionKeys, make=ConnectionKeys.access_list, help="Who may connect."
+    )
+    per_address: ClientLimits = section(
+        ClientKeys, make=ClientKeys.limits, help="What one client may do."
     )
     relay: AccessList = section(
         RelayKeys, make=RelayKeys.access_list, help="Who may relay to other domains."
