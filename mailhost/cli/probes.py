@@ -23,6 +23,7 @@ from mailhost.config.settings import ListenAddress, Settings, VirtualServerSetti
 from mailhost.errors import AuthenticationProblem
 from mailhost.net.secrets import SecretProblem, read_password
 from mailhost.net.tls import CertificateFiles, CertificateProblem, doubts
+from mailhost.server.certificates import certificate_files
 
 #: For a server that does not answer at all.
 _PATIENCE_SECONDS = 3.0
@@ -47,8 +48,12 @@ def probe_machine(settings: Settings, now: float) -> Iterator[Finding]:
             words = probe_address(address)
             if words is not None:
                 yield Finding(Severity.WARNING, (*at, "listen", place), f"{address} is {words}")
-        for words in probe_certificate(server, now):
-            yield Finding(Severity.WARNING, (*at, "access", "tls", "certificate"), words)
+        for files, listening in certificate_files(server):
+            key: Path = ("access", "tls", "certificate")
+            if listening is not None:
+                key = ("listen", server.listen.index(listening), "certificate")
+            for words in probe_certificate(files, server.fqdn, now):
+                yield Finding(Severity.WARNING, (*at, *key), words)
         for words in probe_users(server):
             yield Finding(Severity.WARNING, (*at, "access", "users"), words)
         for path, file in _password_files(server):
@@ -71,14 +76,10 @@ def _directories(server: VirtualServerSettings) -> Iterator[tuple[Path, FilePath
         yield ("messages", "badmail", "directory"), server.messages.badmail.directory
 
 
-def probe_certificate(server: VirtualServerSettings, now: float) -> Iterator[str]:
-    """What is wrong with the certificate of *server*, or will soon be."""
-    tls = server.access.tls
-    if tls.certificate is None:
-        return
-    files = CertificateFiles(tls.certificate, tls.key_)
+def probe_certificate(files: CertificateFiles, fqdn: str, now: float) -> Iterator[str]:
+    """What is wrong with a certificate of the server *fqdn*, or will soon be."""
     try:
-        yield from doubts(files, server.fqdn, now)
+        yield from doubts(files, fqdn, now)
     except CertificateProblem as problem:
         yield str(problem)
 

@@ -257,13 +257,14 @@ def _check_tls(server: VirtualServerSettings, at: Path) -> Iterator[Finding]:
     if tls.certificate is not None:
         return
     here: Path = (*at, "access", "tls")
-    for name, is_set in (("key", tls.key_ is not None), ("require", tls.require)):
+    bare = [one for one in server.listen if one.certificate is None]
+    for name, is_set in (("key", tls.key_ is not None), ("require", tls.require and bool(bare))):
         if is_set:
             yield _error(
                 (*here, name), "there is no certificate; allowed: with certificate only", here
             )
     for place, address in enumerate(server.listen):
-        if address.implicit_tls:
+        if address.implicit_tls and address.certificate is None:
             yield _error(
                 (*at, "listen", place),
                 f"{address} is to begin with TLS, and there is no certificate; "
@@ -319,7 +320,8 @@ def _check_basic(server: VirtualServerSettings, here: Path) -> Iterator[Finding]
     basic, tls = server.access.basic, server.access.tls
     if not basic.enabled:
         return
-    if basic.require_tls and tls.certificate is None:
+    has_tls = tls.certificate is not None or any(one.certificate for one in server.listen)
+    if basic.require_tls and not has_tls:
         yield _error(
             (*here, "enabled"),
             "is offered to nobody: there is no certificate, and require_tls is true; "

@@ -76,14 +76,18 @@ class Logins:
             hashers.stop()
 
 
-def rules_of(settings: VirtualServerSettings) -> Rules:
-    """What sessions are told and allowed."""
+def rules_of(settings: VirtualServerSettings, starttls: bool) -> Rules:
+    """
+    What sessions are told and allowed.
+
+    :param starttls: there is a certificate where they come in.
+    """
     access, messages = settings.access, settings.messages
     return Rules(
         settings.fqdn,
         max_message_octets=messages.max_message_size,
         max_line_octets=messages.max_line_length,
-        starttls=access.tls.certificate is not None,
+        starttls=starttls,
         require_tls=access.tls.require,
         secure_mechanisms=_mechanisms(access, secure=True),
         clear_mechanisms=_mechanisms(access, secure=False),

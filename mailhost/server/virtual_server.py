@@ -29,11 +29,11 @@ from mailhost.interfaces import INameResolver, IQueueStore
 from mailhost.model.session import SessionFacts
 from mailhost.model.view import ServerView
 from mailhost.net.factory import ESMTPFactory
-from mailhost.net.tls import CertificateFiles, CertificateProblem, ServerTLS, doubts
 from mailhost.relay.mail_exchange import MailExchangeResolver
 from mailhost.relay.manager import RelayManager
 from mailhost.relay.terms import Terms
 from mailhost.routing.categorizer import Categorizer, make_categorizer
+from mailhost.server.certificates import Certificates
 from mailhost.server.directory import Directory
 from mailhost.server.lifecycle import Lifecycle, Parts, make_lifecycle
 from mailhost.server.limits import ConnectionLimits
@@ -92,7 +92,7 @@ class VirtualServer:
         self._given_store = store
         self._share = share
         self._orphans: list[Orphan] = []
-        self._tls: ServerTLS | None = None
+        self._certificates = Certificates(reactor.seconds)
         self._upkeep: IDelayedCall | None = None
         self._ports: dict[ListenAddress, tuple[IListeningPort, ESMTPFactory]] = {}
         # Factories of addresses that are listened to no longer, while they have sessions.
@@ -193,12 +193,13 @@ class VirtualServer:
         for relay in (self.relay, *(orphan.relay for orphan in self._orphans)):
             if relay is not None:
                 relay.directory = self._directory.resolver
-        rules = rules_of(settings)
-        self._tls = self._read_certificate()
+        self._certificates.configure(settings)
         self._logins.configure(settings)
-        for _, factory in self._ports.values():
-            factory.rules, factory.timeout_seconds = rules, settings.connection_timeout
-            factory.tls, factory.authentication = self._tls, self._logins.authentication
+        for address, (_, factory) in self._ports.items():
+            factory.tls = self._certificates.find(address)
+            factory.rules = rules_of(settings, factory.tls is not None)
+            factory.timeout_seconds = settings.connection_timeout
+            factory.authentication = self._logins.authentication
         if self.state == "running":
             self._listen()
             self._unlisten_others()
@@ -219,7 +220,7 @@ class VirtualServer:
         except BaseException:
             self._give_back(bound)
             raise
-        self._tls = self._read_certificate()
+        self._certificates.configure(self.settings)
         self._logins.configure(self.settings)
         self._accept_from(bound)
         assert self.relay is not None
@@ -371,33 +372,17 @@ class VirtualServer:
 
     def _accept_from(self, bound: dict[ListenAddress, socket.socket]) -> None:
         for address, listening in bound.items():
+            tls = self._certificates.find(address)
             factory = ESMTPFactory(
                 self._receive,
                 self._reactor,
-                rules_of(self.settings),
+                rules_of(self.settings, tls is not None),
                 self.settings.connection_timeout,
-                self._tls,
+                tls,
                 address.implicit_tls,
                 self._logins.authentication,
             )
             self._ports[address] = accept_from(self._reactor, listening, factory), factory
-
-    def _read_certificate(self) -> ServerTLS | None:
-        """
-        The certificate, where one is configured.
-
-        A faulty one stops nobody: STARTTLS is answered 454 until it is mended.
-        """
-        tls = self.settings.access.tls
-        if tls.certificate is None:
-            return None
-        files = CertificateFiles(tls.certificate, tls.key_)
-        try:
-            for words in doubts(files, self.settings.fqdn, self._reactor.seconds()):
-                self._log.warn("{server}: {words}", server=self.name, words=words)
-        except CertificateProblem as problem:
-            self._log.error("{server}: {problem}", server=self.name, problem=str(problem))
-        return ServerTLS(files, tls.minimum, self._reactor.seconds)
 
     def _unlisten(self) -> None:
         for address in list(self._ports):

@@ -296,6 +296,18 @@ class LoginTests(_FindingsTests):
         required = evolve(tls, require=True)
         self.assertEqual([], self.access(basic=clear, users=users, tls=required))
 
+    def test_certificate_of_an_address(self) -> None:
+        """One at an address is enough for that address, and not for the others."""
+        users, basic = Path("users"), BasicKeys(enabled=True)
+        own = ListenAddress("127.0.0.1", 465, True, Path("both.pem"))
+        access = AccessSettings(basic=basic, users=users, tls=TLSSettings(require=True))
+        self.assertEqual([], self.found(server(access=access, listen=(own,))))
+        both = (own, ListenAddress("127.0.0.1", 25))
+        self.assertEqual(
+            [(ERROR, "virtual_servers[0].access.tls.require")],
+            self.found(server(access=access, listen=both)),
+        )
+
     def test_useless(self) -> None:
         """A users file that nobody asks for."""
         self.assertEqual([(WARNING, "users")], self.access(users=Path("users")))

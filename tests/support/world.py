@@ -94,7 +94,7 @@ class World:
         self.factory = ESMTPFactory(
             lambda session: Reception(self.desk, session),
             self.clock,
-            rules_of(self.settings),
+            rules_of(self.settings, starttls=False),
             self.settings.connection_timeout,
             authentication=Authentication(
                 self.passwords, self.clock, self.settings.access.basic.default_domain
