@@ -110,7 +110,7 @@ class FileCredentials:
     path: Path
     hashers: Hashers
     seconds: Callable[[], float]
-    _known: _Known | None = field(default=None, init=False)
+    _known: _Known | None = field(default=None, init=False, repr=False)
     _stamp: object = field(default=None, init=False)
     _looked_at: float = field(default=float("-inf"), init=False)
 

@@ -62,7 +62,8 @@ class Authentication:
         return f"{found}@{self.default_domain}"
 
 
-@define(eq=False)
+# No repr: an event of the log carries its source, and a name may be a password.
+@define(eq=False, repr=False)
 class Exchange:
     """
     The logins of one connection, one after the other.

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from tempfile import mkstemp
 
-from attrs import frozen
+from attrs import field, frozen
 
 from mailhost.authentication.hashing import (
     check_phc,
@@ -52,7 +52,7 @@ class User:
     """
 
     account: Account
-    phc: str
+    phc: str = field(repr=False)
     keys: ScramKeys | None = None
 
     @property

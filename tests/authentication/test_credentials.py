@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from mailhost.authentication import credentials
 from mailhost.authentication.credentials import (
     LOOK_AGAIN_SECONDS,
     MAX_WAITING,
@@ -47,6 +48,23 @@ class FileTests(TestCase):
         self.assertIsNone(await self.subject.check_password("kim@example.com", "Pencil"))
         self.assertIsNone(await self.subject.check_password("lee@example.com", "pencil"))
         self.assertIsNone(await self.subject.check_password("kim@example.com", "\x07"))
+
+    async def test_nobody_costs_the_same(self) -> None:
+        """A17: for a name that nobody has a hash of the same cost is computed."""
+        checked: list[str] = []
+        real = credentials.fits
+
+        def watched(password: str, phc: str) -> bool:
+            checked.append(phc)
+            return real(password, phc)
+
+        self.patch(credentials, "fits", watched)
+        for name in ("kim@example.com", "lee@example.com"):
+            self.assertIsNone(await self.subject.check_password(name, "wrong"))
+        known, unknown = checked
+        self.assertNotEqual(known, unknown)
+        self.assertEqual(known.split("$")[:4], unknown.split("$")[:4])
+        self.assertEqual(len(known), len(unknown))
 
     async def test_changes_are_seen(self) -> None:
         """Who is added can log in, who is removed cannot."""

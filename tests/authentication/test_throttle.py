@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import Clock
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailhost.authentication.credentials import as_credentials
@@ -133,6 +134,19 @@ class ExchangeTests(SynchronousTestCase):
         said: Any = self.subject.begin("PLAIN", b"kim")
         self.clock.advance(1.0)
         self.assertEqual(replies.LOGIN_MALFORMED, self.successResultOf(said))
+
+    def test_nothing_secret_is_logged(self) -> None:
+        """A75: neither passwords nor what was typed for a name are in the log."""
+        events: list[Any] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        self.login("Typed-as-name", "Typed-as-password")
+        self.login("kim", "pencil")
+        text = "\n".join(f"{formatEvent(event)} {event}" for event in events)
+        self.assertIn("has logged in as kim@example.com by PLAIN", text)
+        self.assertIn("could not log in by PLAIN", text)
+        for secret in ("yped-as", "pencil"):
+            self.assertNotIn(secret, text)
 
     def test_checker(self) -> None:
         """What an application passes in is taken as it is."""
