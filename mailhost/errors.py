@@ -39,6 +39,10 @@ class ContentDamaged(SpoolProblem):
     """A stored content has another length or digest than when it was accepted."""
 
 
+class AuthenticationProblem(MailhostError):
+    """Whether a password is right cannot be said now; always temporary."""
+
+
 class DirectoryProblem(MailhostError):
     """A Drop, Pickup or Badmail directory cannot be used now; temporary."""
 

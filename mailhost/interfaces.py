@@ -17,6 +17,7 @@ from typing import TypeAlias, TypeVar
 
 from zope.interface import Attribute, Interface
 
+from mailhost.model.account import Account, ScramEntry
 from mailhost.model.address import Mailbox
 from mailhost.model.directory import EnvelopePart, Expansion, GroupRef, Refused, Resolution
 from mailhost.model.envelope import Envelope
@@ -90,6 +91,32 @@ class IReception(Interface):
 
     def disconnected() -> None:
         """The session is over; `reset` has been called."""
+
+
+class ICredentials(Interface):
+    """
+    Whoever knows names and passwords.
+
+    `mailhost.authentication.exchange.Authentication` takes one, or a ``twisted.cred`` checker.
+    Names come prepared (RFC 4013), with the default domain where they had none.
+    """
+
+    def check_password(name: str, password: str) -> Maybe[Account | None]:
+        """
+        The account, or `None`: there is none of this name, or the password is wrong.
+
+        Both must take the same time.
+
+        :raises mailhost.errors.AuthenticationProblem: it cannot be said now.
+        """
+
+    def find_keys(name: str) -> Maybe[ScramEntry]:
+        """
+        What SCRAM-SHA-256 goes on with; for nobody's name too, and then always the same.
+
+        :raises mailhost.errors.AuthenticationProblem: it cannot be said now, or
+            not by SCRAM.
+        """
 
 
 # ---- the queue

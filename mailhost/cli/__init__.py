@@ -12,6 +12,7 @@ import click
 from mailhost import __version__
 from mailhost.cli.check import check
 from mailhost.cli.ldap import ldap
+from mailhost.cli.passwd import passwd
 
 __all__ = ["main"]
 
@@ -24,3 +25,4 @@ def main() -> None:
 
 main.add_command(check)
 main.add_command(ldap)
+main.add_command(passwd)

@@ -16,10 +16,14 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path as FilePath
 
+from mailhost.authentication.users import read_file, read_users
 from mailhost.config.checks import Finding, Severity
 from mailhost.config.faults import Path
 from mailhost.config.settings import ListenAddress, Settings, VirtualServerSettings
+from mailhost.errors import AuthenticationProblem
+from mailhost.net.secrets import SecretProblem, read_password
 from mailhost.net.tls import CertificateFiles, CertificateProblem, doubts
+from mailhost.server.certificates import certificate_files
 
 #: For a server that does not answer at all.
 _PATIENCE_SECONDS = 3.0
@@ -44,8 +48,18 @@ def probe_machine(settings: Settings, now: float) -> Iterator[Finding]:
             words = probe_address(address)
             if words is not None:
                 yield Finding(Severity.WARNING, (*at, "listen", place), f"{address} is {words}")
-        for words in probe_certificate(server, now):
-            yield Finding(Severity.WARNING, (*at, "access", "tls", "certificate"), words)
+        for files, listening in certificate_files(server):
+            key: Path = ("access", "tls", "certificate")
+            if listening is not None:
+                key = ("listen", server.listen.index(listening), "certificate")
+            for words in probe_certificate(files, server.fqdn, now):
+                yield Finding(Severity.WARNING, (*at, *key), words)
+        for words in probe_users(server):
+            yield Finding(Severity.WARNING, (*at, "access", "users"), words)
+        for path, file in _password_files(server):
+            words = probe_password(file)
+            if words is not None:
+                yield Finding(Severity.WARNING, (*at, *path), words)
         for path, words in probe_ldap(server):
             yield Finding(Severity.WARNING, (*at, "ldap", *path), words)
         for path, directory in _directories(server):
@@ -62,16 +76,50 @@ def _directories(server: VirtualServerSettings) -> Iterator[tuple[Path, FilePath
         yield ("messages", "badmail", "directory"), server.messages.badmail.directory
 
 
-def probe_certificate(server: VirtualServerSettings, now: float) -> Iterator[str]:
-    """What is wrong with the certificate of *server*, or will soon be."""
-    tls = server.access.tls
-    if tls.certificate is None:
-        return
-    files = CertificateFiles(tls.certificate, tls.key_)
+def probe_certificate(files: CertificateFiles, fqdn: str, now: float) -> Iterator[str]:
+    """What is wrong with a certificate of the server *fqdn*, or will soon be."""
     try:
-        yield from doubts(files, server.fqdn, now)
+        yield from doubts(files, fqdn, now)
     except CertificateProblem as problem:
         yield str(problem)
+
+
+def _password_files(server: VirtualServerSettings) -> Iterator[tuple[Path, FilePath]]:
+    known = [(("delivery", "security"), server.delivery.security)] + [
+        (("domains", index, "security"), domain.security)
+        for index, domain in enumerate(server.domains)
+        if domain.security is not None
+    ]
+    for path, security in known:
+        if security.login is not None and security.login.password_file is not None:
+            yield (*path, "password_file"), security.login.password_file
+
+
+def probe_password(file: FilePath) -> str | None:
+    """Why the password in *file* cannot be used, or `None`."""
+    try:
+        read_password(file)
+    except SecretProblem as problem:
+        return str(problem)
+    return None
+
+
+def probe_users(server: VirtualServerSettings) -> Iterator[str]:
+    """What is wrong with the users file of *server*."""
+    users = server.access.users
+    if users is None:
+        return
+    try:
+        found, faults = read_users(read_file(users))
+    except AuthenticationProblem as problem:
+        yield str(problem)
+        return
+    for words in faults:
+        yield f"{users}: {words}"
+    if not found:
+        yield f"{users} has no user; advised: mailhost passwd {users} USER"
+    elif server.access.scram and all(user.keys is None for user in found.values()):
+        yield f"{users} has no keys for SCRAM; advised: passwords given by mailhost passwd"
 
 
 def probe_ldap(server: VirtualServerSettings) -> Iterator[tuple[Path, str]]:

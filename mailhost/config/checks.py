@@ -2,7 +2,7 @@
 Whether the settings make sense together.
 
 :Room: ``config`` (floor 1)
-:IIS: GEN-04, MSG-02, DEL-32, DOM-01 (what the console's pages check across their fields).
+:IIS: ACC-01..03, GEN-04, MSG-02, DEL-32, DOM-01 (what the console's pages check across fields).
 :Called by: `mailhost.config.reader`, and by whoever builds `Settings` in code.
 """
 
@@ -23,6 +23,7 @@ from mailhost.config.settings import (
     VirtualServerSettings,
 )
 from mailhost.model.access import Network
+from mailhost.model.security import OutboundSecurity, TLSLevel
 
 
 class Severity(Enum):
@@ -62,6 +63,8 @@ def cross_check(settings: Settings) -> tuple[Finding, ...]:
         findings += _check_domains(server, at)
         findings += _check_access(server, at)
         findings += _check_tls(server, at)
+        findings += _check_logins(server, at)
+        findings += _check_own_logins(server, at)
     return tuple(findings)
 
 
@@ -254,19 +257,124 @@ def _check_tls(server: VirtualServerSettings, at: Path) -> Iterator[Finding]:
     if tls.certificate is not None:
         return
     here: Path = (*at, "access", "tls")
-    for name, is_set in (("key", tls.key_ is not None), ("require", tls.require)):
+    bare = [one for one in server.listen if one.certificate is None]
+    for name, is_set in (("key", tls.key_ is not None), ("require", tls.require and bool(bare))):
         if is_set:
             yield _error(
                 (*here, name), "there is no certificate; allowed: with certificate only", here
             )
     for place, address in enumerate(server.listen):
-        if address.implicit_tls:
+        if address.implicit_tls and address.certificate is None:
             yield _error(
                 (*at, "listen", place),
                 f"{address} is to begin with TLS, and there is no certificate; "
                 "allowed: with access.tls.certificate only",
                 here,
             )
+
+
+# ---- logins
+
+
+def _check_logins(server: VirtualServerSettings, at: Path) -> Iterator[Finding]:
+    access = server.access
+    here: Path = (*at, "access")
+    if access.ldap and not server.ldap.enabled:
+        yield _error(
+            (*here, "ldap"), "there is no directory; allowed: with ldap.enabled", (*at, "ldap")
+        )
+    if not access.logins:
+        yield from _check_no_logins(server, here)
+        return
+    if access.users is None and not access.ldap:
+        yield _error(
+            (*here, "basic" if access.basic.enabled else "scram"),
+            "nobody can log in; allowed: with users or ldap",
+            here,
+        )
+    elif access.scram and access.users is None:
+        yield _error(
+            (*here, "scram"), "a directory does not know its keys; allowed: with users", here
+        )
+    yield from _check_basic(server, (*here, "basic"))
+
+
+def _check_no_logins(server: VirtualServerSettings, here: Path) -> Iterator[Finding]:
+    access = server.access
+    if not access.anonymous:
+        yield _error(
+            (*here, "anonymous"),
+            "nobody could send: there is no way to log in; allowed: with basic.enabled or scram",
+            here,
+        )
+    for name, is_set in (("users", access.users is not None), ("ldap", access.ldap)):
+        if is_set:
+            yield _warning(
+                (*here, name),
+                "does nothing without basic.enabled or scram; advised: one of them",
+                here,
+            )
+
+
+def _check_basic(server: VirtualServerSettings, here: Path) -> Iterator[Finding]:
+    basic, tls = server.access.basic, server.access.tls
+    if not basic.enabled:
+        return
+    has_tls = tls.certificate is not None or any(one.certificate for one in server.listen)
+    if basic.require_tls and not has_tls:
+        yield _error(
+            (*here, "enabled"),
+            "is offered to nobody: there is no certificate, and require_tls is true; "
+            "allowed: with access.tls.certificate",
+            (*here, "require_tls"),
+        )
+    elif not basic.require_tls and not tls.require:
+        yield _warning(
+            (*here, "require_tls"),
+            "passwords may travel in clear text; advised: true",
+            (*here, "enabled"),
+        )
+
+
+def _check_own_logins(server: VirtualServerSettings, at: Path) -> Iterator[Finding]:
+    """DEL-21: our own password goes to whom it is meant for, and to nobody else."""
+    delivery = server.delivery
+    here: Path = (*at, "delivery", "security")
+    if delivery.security.login is not None:
+        yield from _check_clear_login(delivery.security, here)
+        if not delivery.smart_host:
+            yield _warning(
+                (*here, "auth"),
+                "logs in at smart hosts only, and there is none; advised: smart_host",
+                (*at, "delivery", "smart_host"),
+            )
+        elif delivery.direct_first:
+            yield _error(
+                (*here, "auth"),
+                "would log in at hosts that DNS names as well; allowed: without direct_first",
+                (*at, "delivery", "direct_first"),
+            )
+    for index, domain in enumerate(server.domains):
+        security = domain.security
+        if security is None or security.login is None:
+            continue
+        at_domain: Path = (*at, "domains", index, "security")
+        yield from _check_clear_login(security, at_domain)
+        if not domain.route and security.tls is not TLSLevel.VERIFIED:
+            yield _error(
+                (*at_domain, "auth"),
+                "DNS may name anybody's hosts; allowed: with a route, or with tls verified",
+                (*at, "domains", index, "route"),
+            )
+
+
+def _check_clear_login(security: OutboundSecurity, here: Path) -> Iterator[Finding]:
+    if security.tls is TLSLevel.NONE:
+        yield _warning(
+            (*here, "tls"),
+            "the password may travel in clear text; advised: verified",
+            (*here, "auth"),
+        )
 
 
 # ---- open relays

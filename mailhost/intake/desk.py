@@ -17,6 +17,7 @@ from mailhost.errors import ResolveProblem, SpoolFull
 from mailhost.interfaces import IAddressResolver, INameResolver, IQueueStore
 from mailhost.model.address import Mailbox
 from mailhost.model.queue import QueuedMessage
+from mailhost.policy.clients import ClientTable
 from mailhost.routing.categorizer import Categorizer
 
 
@@ -44,6 +45,7 @@ class Desk:
     :ivar directory: knows who is in the local domains; `None`: everybody is.
     :ivar full: why no more mail is taken, in words; `None`: it is taken.
     :ivar open_sessions: how many there are.
+    :ivar clients: what each of them has done of late.
     """
 
     settings: VirtualServerSettings
@@ -55,6 +57,7 @@ class Desk:
     full: Callable[[], str | None] = _never_full
     directory: IAddressResolver | None = None
     open_sessions: int = field(default=0, init=False)
+    clients: ClientTable = field(factory=ClientTable, init=False)
 
     def check_room(self, size: int | None) -> None:
         """

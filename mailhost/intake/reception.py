@@ -26,6 +26,7 @@ from mailhost.intake.desk import Desk
 from mailhost.intake.destinations import Destinations, recipients_of
 from mailhost.interfaces import IAddressResolver, IIncomingMessage, IReception, Maybe
 from mailhost.model.address import Mailbox
+from mailhost.model.client import ClientLimits
 from mailhost.model.directory import Found, Refused, Resolution
 from mailhost.model.queue import QueuedMessage
 from mailhost.model.reply import Reply
@@ -38,6 +39,7 @@ from mailhost.policy.limits import (
     check_session_size,
 )
 from mailhost.policy.relaying import check_relaying
+from mailhost.policy.senders import check_sender
 from mailhost.routing.domains import LocalDomain, RemoteDomain
 from mailhost.smtp import replies
 
@@ -78,6 +80,8 @@ class Reception:
     session: SessionFacts
     _transaction: _Transaction | None = field(default=None, init=False)
     _counted: bool = field(default=False, init=False)
+    # What holds for this client; `None`: no limits, and it is not in the table.
+    _limits: ClientLimits | None = field(default=None, init=False)
 
     _log = Logger()
 
@@ -102,12 +106,18 @@ class Reception:
             settings.access.connections,
             self.desk.open_sessions,
             settings.max_connections,
-        )
+        ) or self._enter(settings.access.per_address)
         if refused is not None:
             self._log.info(
                 "{peer} is not let in: {reply}", peer=self.session.peer, reply=str(refused)
             )
         return refused or replies.OK
+
+    def _enter(self, limits: ClientLimits) -> Reply | None:
+        if not limits.any or limits.exempt.permits(self.session.peer):
+            return None
+        self._limits = limits
+        return self.desk.clients.enter(self.session.peer, limits, self.desk.clock.seconds())
 
     def hello(self, name: str, extended: bool) -> Reply:
         """See `IReception`."""
@@ -121,6 +131,9 @@ class Reception:
         if self._counted:
             self._counted = False
             self.desk.open_sessions -= 1
+        if self._limits is not None:
+            self._limits = None
+            self.desk.clients.leave(self.session.peer)
 
     # ---- the transaction
 
@@ -128,6 +141,10 @@ class Reception:
         """See `IReception`."""
         if reverse_path is not None:
             reverse_path = self.desk.categorizer.qualify(reverse_path)
+            refused = check_sender(self.session, reverse_path)
+            if refused is not None:
+                self._log.info("{peer}: {reply}", peer=self.session.peer, reply=str(refused))
+                return refused
             directory = self.desk.rewriter_of(reverse_path)
             if directory is not None:
                 return self._rewrite(directory, reverse_path, size, body)
@@ -155,10 +172,14 @@ class Reception:
         return self._begin(primary, size, body)
 
     def _begin(self, reverse_path: Mailbox | None, size: int | None, body: str) -> Reply:
-        limits = self.desk.settings.messages
+        limits, clients = self.desk.settings.messages, self.desk.clients
         refused = check_message_size(size, limits.max_message_size) or check_session_size(
             self.session.content_octets, size, limits.max_session_size
         )
+        if refused is None and self._limits is not None:
+            refused = clients.check_message(
+                self.session.peer, self._limits, self.desk.clock.seconds()
+            )
         if refused is not None:
             return refused
         try:
@@ -193,7 +214,11 @@ class Reception:
         return replies.recipient_ok(path)
 
     def _one_too_many(self, to: Destinations) -> Reply | None:
-        return check_recipient_count(to.count + 1, self.desk.settings.messages.max_recipients)
+        refused = check_recipient_count(to.count + 1, self.desk.settings.messages.max_recipients)
+        if refused is not None or self._limits is None:
+            return refused
+        now = self.desk.clock.seconds()
+        return self.desk.clients.check_recipient(self.session.peer, self._limits, now)
 
     def _look_up(
         self, directory: IAddressResolver, to: Destinations, path: Mailbox
@@ -248,7 +273,7 @@ class Reception:
             session.peer,
             self._peer_note(),
             self.desk.settings.fqdn,
-            session.protocol,
+            session.with_word,
             queue_id,
             self.desk.clock.seconds(),
         )
@@ -348,10 +373,11 @@ class Reception:
         def ours(message: QueuedMessage) -> Reply:
             self.session.message_count += 1
             self._log.info(
-                "{id}: from=<{path}> peer={peer} size={size} recipients={count}",
+                "{id}: from=<{path}> peer={peer}{login} size={size} recipients={count}",
                 id=message.queue_id,
                 path=str(message.reverse_path or ""),
                 peer=self.session.peer,
+                login=f" login={account.name}" if (account := self.session.account) else "",
                 size=message.size,
                 count=len(message.recipients),
             )

@@ -27,11 +27,13 @@ class AccessList:
     :ivar allow: what holds for those who are not listed.
     :ivar networks: listed networks; a single address is a network of one.
     :ivar domains: listed domains, lower case, ``*.`` for everything below.
+    :ivar logins: whoever has logged in is permitted in any case (IIS ACC-32).
     """
 
     allow: bool
     networks: tuple[Network, ...] = ()
     domains: tuple[str, ...] = ()
+    logins: bool = False
     _answers: dict[str, bool] = field(factory=dict, init=False, repr=False, eq=False)
 
     @classmethod
@@ -121,3 +123,16 @@ def domain_matches(pattern: str, name: str) -> bool:
     if pattern.startswith("*."):
         return name.endswith(pattern[1:])
     return name == pattern
+
+
+def client_place(address: str) -> str:
+    """Who counts as one client: an IPv4 address, or the /64 of IPv6 that one customer gets."""
+    try:
+        ip = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if not isinstance(ip, IPv6Address):
+        return address
+    if ip.ipv4_mapped is not None:
+        return str(ip.ipv4_mapped)
+    return str(ip_network((ip, 64), strict=False))

@@ -2,8 +2,8 @@
 How a connection is protected, as asked for and as it turned out.
 
 :Room: ``model``
-:RFC: 3207 (STARTTLS), 7435 (opportunistic security), 8314.
-:IIS: ACC-10..14, DEL-23.
+:RFC: 3207 (STARTTLS), 4954 (AUTH), 7435 (opportunistic security), 8314.
+:IIS: ACC-10..14, DEL-20, DEL-21, DEL-23.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from enum import Enum
 from pathlib import Path
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 
 class TLSLevel(Enum):
@@ -48,16 +48,40 @@ class Secret:
 
 
 @frozen
+class Login:
+    """
+    How we log in at a next hop.
+
+    :ivar username: the account there.
+    :ivar password: its password; `None` where *password_file* has it.
+    :ivar password_file: its first line; read at each login.
+    :ivar mechanisms: those that may be used, the best first.
+    """
+
+    username: str
+    password: Secret | None = None
+    password_file: Path | None = None
+    mechanisms: tuple[str, ...] = ("SCRAM-SHA-256", "PLAIN", "LOGIN")
+
+
+@frozen
 class OutboundSecurity:
     """
     How to meet the hosts of one route.
 
     :ivar tls: what must hold before an envelope is sent.
     :ivar ca: file with the authorities we trust; `None`: the system's.
+    :ivar login: log in there before an envelope is sent; `None`: do not.  Never over clear
+        text, but where *tls* is NONE, which says so.
     """
 
     tls: TLSLevel = TLSLevel.OPPORTUNISTIC
     ca: Path | None = None
+    login: Login | None = None
+
+    def without_login(self) -> OutboundSecurity:
+        """The same for hosts that the password is not meant for."""
+        return self if self.login is None else evolve(self, login=None)
 
 
 @frozen

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from attrs import define, field
 
+from mailhost.model.account import Account
 from mailhost.model.security import TLSFacts
 
 
@@ -23,12 +24,14 @@ class SessionFacts:
     :ivar local: our IP address on this connection.
     :ivar local_port: our port.
     :ivar hello: what the client called itself, ``""`` before HELO/EHLO.
-    :ivar protocol: ``SMTP``, ``ESMTP``, ``ESMTPS`` (RFC 5321 §4.4, *with* clause; 3848).
+    :ivar protocol: ``SMTP``, ``ESMTP``, ``ESMTPS`` (RFC 5321 §4.4, *with* clause); see
+        `with_word` for what is said of it.
     :ivar peer_names: names that DNS gives the client and that lead back to it;
         `None` when nobody has asked.
     :ivar content_octets: octets of content accepted so far (IIS MSG-02).
     :ivar message_count: messages accepted so far.
     :ivar tls: what the handshake agreed on; `None` in clear.
+    :ivar account: who has logged in; `None`: nobody.
     :ivar connected_at: seconds since the epoch.
     """
 
@@ -43,4 +46,12 @@ class SessionFacts:
     content_octets: int = 0
     message_count: int = 0
     tls: TLSFacts | None = None
+    account: Account | None = None
     connected_at: float = field(default=0.0)
+
+    @property
+    def with_word(self) -> str:
+        """The *with* clause of Received: ESMTPA and ESMTPSA after a login (RFC 3848)."""
+        if self.account is None or self.protocol == "SMTP":
+            return self.protocol
+        return f"{self.protocol}A"

@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import ServerFactory
 from twisted.mail.interfaces import IMessageDelivery, IMessageDeliveryFactory
 
+from mailhost.authentication.exchange import Authentication
 from mailhost.interfaces import IReception
 from mailhost.model.session import SessionFacts
 from mailhost.net.deadlines import Deadlines
@@ -57,10 +58,12 @@ class ESMTPFactory(ServerFactory):
         timeout_seconds: float = 600,
         tls: ServerTLS | None = None,
         implicit_tls: bool = False,
+        authentication: Authentication | None = None,
     ) -> None:
         self.rules = rules
         self.tls = tls
         self.implicit_tls = implicit_tls
+        self.authentication = authentication
         self.timeout_seconds = timeout_seconds
         self.sessions: set[InboundProtocol] = set()
         self._receive = _receiver(receive, rules)
@@ -84,6 +87,7 @@ class ESMTPFactory(ServerFactory):
             self._gone,
             self.tls,
             self.implicit_tls,
+            self.authentication,
         )
         protocol.factory = self
         self.sessions.add(protocol)

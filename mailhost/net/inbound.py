@@ -24,12 +24,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from mailhost.authentication.exchange import Authentication, Exchange
 from mailhost.interfaces import IReception, Maybe
 from mailhost.model.reply import Reply
 from mailhost.model.session import SessionFacts
 from mailhost.net.deadlines import Deadlines
 from mailhost.net.prompt import write_promptly
-from mailhost.net.tls import ServerTLS, connection_of, facts_of
+from mailhost.net.tls import ServerTLS, channel_binding, connection_of, facts_of
 from mailhost.smtp import replies
 from mailhost.smtp.events import (
     Connected,
@@ -37,6 +38,8 @@ from mailhost.smtp.events import (
     ContentBlock,
     ContentEnded,
     HelloGiven,
+    LoginBegun,
+    LoginContinued,
     MailGiven,
     RecipientGiven,
     TLSAsked,
@@ -77,6 +80,7 @@ class InboundProtocol(Protocol):
     :param gone: called once when the connection is lost.
     :param tls: has the certificate; `None` where there is none.
     :param implicit_tls: the handshake comes before the banner (RFC 8314 §3.3).
+    :param authentication: decides on AUTH, where *rules* offer it.
     """
 
     _log = Logger()
@@ -90,12 +94,15 @@ class InboundProtocol(Protocol):
         gone: Callable[[InboundProtocol], None],
         tls: ServerTLS | None = None,
         implicit_tls: bool = False,
+        authentication: Authentication | None = None,
     ) -> None:
         self.session: SessionFacts = reception.session
         self.deadline_at = 0.0
         self._reception = reception
         self._dialogue = ServerDialogue(rules, self.session.peer, secure=implicit_tls)
         self._tls = tls
+        self._authentication = authentication
+        self._exchange: Exchange | None = None
         self._shaking_hands = False
         self._timeout_seconds = timeout_seconds
         self._deadlines = deadlines
@@ -298,7 +305,7 @@ class InboundProtocol(Protocol):
             return
         write_promptly(self.transport, self._dialogue.octets_to_send())
         # RFC 3207 §4.2: what was said in clear is forgotten.
-        self.session.hello, self.session.protocol = "", "SMTP"
+        self.session.hello, self.session.protocol, self.session.account = "", "SMTP", None
         self._start_tls()
 
     def _start_tls(self) -> bool:
@@ -311,6 +318,23 @@ class InboundProtocol(Protocol):
         transport: Any = self.transport
         transport.startTLS(factory)
         return True
+
+    def _on_login_begun(self, event: LoginBegun) -> None:
+        if self._exchange is None:
+            if self._authentication is None:
+                self._dialogue.answer(replies.LOGIN_NOT_NOW)
+                return
+            self._exchange = self._authentication.exchange(self.session, self._binding)
+        self._ask(self._exchange.begin(event.mechanism, event.response))
+
+    def _on_login_continued(self, event: LoginContinued) -> None:
+        assert self._exchange is not None, "it has given the challenge"
+        self._ask(self._exchange.go_on(event.response))
+
+    def _binding(self, name: str) -> bytes | None:
+        if self.session.tls is None:
+            return None
+        return channel_binding(connection_of(self.transport), name)
 
     def _on_mail(self, event: MailGiven) -> None:
         self._ask(self._reception.sender(event.reverse_path, event.size, event.body))
@@ -364,6 +388,8 @@ _EVENTS: dict[type, Callable[[InboundProtocol, Any], None]] = {
     Connected: InboundProtocol._on_connected,
     HelloGiven: InboundProtocol._on_hello,
     TLSAsked: InboundProtocol._on_tls_asked,
+    LoginBegun: InboundProtocol._on_login_begun,
+    LoginContinued: InboundProtocol._on_login_continued,
     MailGiven: InboundProtocol._on_mail,
     RecipientGiven: InboundProtocol._on_recipient,
     ContentAsked: InboundProtocol._on_content_asked,

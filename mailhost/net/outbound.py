@@ -2,7 +2,7 @@
 An outbound session on its socket.
 
 :Room: ``net``
-:RFC: 5321 §4.5.3.2 (time-outs), §3.3, §4.1.1.4; 3207; promise P6.
+:RFC: 5321 §4.5.3.2 (time-outs), §3.3, §4.1.1.4; 3207; 4954; promise P6.
 :Called by: `mailhost.relay.sites`.
 
 A session is opened once and then carries one transaction after another, as
@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from attrs import frozen
 from OpenSSL import SSL
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -31,8 +31,8 @@ from mailhost.model.security import TLSLevel
 from mailhost.net.deadlines import Deadlines
 from mailhost.net.prompt import write_promptly
 from mailhost.net.tls import CertificateProblem, ClientTLS, check_identity, connection_of
-from mailhost.smtp.client_dialogue import (
-    ClientDialogue,
+from mailhost.smtp.client_dialogue import ClientDialogue
+from mailhost.smtp.client_events import (
     ContentWanted,
     Phase,
     Ready,
@@ -40,7 +40,11 @@ from mailhost.smtp.client_dialogue import (
     TLSWanted,
     TransactionDone,
 )
+from mailhost.smtp.client_login import ClientLogin
 from mailhost.smtp.events import Wait
+from mailhost.smtp.sasl.scram import SaltGiven, salted_password
+
+InThread = Callable[[Callable[[], bytes]], "Deferred[bytes]"]
 
 
 @frozen
@@ -64,6 +68,11 @@ class Transcript:
     ended_in: Phase | None = None
 
     @property
+    def login_failed(self) -> bool:
+        """It ended because we could not log in."""
+        return self.ended_in is Phase.LOGIN
+
+    @property
     def tls_failed(self) -> bool:
         """It ended because of TLS: not offered, refused, or no handshake."""
         return self.ended_in in (Phase.STARTTLS, Phase.SECURING)
@@ -76,6 +85,8 @@ class Protection:
 
     :ivar level: how much.
     :ivar ca: file with the authorities we trust; `None`: the system's.
+    :ivar login: our part of AUTH, for one session; `None`: there is no login.
+    :ivar in_thread: does what would keep the reactor waiting.
     :ivar host: whom we mean to talk to: a name, or an IP address.
     :ivar tls: has the contexts.
     """
@@ -84,6 +95,8 @@ class Protection:
     host: str
     tls: ClientTLS
     ca: Path | None = None
+    login: ClientLogin | None = None
+    in_thread: InThread = maybeDeferred
 
 
 @implementer(IPushProducer, IHandshakeListener)
@@ -114,7 +127,8 @@ class OutboundProtocol(Protocol):
         self.deadline_at = 0.0
         self.ready: Deferred[Transcript | None] = Deferred()
         level = protection.level if protection is not None else TLSLevel.NONE
-        self._dialogue = ClientDialogue(hello_name, use_helo, level)
+        login = protection.login if protection is not None else None
+        self._dialogue = ClientDialogue(hello_name, use_helo, level, login)
         self._protection = protection
         self._timeout_seconds = timeout_seconds
         self._deadlines = deadlines
@@ -200,6 +214,8 @@ class OutboundProtocol(Protocol):
                 self.ready.callback(None)
             elif isinstance(event, TLSWanted):
                 self._start_tls()
+            elif isinstance(event, SaltGiven):
+                self._salt_password(event)
             else:
                 self._over(event)
                 return
@@ -232,6 +248,26 @@ class OutboundProtocol(Protocol):
             self.drop()
         else:
             transport.startTLS(creator)
+
+    def _salt_password(self, given: SaltGiven) -> None:
+        protection = self._protection
+        assert protection is not None, "a login is part of it"
+        assert protection.login is not None, "it has asked for the salt"
+        password = protection.login.password
+        salting: Deferred[bytes] = protection.in_thread(
+            lambda: salted_password(password, given.salt, given.iterations)
+        )
+        salting.addCallbacks(self._password_salted, self._not_salted)
+
+    def _password_salted(self, salted: bytes) -> None:
+        if not self._lost:
+            self._dialogue.salted(salted)
+            self._flush()
+
+    def _not_salted(self, failure: Failure) -> None:
+        # Without its words: they might tell something of the password.
+        self._end_with("login: the password cannot be sent")
+        self.drop()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone."""

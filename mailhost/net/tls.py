@@ -2,7 +2,7 @@
 Certificates and contexts: what TLS needs, both ways.
 
 :Room: ``net``
-:RFC: 3207, 6066 §3 (server name), 6125 (names in certificates), 8314.
+:RFC: 3207, 5929 §4, 6066 §3 (server name), 6125 (names in certificates), 8314, 9266.
 :IIS: ACC-10 (the certificate of a virtual server), ACC-14.
 :Called by: `mailhost.server` (a `Certificate` for each virtual server), `mailhost.relay`
     (`Trust` for what leaves), `mailhost.cli` (what a certificate is good for).
@@ -24,6 +24,7 @@ from typing import Any, cast
 import service_identity.pyopenssl
 from attrs import define, field, frozen
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from OpenSSL import SSL
 from service_identity import CertificateError, VerificationError
@@ -320,3 +321,29 @@ def facts_of(connection: Any) -> TLSFacts:
         connection.get_cipher_name() or "",
         name.decode("ascii", "replace") if name else "",
     )
+
+
+def channel_binding(connection: Any, name: str) -> bytes | None:
+    """
+    What both ends of *connection* know and nobody in between (RFC 5056).
+
+    :param name: ``tls-exporter`` or ``tls-server-end-point``, for the server's side.
+    :returns: `None` where this connection does not have it.
+    """
+    if name == "tls-exporter":
+        # RFC 9266 §3: before 1.3 it is safe under conditions that we cannot see.
+        if connection.get_protocol_version_name() != "TLSv1.3":
+            return None
+        exported: bytes = connection.export_keying_material(b"EXPORTER-Channel-Binding", 32, b"")
+        return exported
+    if name == "tls-server-end-point":
+        certificate = connection.get_certificate()
+        return None if certificate is None else _end_point(certificate.to_cryptography())
+    return None
+
+
+def _end_point(certificate: x509.Certificate) -> bytes:
+    """The hash of the server's certificate, never by a hash that is broken (RFC 5929 §4.1)."""
+    signed_by = certificate.signature_hash_algorithm
+    weak = signed_by is None or isinstance(signed_by, hashes.MD5 | hashes.SHA1)
+    return certificate.fingerprint(hashes.SHA256() if weak or signed_by is None else signed_by)

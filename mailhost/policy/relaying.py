@@ -2,7 +2,7 @@
 May this client send to that domain?
 
 :Room: ``policy``
-:IIS: ACC-30, ACC-31 (relay restrictions), DOM-10 (a remote domain that may be
+:IIS: ACC-30..32 (relay restrictions), DOM-10 (a remote domain that may be
     relayed to); the order is iis-smtp.md §3.4's.  The null reverse-path gets no
     exemption.
 """
@@ -24,5 +24,7 @@ def check_relaying(
     :param domain_relays: its remote domain allows incoming mail to be relayed.
     """
     if domain_relays or relay.permits(session.peer, session.peer_names or ()):
+        return None
+    if relay.logins and session.account is not None:
         return None
     return replies.relaying_denied(forward_path)

@@ -3,7 +3,7 @@ Opening a session to a site: its hosts, their addresses, one after the other.
 
 :Room: ``relay``
 :RFC: 5321 §5.1 (try every address in order), §4.5.3.2.1; 7435 (opportunistic security).
-:IIS: DEL-31 (time-out), DEL-33 (TCP port).
+:IIS: DEL-21 (login), DEL-31 (time-out), DEL-33 (TCP port).
 :Called by: `mailhost.relay.sites`.
 """
 
@@ -17,18 +17,21 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from mailhost.errors import ResolveProblem
 from mailhost.model.outcome import Fate, Outcome
 from mailhost.model.route import HostAddress, NextHop
-from mailhost.model.security import TLSLevel
+from mailhost.model.security import OutboundSecurity, TLSLevel
 from mailhost.net.deadlines import Deadlines
 from mailhost.net.outbound import OutboundProtocol, Protection, Transcript
+from mailhost.net.secrets import SecretProblem, password_of
 from mailhost.net.tls import ClientTLS
 from mailhost.relay.job import Destination
 from mailhost.relay.mail_exchange import MailExchangeResolver
 from mailhost.relay.outcomes import unopened_outcome, unreachable, unresolved
+from mailhost.smtp.client_login import ClientLogin
 
 #: A host that takes no connection for so long is passed over; the operating
 #: system's own patience is two minutes for each address.
@@ -130,10 +133,15 @@ class Line:
     async def _open_at(
         self, place: HostAddress, destination: Destination, gone: Callable[[], None]
     ) -> Opened | Outcome:
-        level, helo = destination.security.tls, destination.helo
-        protection = Protection(level, place.host, self.tls, destination.security.ca)
+        security, helo = destination.security, destination.helo
+        try:
+            protection = self._protection(security, place.host)
+        except SecretProblem as problem:
+            # RFC 3463 X.3.5: system incorrectly configured.
+            return Outcome(Fate.DELAYED, "4.3.5", f"login: {problem}")
         opened = await self._open_with(protection, place, helo, gone)
-        if isinstance(opened, Transcript) and opened.tls_failed and level is TLSLevel.OPPORTUNISTIC:
+        may_be_clear = security.tls is TLSLevel.OPPORTUNISTIC and security.login is None
+        if isinstance(opened, Transcript) and opened.tls_failed and may_be_clear:
             # RFC 7435 §3: better in clear than not at all, where nobody has
             # asked for more.
             self._log.warn(
@@ -141,6 +149,18 @@ class Line:
             )
             opened = await self._open_with(None, place, helo, gone)
         return unopened_outcome(opened, _name(place)) if isinstance(opened, Transcript) else opened
+
+    def _protection(self, security: OutboundSecurity, host: str) -> Protection:
+        """:raises SecretProblem: the password cannot be read."""
+        given = security.login
+        login = None
+        if given is not None:
+            login = ClientLogin(given.username, password_of(given), given.mechanisms)
+        return Protection(security.tls, host, self.tls, security.ca, login, self._in_thread)
+
+    def _in_thread(self, work: Callable[[], bytes]) -> Deferred[bytes]:
+        done: Deferred[bytes] = deferToThreadPool(self.reactor, self.reactor.getThreadPool(), work)
+        return done
 
     async def _open_with(
         self,

@@ -16,7 +16,7 @@ from mailhost.interfaces import IQueueStore
 from mailhost.model.outcome import Fate, Outcome, outcome_of
 from mailhost.model.queue import QueuedMessage
 from mailhost.net.outbound import Transcript
-from mailhost.smtp.client_dialogue import Phase
+from mailhost.smtp.client_events import Phase
 
 
 def transcript_outcomes(transcript: Transcript, peer: str) -> list[Outcome]:
@@ -42,6 +42,9 @@ def unopened_outcome(transcript: Transcript, peer: str) -> Outcome:
         # RFC 3463 X.7.4: security features not supported; X.7.5: cryptographic failure.
         status = "4.7.4" if transcript.ended_in is Phase.STARTTLS else "4.7.5"
         return Outcome(Fate.DELAYED, status, transcript.words, peer=peer)
+    if transcript.login_failed and transcript.spoken is not None:
+        # RFC 4954 §6, X.7.8; an operator can mend it, and the mail is not to blame.
+        return Outcome(Fate.DELAYED, "4.7.8", transcript.words, peer=peer)
     if transcript.spoken is None:
         return Outcome(Fate.DELAYED, "4.4.2", transcript.words, peer=peer)
     return Outcome(Fate.DELAYED, "4.4.1", str(transcript.spoken), peer=peer, spoken=True)

@@ -2,7 +2,7 @@
 The categorizer: each recipient gets one route.
 
 :Room: ``routing``
-:IIS: DEL-23, DOM-12 (security); precedence of §5.4: a remote domain's route, the virtual
+:IIS: DEL-21, DEL-23, DOM-12 (security); precedence of §5.4: a remote domain's route, the virtual
     server's smart host, MX; DEL-41 (masquerade domain), DEL-43, DEL-44.
 :RFC: 5321 §5.1, §4.1.3 (address literals).
 :Called by: `mailhost.intake` at RCPT, `mailhost.relay` at each attempt, so that a
@@ -69,7 +69,7 @@ class Categorizer:
         found = self.find_domain(path)
         rules = found if isinstance(found, RemoteDomain) else RemoteDomain("")
         security = self.security if rules.security is None else rules.security
-        return SmartHosts((host,), rules.helo, security)
+        return SmartHosts((host,), rules.helo, security.without_login())
 
     def route(self, path: Mailbox) -> Route:
         """Where mail for *path* goes."""
@@ -77,11 +77,13 @@ class Categorizer:
         if isinstance(found, LocalDomain):
             return Drop()
         rules = found or RemoteDomain("")
-        security = self.security if rules.security is None else rules.security
+        # The virtual server's password is for its smart hosts only.
+        elsewhere = self.security.without_login() if rules.security is None else rules.security
         if rules.hops:
-            return SmartHosts(rules.hops, rules.helo, security)
+            return SmartHosts(rules.hops, rules.helo, elsewhere)
         if not self.smart_hosts or rules.hops is None:
-            return _by_name(path, MailExchange(path.domain_key, rules.helo, None, security))
+            return _by_name(path, MailExchange(path.domain_key, rules.helo, None, elsewhere))
+        security = self.security if rules.security is None else rules.security
         smart = SmartHosts(self.smart_hosts, rules.helo, security)
         if not self.direct_first:
             return smart

@@ -29,22 +29,22 @@ from mailhost.interfaces import INameResolver, IQueueStore
 from mailhost.model.session import SessionFacts
 from mailhost.model.view import ServerView
 from mailhost.net.factory import ESMTPFactory
-from mailhost.net.tls import CertificateFiles, CertificateProblem, ServerTLS, doubts
 from mailhost.relay.mail_exchange import MailExchangeResolver
 from mailhost.relay.manager import RelayManager
 from mailhost.relay.terms import Terms
 from mailhost.routing.categorizer import Categorizer, make_categorizer
+from mailhost.server.certificates import Certificates
 from mailhost.server.directory import Directory
 from mailhost.server.lifecycle import Lifecycle, Parts, make_lifecycle
 from mailhost.server.limits import ConnectionLimits
 from mailhost.server.listening import accept_from
+from mailhost.server.logins import Logins, rules_of
 from mailhost.server.orphans import Orphan
 from mailhost.server.share import (
     ALONE,
     Share,
     worker_directories,
 )
-from mailhost.smtp.rules import Rules
 from mailhost.spool.badmail import Badmail
 from mailhost.spool.sqlite import BALLAST_OCTETS, SQLiteQueue
 
@@ -92,12 +92,13 @@ class VirtualServer:
         self._given_store = store
         self._share = share
         self._orphans: list[Orphan] = []
-        self._tls: ServerTLS | None = None
+        self._certificates = Certificates(reactor.seconds)
         self._upkeep: IDelayedCall | None = None
         self._ports: dict[ListenAddress, tuple[IListeningPort, ESMTPFactory]] = {}
         # Factories of addresses that are listened to no longer, while they have sessions.
         self._leaving: list[ESMTPFactory] = []
         self._directory = Directory(reactor)
+        self._logins = Logins(reactor, self._directory)
         self._life: Lifecycle = make_lifecycle(Parts(self._unlisten, self._close, []))
 
     # ---- what may be asked
@@ -192,11 +193,13 @@ class VirtualServer:
         for relay in (self.relay, *(orphan.relay for orphan in self._orphans)):
             if relay is not None:
                 relay.directory = self._directory.resolver
-        rules = self._rules()
-        self._tls = self._read_certificate()
-        for _, factory in self._ports.values():
-            factory.rules, factory.timeout_seconds = rules, settings.connection_timeout
-            factory.tls = self._tls
+        self._certificates.configure(settings)
+        self._logins.configure(settings)
+        for address, (_, factory) in self._ports.items():
+            factory.tls = self._certificates.find(address)
+            factory.rules = rules_of(settings, factory.tls is not None)
+            factory.timeout_seconds = settings.connection_timeout
+            factory.authentication = self._logins.authentication
         if self.state == "running":
             self._listen()
             self._unlisten_others()
@@ -217,7 +220,8 @@ class VirtualServer:
         except BaseException:
             self._give_back(bound)
             raise
-        self._tls = self._read_certificate()
+        self._certificates.configure(self.settings)
+        self._logins.configure(self.settings)
         self._accept_from(bound)
         assert self.relay is not None
         self.relay.start()
@@ -368,42 +372,17 @@ class VirtualServer:
 
     def _accept_from(self, bound: dict[ListenAddress, socket.socket]) -> None:
         for address, listening in bound.items():
+            tls = self._certificates.find(address)
             factory = ESMTPFactory(
                 self._receive,
                 self._reactor,
-                self._rules(),
+                rules_of(self.settings, tls is not None),
                 self.settings.connection_timeout,
-                self._tls,
+                tls,
                 address.implicit_tls,
+                self._logins.authentication,
             )
             self._ports[address] = accept_from(self._reactor, listening, factory), factory
-
-    def _read_certificate(self) -> ServerTLS | None:
-        """
-        The certificate, where one is configured.
-
-        A faulty one stops nobody: STARTTLS is answered 454 until it is mended.
-        """
-        tls = self.settings.access.tls
-        if tls.certificate is None:
-            return None
-        files = CertificateFiles(tls.certificate, tls.key_)
-        try:
-            for words in doubts(files, self.settings.fqdn, self._reactor.seconds()):
-                self._log.warn("{server}: {words}", server=self.name, words=words)
-        except CertificateProblem as problem:
-            self._log.error("{server}: {problem}", server=self.name, problem=str(problem))
-        return ServerTLS(files, tls.minimum, self._reactor.seconds)
-
-    def _rules(self) -> Rules:
-        messages = self.settings.messages
-        return Rules(
-            self.settings.fqdn,
-            max_message_octets=messages.max_message_size,
-            max_line_octets=messages.max_line_length,
-            starttls=self.settings.access.tls.certificate is not None,
-            require_tls=self.settings.access.tls.require,
-        )
 
     def _unlisten(self) -> None:
         for address in list(self._ports):
@@ -441,6 +420,7 @@ class VirtualServer:
             self._orphans.clear()
             await self._store.stop()
             self._files.stop()
+            self._logins.stop()
 
 
 def _abort(factories: list[ESMTPFactory]) -> None:

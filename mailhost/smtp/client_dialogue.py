@@ -2,7 +2,7 @@
 The client's side of an SMTP session: envelopes in, one reply per recipient out.
 
 :Room: ``smtp`` -- sans-I/O.
-:RFC: 5321 §3.1-§3.3, §4.5.3.2 (time-outs); 2920 §3.1 (pipelining); 1870, 3030, 6152, 3207.
+:RFC: 5321 §3.1-§3.3, §4.5.3.2 (time-outs); 2920 §3.1 (pipelining); 1870, 3030, 6152, 3207, 4954.
 :Called by: `mailhost.net.outbound`.
 
 Two loops that do not know each other: commands are written as far as the peer
@@ -19,87 +19,26 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from enum import Enum
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from mailhost.errors import SyntaxProblem
 from mailhost.model.address import Mailbox, path_text
 from mailhost.model.reply import Reply
 from mailhost.model.security import TLSLevel
+from mailhost.smtp.client_events import (
+    ClientEvent,
+    ContentWanted,
+    Phase,
+    Ready,
+    SessionOver,
+    TLSWanted,
+    TransactionDone,
+)
+from mailhost.smtp.client_login import ClientLogin, LoggedIn
 from mailhost.smtp.content import ContentWriter
 from mailhost.smtp.events import Wait
 from mailhost.smtp.reply_reader import ReplyReader
-
-
-class Phase(Enum):
-    """What we wait for; the value is RFC 5321 §4.5.3.2's patience in seconds."""
-
-    BANNER = (300, "the greeting")
-    HELLO = (300, "the reply to EHLO")
-    STARTTLS = (300, "the reply to STARTTLS")
-    SECURING = (30, "the TLS handshake")
-    READY = (300, "the next message")
-    ENVELOPE = (300, "the replies to MAIL and RCPT")
-    DATA = (120, "the reply to DATA")
-    CONTENT = (180, "room for the content")
-    DOT = (600, "the reply to the final dot")
-    QUITTING = (30, "the reply to QUIT")
-    CLOSED = (30, "the end of the connection")
-
-    @property
-    def patience_seconds(self) -> int:
-        """How long to wait at least (RFC 5321 §4.5.3.2)."""
-        return self.value[0]
-
-
-@frozen
-class Ready:
-    """The session can take an envelope."""
-
-
-@frozen
-class TLSWanted:
-    """The peer is ready for the handshake: begin it, then `ClientDialogue.secured`."""
-
-
-@frozen
-class ContentWanted:
-    """The peer said 354: write the content, then `ClientDialogue.end_content`."""
-
-
-@frozen
-class TransactionDone:
-    """
-    Every recipient has its answer.
-
-    :ivar replies: one per recipient, in the order given.
-    """
-
-    replies: tuple[Reply, ...]
-
-
-@frozen
-class SessionOver:
-    """
-    The session has ended, or never began.
-
-    :ivar words: why, for people.
-    :ivar reply: what the peer said, where it said something.
-    :ivar replies: per recipient of the open transaction; `None`: no answer.
-        Empty when no transaction was open.
-    :ivar in_doubt: the final dot was sent and not answered (promise P3).
-    :ivar phase: what we were waiting for.
-    """
-
-    words: str
-    reply: Reply | None
-    replies: tuple[Reply | None, ...]
-    in_doubt: bool
-    phase: Phase
-
-
-ClientEvent = Ready | TLSWanted | ContentWanted | TransactionDone | SessionOver
 
 
 @define
@@ -131,6 +70,7 @@ class ClientDialogue:
     :ivar hello_name: what we call ourselves.
     :ivar use_helo: say HELO and use no extension (IIS DOM-11).
     :ivar tls: what must hold before an envelope is sent.
+    :ivar login: log in before the first envelope; `None`: do not.
     :ivar secure: TLS is on.
     :ivar extensions: keyword -> words, from the EHLO answer, keywords in upper case.
     :ivar heard: whole replies so far.
@@ -139,6 +79,7 @@ class ClientDialogue:
     hello_name: str
     use_helo: bool = False
     tls: TLSLevel = TLSLevel.NONE
+    login: ClientLogin | None = None
     secure: bool = field(default=False, init=False)
     phase: Phase = field(default=Phase.BANNER, init=False)
     extensions: dict[str, str] = field(factory=dict, init=False)
@@ -163,6 +104,11 @@ class ClientDialogue:
         self.secure = True
         self.extensions.clear()
         self._say_hello("EHLO")
+
+    def salted(self, octets: bytes) -> None:
+        """What `SaltGiven` has asked for is there."""
+        if self.login is not None and self.phase is Phase.LOGIN:
+            self._say_login(self.login.prove(octets))
 
     def receive_end(self, words: str) -> None:
         """The connection is gone, because of *words*."""
@@ -274,7 +220,7 @@ class ClientDialogue:
         last = not self._expected
         if reply.code == 421 and label not in ("QUIT", "."):
             self._refused_for_good(reply)
-        elif 300 <= reply.code < 400 and label != "DATA":
+        elif 300 <= reply.code < 400 and label not in _CHALLENGED:
             self._finish(f"no answer to {_NAMES.get(label, label)}: {reply}", reply)
         else:
             _HEARD[label](self, reply, number)
@@ -329,7 +275,7 @@ class ClientDialogue:
 
     def _after_hello(self) -> None:
         if self.secure or self.tls is TLSLevel.NONE:
-            self._become_ready()
+            self._log_in()
         elif "STARTTLS" in self.extensions:
             self.phase = Phase.STARTTLS
             self._out.append(b"STARTTLS\r\n")
@@ -338,7 +284,7 @@ class ClientDialogue:
             self.phase = Phase.STARTTLS
             self._finish("TLS is required, and STARTTLS is not offered", None)
         else:
-            self._become_ready()
+            self._log_in()
 
     def _heard_starttls(self, reply: Reply, number: int) -> None:
         if reply.code == 220 and not self._reader.empty:
@@ -350,7 +296,38 @@ class ClientDialogue:
         elif self.tls.is_required:
             self._finish(f"TLS is required, and STARTTLS was refused: {reply}", reply)
         else:
+            self._log_in()
+
+    def _log_in(self) -> None:
+        if self.login is None:
             self._become_ready()
+            return
+        self.phase = Phase.LOGIN
+        if not self.secure and self.tls is not TLSLevel.NONE:
+            self._finish("TLS is not on, and nobody logs in over clear text", None)
+            return
+        try:
+            self._say_login(self.login.begin(self.extensions.get("AUTH", "")))
+        except SyntaxProblem as problem:
+            self._finish(f"login: {problem}", None)
+
+    def _say_login(self, line: bytes) -> None:
+        self._out.append(line)
+        self._expected.append(("AUTH", 0))
+
+    def _heard_auth(self, reply: Reply, number: int) -> None:
+        assert self.login is not None, "AUTH was sent for it"
+        try:
+            step = self.login.hear(reply)
+        except SyntaxProblem as problem:
+            self._finish(f"login: {problem}", reply)
+            return
+        if isinstance(step, bytes):
+            self._say_login(step)
+        elif isinstance(step, LoggedIn):
+            self._become_ready()
+        else:
+            self._ready.append(step)
 
     def _become_ready(self) -> None:
         self.phase = Phase.READY
@@ -476,12 +453,15 @@ class ClientDialogue:
         self._ready.append(SessionOver(words, reply, replies, in_doubt, phase))
 
 
+#: What is answered by 3xx.
+_CHALLENGED = ("DATA", "AUTH")
 _NAMES = {"banner": "the connection", ".": "the final dot"}
 _HEARD = {
     "banner": ClientDialogue._heard_banner,
     "EHLO": ClientDialogue._heard_ehlo,
     "HELO": ClientDialogue._heard_helo,
     "STARTTLS": ClientDialogue._heard_starttls,
+    "AUTH": ClientDialogue._heard_auth,
     "RSET": ClientDialogue._heard_rset,
     "MAIL": ClientDialogue._heard_mail,
     "RCPT": ClientDialogue._heard_rcpt,

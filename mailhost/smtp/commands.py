@@ -22,6 +22,7 @@ from mailhost.smtp.events import (
     ContentAsked,
     Event,
     HelloGiven,
+    LoginBegun,
     MailGiven,
     RecipientGiven,
     TLSAsked,
@@ -98,6 +99,15 @@ def _starttls(argument: str) -> Event | Reply:
     return replies.BAD_ARGUMENTS if argument else _TLS_ASKED  # RFC 3207 §4
 
 
+def _auth(argument: str) -> Event | Reply:
+    try:
+        return LoginBegun(*grammar.parse_auth(argument))
+    except grammar.EncodingProblem:
+        return replies.LOGIN_MALFORMED
+    except SyntaxProblem:
+        return replies.BAD_ARGUMENTS
+
+
 def _bdat(argument: str) -> ChunkGiven | Reply:
     try:
         return ChunkGiven(*grammar.parse_chunk(argument))
@@ -139,6 +149,7 @@ TABLE: dict[str, Callable[[str], Event | ChunkGiven | Reply]] = {
     "DATA": _data,
     "BDAT": _bdat,
     "STARTTLS": _starttls,
+    "AUTH": _auth,
     "RSET": _rset,
     "NOOP": _noop,
     "VRFY": _vrfy,
@@ -146,7 +157,7 @@ TABLE: dict[str, Callable[[str], Event | ChunkGiven | Reply]] = {
     "QUIT": _quit,
 }
 #: Verbs that SMTP knows and we do not offer (§4.2.4: 502, not 500).
-NOT_OFFERED = frozenset({"EXPN", "TURN", "ATRN", "ETRN", "SEND", "SOML", "SAML", "AUTH"})
+NOT_OFFERED = frozenset({"EXPN", "TURN", "ATRN", "ETRN", "SEND", "SOML", "SAML"})
 #: Verbs after which nothing on this connection can be trusted to be a command: web requests.
 ENDING: dict[str, Reply] = dict.fromkeys(
     ("GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT"), replies.FOREIGN_PROTOCOL

@@ -4,15 +4,16 @@ What the server dialogue reports, in the order of the client's commands.
 :Room: ``smtp``
 :Made by: `mailhost.smtp.server_dialogue`; answered by `mailhost.net.inbound`.
 
-`Connected`, `HelloGiven`, `TLSAsked`, `MailGiven`, `RecipientGiven`,
-`ContentAsked` and `ContentEnded` each want exactly one reply; the others want none.
+`Connected`, `HelloGiven`, `TLSAsked`, `LoginBegun`, `LoginContinued`, `MailGiven`,
+`RecipientGiven`, `ContentAsked` and `ContentEnded` each want exactly one reply; the
+others want none.
 """
 
 from __future__ import annotations
 
 from enum import Enum
 
-from attrs import frozen
+from attrs import field, frozen
 
 from mailhost.model.address import Mailbox
 from mailhost.model.reply import Reply
@@ -42,6 +43,26 @@ class HelloGiven:
 @frozen
 class TLSAsked:
     """STARTTLS: after a 220 the handshake follows, and then a session from its beginning."""
+
+
+@frozen
+class LoginBegun:
+    """
+    AUTH.  A 334 makes `LoginContinued` follow; 235 says that the client is who it says.
+
+    :ivar mechanism: one of those that may be used now.
+    :ivar response: the initial response; `None`: there was none.
+    """
+
+    mechanism: str
+    response: bytes | None = field(repr=False)
+
+
+@frozen
+class LoginContinued:
+    """The answer to a challenge."""
+
+    response: bytes = field(repr=False)
 
 
 @frozen
@@ -102,6 +123,8 @@ Event = (
     Connected
     | HelloGiven
     | TLSAsked
+    | LoginBegun
+    | LoginContinued
     | MailGiven
     | RecipientGiven
     | ContentAsked

@@ -14,6 +14,7 @@ begin with different octets, so there is nothing to go back for.
 from __future__ import annotations
 
 import re
+from binascii import Error, a2b_base64
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 from mailhost.errors import SyntaxProblem
@@ -36,11 +37,18 @@ _NEXT_WORD = re.compile(r" +([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~]+))?(?= |$)")
 _DOMAIN_ONLY = re.compile(_DOMAIN)
 _PLAIN_QUOTED = re.compile(rf'"({_DOT_STRING})"')
 
+# RFC 4422 §3.1
+_MECHANISM = re.compile(r"[A-Za-z0-9_-]{1,20}")
+
 MAX_LOCAL_OCTETS = 64  # §4.5.3.1.1
 MAX_DOMAIN_OCTETS = 255  # §4.5.3.1.2
 MAX_PATH_OCTETS = 256  # §4.5.3.1.3, angle brackets included
 MAX_LABEL_OCTETS = 63  # RFC 1035 §2.3.4
 _MAX_SIZE_DIGITS = 20  # RFC 1870 §3
+
+
+class EncodingProblem(SyntaxProblem):
+    """What should be BASE64 is not."""
 
 
 def parse_verb(line: str) -> tuple[str, str]:
@@ -142,6 +150,35 @@ def parse_body(value: str | None) -> str:
     if body not in ("7BIT", "8BITMIME"):
         raise SyntaxProblem("BODY takes 7BIT or 8BITMIME")
     return body
+
+
+def parse_auth(argument: str) -> tuple[str, bytes | None]:
+    """
+    The argument of AUTH: mechanism in upper case, and initial response (RFC 4954 §4).
+
+    :raises SyntaxProblem: no mechanism, or more than that.
+    :raises EncodingProblem: the response is not BASE64.
+    """
+    mechanism, *response = argument.split(" ")
+    if not _MECHANISM.fullmatch(mechanism) or len(response) > 1:
+        raise SyntaxProblem("AUTH takes a mechanism, and an initial response or nothing")
+    if not response:
+        return mechanism.upper(), None
+    # §4: an empty response is written as one equals sign.
+    return mechanism.upper(), b"" if response[0] == "=" else parse_base64(response[0])
+
+
+def parse_base64(text: str | bytes) -> bytes:
+    """
+    A line of an AUTH exchange.
+
+    :raises EncodingProblem: any octet outside of the alphabet, or padding that
+        is not as it has to be (RFC 4954 §4).
+    """
+    try:
+        return a2b_base64(text, strict_mode=True)
+    except (Error, ValueError):
+        raise EncodingProblem("not BASE64") from None
 
 
 def parse_hello(argument: str) -> str:

@@ -2,7 +2,8 @@
 Which command may come when.
 
 :Room: ``smtp``
-:RFC: 5321 §4.1.4 (order), §3.3 (the mail transaction), §4.5.3.2 (why 354 is a state).
+:RFC: 5321 §4.1.4 (order), §3.3 (the mail transaction), §4.5.3.2 (why 354 is a state);
+    4954 §4 (AUTH).
 :Called by: `mailhost.smtp.server_dialogue`: `refusal` before a command is handed
     out, `after` once its reply is known.
 
@@ -23,6 +24,7 @@ class State(Enum):
 
     CONNECTED = "nobody has said hello"
     GREETED = "ready for MAIL"
+    LOGGING_IN = "after 334 to AUTH, before its answer"
     SENDER = "a reverse-path, no forward-path yet"
     RECIPIENTS = "at least one forward-path"
     CONTENT = "after 354, before the end of content"
@@ -42,6 +44,7 @@ NEXT: dict[State, dict[str, State]] = {
         "MAIL": _S.SENDER,
         # RFC 3207 §4.2: after it the session begins anew.
         "STARTTLS": _S.CONNECTED,
+        "AUTH": _S.GREETED,
     },
     _S.SENDER: {**_GREETING, "RSET": _S.GREETED, "RCPT": _S.RECIPIENTS},
     _S.RECIPIENTS: {
@@ -53,6 +56,7 @@ NEXT: dict[State, dict[str, State]] = {
     },
     # RFC 3030 §2: BDAT and DATA are not mixed.
     _S.CHUNKS: {**_GREETING, "RSET": _S.GREETED, "BDAT": _S.CHUNKS},
+    _S.LOGGING_IN: {},
     _S.CONTENT: {},
     _S.CLOSED: {},
 }
@@ -75,9 +79,16 @@ REFUSAL: dict[State, dict[str, Reply]] = {
         "DATA": replies.NEED_RCPT,
         "BDAT": replies.NEED_RCPT,
         "STARTTLS": replies.IN_TRANSACTION,
+        "AUTH": replies.IN_TRANSACTION,
     },
-    _S.RECIPIENTS: {"MAIL": replies.SENDER_GIVEN, "STARTTLS": replies.IN_TRANSACTION},
-    _S.CHUNKS: dict.fromkeys(("MAIL", "RCPT", "DATA", "STARTTLS"), replies.LAST_CHUNK_FIRST),
+    _S.RECIPIENTS: {
+        "MAIL": replies.SENDER_GIVEN,
+        "STARTTLS": replies.IN_TRANSACTION,
+        "AUTH": replies.IN_TRANSACTION,
+    },
+    _S.CHUNKS: dict.fromkeys(
+        ("MAIL", "RCPT", "DATA", "STARTTLS", "AUTH"), replies.LAST_CHUNK_FIRST
+    ),
 }
 
 

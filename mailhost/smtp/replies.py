@@ -2,7 +2,7 @@
 Every reply that mailhost sends, in one table.
 
 :Room: ``smtp``
-:RFC: 5321 §4.2.2, §4.2.3 (codes), 2034 and 3463 (enhanced status), 3463 X.7.
+:RFC: 5321 §4.2.2, §4.2.3 (codes), 2034 and 3463 (enhanced status), 3463 X.7; 4954.
 :IIS: iis-smtp.md §11.3; where a text is confirmed there, it is the same here,
     because operators' tools look for it.
 
@@ -10,6 +10,8 @@ A constant is a reply that never varies; a function makes one that does.
 """
 
 from __future__ import annotations
+
+from base64 import b64encode
 
 from mailhost.model.address import Mailbox
 from mailhost.model.reply import Reply
@@ -20,6 +22,13 @@ OK = Reply(250, "2.0.0", "OK")
 RESET = Reply(250, "2.0.0", "Resetting")
 BUSY = Reply(421, "4.3.2", "Service not available, closing transmission channel")
 TOO_MANY_CONNECTIONS = Reply(421, "4.3.2", "Too many connections, closing transmission channel")
+CLIENT_HAS_TOO_MANY = Reply(
+    421, "4.7.0", "Too many connections from your address, closing transmission channel"
+)
+CLIENT_TOO_FAST = Reply(
+    421, "4.7.0", "Too many new connections from your address, closing transmission channel"
+)
+CLIENT_SENDS_TOO_MUCH = Reply(451, "4.7.1", "Too much mail from your address, try again later")
 STOPPING = Reply(421, "4.3.2", "Service stopping, closing transmission channel")
 TIMED_OUT = Reply(421, "4.4.2", "Timeout waiting for client input")
 TOO_MANY_ERRORS = Reply(421, "4.7.0", "Too many errors, closing transmission channel")
@@ -81,6 +90,29 @@ TLS_NOT_NOW = Reply(454, "4.7.0", "TLS not available due to temporary reason")
 TLS_FIRST = Reply(530, "5.7.0", "Must issue a STARTTLS command first")
 OUT_OF_STEP = Reply(554, "5.5.0", "Commands behind STARTTLS, closing transmission channel")
 
+# ---- AUTH (RFC 4954 §4, §6)
+
+LOGGED_IN = Reply(235, "2.7.0", "Authentication successful")
+LOGIN_CANCELLED = Reply(501, "5.7.0", "Authentication cancelled")
+LOGIN_FAILED = Reply(535, "5.7.8", "Authentication credentials invalid")
+LOGIN_MALFORMED = Reply(501, "5.5.2", "Cannot decode the response")
+LOGIN_NOT_NOW = Reply(454, "4.7.0", "Temporary authentication failure")
+LOGIN_LINE_TOO_LONG = Reply(500, "5.5.6", "Authentication exchange line is too long")
+LOGIN_FIRST = Reply(530, "5.7.0", "Authentication required")
+LOGIN_IS_DONE = Reply(503, "5.5.1", "Authenticated already")
+TOO_MANY_LOGINS = Reply(421, "4.7.0", "Too many failed logins, closing transmission channel")
+UNKNOWN_MECHANISM = Reply(504, "5.5.4", "Unrecognized authentication type")
+TLS_FOR_MECHANISM = Reply(
+    538, "5.7.11", "Encryption required for requested authentication mechanism"
+)
+AUTH_OUT_OF_STEP = Reply(554, "5.5.0", "Octets behind AUTH, closing transmission channel")
+
+
+def challenge(octets: bytes) -> Reply:
+    """334: the client has to answer *octets* (RFC 4954 §4)."""
+    return Reply(334, None, b64encode(octets).decode("ascii"))
+
+
 # ---- the mail transaction
 
 START_CONTENT = Reply(354, None, "Start mail input; end with <CRLF>.<CRLF>")
@@ -117,6 +149,11 @@ def directory_failed(status: str) -> Reply:
     :param status: of class 4.
     """
     return Reply(451, status, "Directory cannot be asked now, try again later")
+
+
+def sender_denied(path: Mailbox, account: str) -> Reply:
+    """MAIL refused: this account may not use that reverse-path."""
+    return Reply(553, "5.7.1", f"{account} may not send as {path}")
 
 
 def bad_destination(path: Mailbox, why: str) -> Reply:

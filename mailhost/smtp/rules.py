@@ -2,7 +2,7 @@
 What one virtual server's sessions are told and allowed.
 
 :Room: ``smtp``
-:RFC: 5321 §4.5.3.1 (sizes; all of them are minima, we allow no less).
+:RFC: 5321 §4.5.3.1 (sizes; all of them are minima, we allow no less); 4954.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ class Rules:
         least 512 and what each extension adds).
     :ivar starttls: STARTTLS is offered: there is a certificate.
     :ivar require_tls: no mail without TLS (IIS ACC-11).
+    :ivar secure_mechanisms: of AUTH, offered with TLS; see `mailhost.smtp.sasl`.
+    :ivar clear_mechanisms: of AUTH, offered without.
+    :ivar require_login: no mail from those who have not logged in (IIS ACC-01).
     :ivar max_errors: so many wrong commands end the session with 421.
     """
 
@@ -32,4 +35,13 @@ class Rules:
     max_command_octets: int = field(default=1024, validator=ge(512))
     starttls: bool = False
     require_tls: bool = False
+    secure_mechanisms: tuple[str, ...] = ()
+    clear_mechanisms: tuple[str, ...] = ()
+    require_login: bool = False
     max_errors: int = field(default=10, validator=ge(1))
+
+    def mechanisms(self, secure: bool) -> tuple[str, ...]:
+        """What AUTH may be used with now (RFC 4954 §3)."""
+        if self.require_tls and not secure:
+            return ()
+        return self.secure_mechanisms if secure else self.clear_mechanisms

@@ -2,7 +2,8 @@
 The server's side of an SMTP session: octets in, events out, replies in order.
 
 :Room: ``smtp`` -- sans-I/O.
-:RFC: 5321 §2.4, §4.1, §4.3; 2920 §3.2 (a server answers in order); 3030; 3207; promises P5-P7.
+:RFC: 5321 §2.4, §4.1, §4.3; 2920 §3.2 (a server answers in order); 3030; 3207; 4954;
+    promises P5-P7.
 :Called by: `mailhost.net.inbound`.
 
 The caller feeds octets, takes events until there is none, and answers those
@@ -35,6 +36,8 @@ from mailhost.smtp.events import (
     ContentEnded,
     Event,
     HelloGiven,
+    LoginBegun,
+    LoginContinued,
     MailGiven,
     RecipientGiven,
     TLSAsked,
@@ -42,7 +45,7 @@ from mailhost.smtp.events import (
     Wait,
 )
 from mailhost.smtp.extensions import ehlo_lines
-from mailhost.smtp.grammar import parse_verb
+from mailhost.smtp.grammar import EncodingProblem, parse_base64, parse_verb
 from mailhost.smtp.order import State
 from mailhost.smtp.rules import Rules
 
@@ -51,6 +54,8 @@ _OVER = TransactionOver()
 _MAX_SWALLOWED_OCTETS = 65536
 #: Of a refused chunk, where messages may be of any size.
 _MAX_SKIPPED_OCTETS = 64 * 1024 * 1024
+#: A line of an AUTH exchange, without CRLF (RFC 4954 §4).
+_MAX_LOGIN_OCTETS = 12288
 _CONTENT_ASKED = ContentAsked()
 _CLEAN = {order.State.CONNECTED, order.State.GREETED}
 _VERB_OF: dict[type, str] = {
@@ -69,14 +74,17 @@ class ServerDialogue:
     :ivar peer: the client's IP address, for the greeting.
     :ivar state: where the session stands.
     :ivar secure: TLS is on; the caller sets it where it was on from the start.
+    :ivar logged_in: AUTH has been answered with 235.
     """
 
     rules: Rules
     peer: str = ""
     state: State = field(default=State.CONNECTED, init=False)
     secure: bool = field(default=False, kw_only=True)
+    logged_in: bool = field(default=False, init=False)
     _buffer: bytes = field(default=b"", init=False)
     _swallowed: int = field(default=0, init=False)
+    _too_long: Reply = field(default=replies.LINE_TOO_LONG, init=False)
     _out: list[bytes] = field(factory=list, init=False)
     _ready: deque[Event] = field(factory=lambda: deque((Connected(),)), init=False)
     _asked: Event | None = field(default=None, init=False)
@@ -159,6 +167,8 @@ class ServerDialogue:
             self._answer_data(reply)
         elif isinstance(event, TLSAsked):
             self._answer_starttls(reply)
+        elif isinstance(event, (LoginBegun, LoginContinued)):
+            self._answer_login(reply)
         else:
             self._say(reply)
             self.state = order.after(self.state, _VERB_OF[type(event)], reply)
@@ -216,8 +226,22 @@ class ServerDialogue:
             return
         self._say(reply)
         if reply.code == 220:
-            self.secure = True
+            self.secure, self.logged_in = True, False
             self.state = order.after(self.state, "STARTTLS", reply)
+
+    def _answer_login(self, reply: Reply) -> None:
+        if self._buffer:
+            # Whoever does not wait for the reply may mean what follows as an answer
+            # to a challenge or as a command: nothing of it is read.
+            self._say(replies.AUTH_OUT_OF_STEP)
+            self._close()
+            return
+        self.state = State.LOGGING_IN if reply.code == 334 else State.GREETED
+        if reply.permanent:
+            self._fault(reply)
+            return
+        self._say(reply)
+        self.logged_in = reply.code == 235
 
     def _answer_data(self, reply: Reply) -> None:
         if self._chunks is not None:
@@ -321,24 +345,76 @@ class ServerDialogue:
             self._check_partial_line()
             return bool(self._ready) or self.state is State.CLOSED
         line, self._buffer = self._buffer[:end], self._buffer[end + 2 :]
-        if self._swallowed or end + 2 > self.rules.max_command_octets:
+        if self._swallowed or (
+            end + 2 > self.rules.max_command_octets and end > self._line_limit(line)
+        ):
+            refused = self._too_long if self._swallowed else self._too_long_reply(line)
             self._swallowed = 0
-            self._fault(replies.LINE_TOO_LONG)
+            if self.state is State.LOGGING_IN:
+                self.state = State.GREETED
+            self._fault(refused)
         elif b"\n" in line or b"\r" in line or b"\0" in line:
             # The peer and we do not agree on where lines end (§2.3.8).
             self.close(replies.BARE_LINE_END)
+        elif self.state is State.LOGGING_IN:
+            self._login_line(line)
         else:
             self._command(line)
         return True
 
+    def _line_limit(self, line: bytes) -> int:
+        """Octets that the beginning *line* may grow to, without CRLF (RFC 4954 §4)."""
+        in_exchange = self.state is State.LOGGING_IN
+        if in_exchange or (line[:5].upper() == b"AUTH " and self._is_on("AUTH")):
+            return _MAX_LOGIN_OCTETS
+        return self.rules.max_command_octets - 2
+
+    def _too_long_reply(self, line: bytes) -> Reply:
+        login = self._line_limit(line) == _MAX_LOGIN_OCTETS
+        return replies.LOGIN_LINE_TOO_LONG if login else replies.LINE_TOO_LONG
+
+    def _login_line(self, line: bytes) -> None:
+        """The answer to a challenge (RFC 4954 §4)."""
+        self.state = State.GREETED
+        if line == b"*":
+            self._fault(replies.LOGIN_CANCELLED)
+            return
+        try:
+            self._ask_login(LoginContinued(parse_base64(line)))
+        except EncodingProblem:
+            self._fault(replies.LOGIN_MALFORMED)
+
+    def _begin_login(self, event: LoginBegun) -> None:
+        rules, name = self.rules, event.mechanism
+        if self.logged_in:
+            self._fault(replies.LOGIN_IS_DONE)
+        elif name in rules.mechanisms(self.secure):
+            self._ask_login(event)
+        elif name in rules.secure_mechanisms:
+            self._fault(replies.TLS_FOR_MECHANISM)
+        else:
+            self._fault(replies.UNKNOWN_MECHANISM)
+
+    def _ask_login(self, event: LoginBegun | LoginContinued) -> None:
+        if self._buffer:
+            self._say(replies.AUTH_OUT_OF_STEP)
+            self._close()
+        else:
+            self._ready.append(event)
+
     def _check_partial_line(self) -> None:
         if b"\n" in self._buffer or b"\r" in self._buffer[:-1]:
             self.close(replies.BARE_LINE_END)
-        elif len(self._buffer) > self.rules.max_command_octets or self._swallowed:
+        elif self._swallowed or (
+            len(self._buffer) > self.rules.max_command_octets
+            and len(self._buffer) > self._line_limit(self._buffer) + 1
+        ):
+            if not self._swallowed:
+                self._too_long = self._too_long_reply(self._buffer)
             self._swallowed += len(self._buffer)
             self._buffer = b"\r" if self._buffer.endswith(b"\r") else b""
             if self._swallowed > _MAX_SWALLOWED_OCTETS:
-                self.close(replies.LINE_TOO_LONG)
+                self.close(self._too_long)
 
     def _command(self, line: bytes) -> None:
         try:
@@ -355,6 +431,8 @@ class ServerDialogue:
         met = self._refusal(verb) or meant
         if isinstance(met, ChunkGiven):
             self._begin_chunk(met)
+        elif isinstance(met, LoginBegun):
+            self._begin_login(met)
         elif not isinstance(met, Reply):
             self._ready.append(met)
         elif not met.positive:
@@ -382,9 +460,13 @@ class ServerDialogue:
             return replies.NOT_SUPPORTED
         if self.rules.require_tls and not self.secure and verb not in order.BEFORE_TLS:
             return replies.TLS_FIRST
+        if verb == "MAIL" and self.rules.require_login and not self.logged_in:
+            return order.refusal(self.state, verb) or replies.LOGIN_FIRST
         return order.refusal(self.state, verb)
 
     def _is_on(self, verb: str) -> bool:
+        if verb == "AUTH":
+            return bool(self.rules.secure_mechanisms or self.rules.clear_mechanisms)
         return verb != "STARTTLS" or self.rules.starttls
 
     def _done(self, verb: str, reply: Reply) -> None:

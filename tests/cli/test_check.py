@@ -11,6 +11,8 @@ from pathlib import Path
 from click.testing import CliRunner, Result
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from mailhost.authentication.hashing import hash_password
+from mailhost.authentication.users import change_file, make_user
 from mailhost.cli import main, probes
 from mailhost.config import reader
 from mailhost.config.settings import ListenAddress
@@ -26,6 +28,11 @@ def listening_port(case: SynchronousTestCase) -> int:
     taken = socket.create_server(("127.0.0.1", 0))
     case.addCleanup(taken.close)
     return int(taken.getsockname()[1])
+
+
+def reserve_port() -> int:
+    """One that is free."""
+    return int(reserve_address().rpartition(":")[2])
 
 
 class CheckTests(SynchronousTestCase):
@@ -49,6 +56,46 @@ class CheckTests(SynchronousTestCase):
         lines = result.output.splitlines()
         prefix = f"{self.path}:"
         return [line.removeprefix(prefix) for line in lines if ": warning: " in line]
+
+    def test_users_file(self) -> None:
+        """A users file that is missing, empty, faulty, without keys, or open to everybody."""
+        users = directory_for(self) / "users"
+        keys = f"    access: {{scram: true, users: '{users}'}}\n"
+
+        def told() -> str:
+            (warning,) = self.warnings(self.server(keys, reserve_port()))
+            self.assertNotIn("$argon2id", warning)
+            return warning
+
+        self.assertIn("cannot be read", told())
+        users.touch(0o600)
+        self.assertIn("has no user", told())
+        change_file(users, make_user("kim", "pencil"), "kim")
+        self.assertEqual([], self.warnings(self.server(keys, reserve_port())))
+        users.chmod(0o644)
+        self.assertIn("by every user of this machine", told())
+        users.chmod(0o600)
+        users.write_text(f"kim:{hash_password('pencil')}\n")
+        self.assertIn("has no keys for SCRAM", told())
+        users.write_text(make_user("kim", "pencil").line + "\nlee:pencil\n")
+        self.assertIn("line 2", told())
+
+    def test_password_file(self) -> None:
+        """A password for the next hop that is missing, or open to everybody."""
+        secret = directory_for(self) / "secret"
+        keys = f"""    delivery:
+      smart_host: relay.example.net
+      security: {{auth: basic, username: us, password_file: '{secret}', tls: verified}}
+"""
+        (warning,) = self.warnings(self.server(keys, reserve_port()))
+        self.assertIn("cannot be read", warning)
+        secret.write_text("the-password\n")
+        secret.chmod(0o644)
+        (warning,) = self.warnings(self.server(keys, reserve_port()))
+        self.assertIn("by every user of this machine", warning)
+        self.assertNotIn("the-password", warning)
+        secret.chmod(0o600)
+        self.assertEqual([], self.warnings(self.server(keys, reserve_port())))
 
     def test_ldap_servers(self) -> None:
         """Those that take no connection are named, each on its line; off they are not asked."""

@@ -23,9 +23,11 @@ from mailhost.config.settings import (
     TLSSettings,
     VirtualServerSettings,
 )
+from mailhost.config.settings.access import BasicKeys
 from mailhost.model.access import AccessList
 from mailhost.model.route import NextHop
 from mailhost.model.schedule import RetrySchedule
+from mailhost.model.security import Login, OutboundSecurity, Secret, TLSLevel
 
 ERROR, WARNING = Severity.ERROR, Severity.WARNING
 
@@ -266,3 +268,76 @@ class TLSTests(SynchronousTestCase):
         tls = TLSSettings(certificate=Path("a.pem"), require=True)
         listen = (ListenAddress("0.0.0.0", 465, implicit_tls=True),)
         self.assertEqual([], self.found(access=AccessSettings(tls=tls), listen=listen))
+
+
+class LoginTests(_FindingsTests):
+    def access(self, **given: Any) -> list[tuple[Severity, str]]:
+        found = self.found(server(access=AccessSettings(**given)))
+        return [(how, key.removeprefix("virtual_servers[0].access.")) for how, key in found]
+
+    def test_nobody_could_send(self) -> None:
+        """ACC-01: without anonymous there has to be a way to log in."""
+        self.assertEqual([(ERROR, "anonymous")], self.access(anonymous=False))
+
+    def test_nobody_can_log_in(self) -> None:
+        """A mechanism needs somebody who knows passwords, and the right somebody."""
+        users = Path("users")
+        self.assertEqual([(ERROR, "scram")], self.access(scram=True))
+        self.assertEqual([], self.access(scram=True, users=users))
+        self.assertEqual([(ERROR, "ldap"), (ERROR, "scram")], self.access(scram=True, ldap=True))
+
+    def test_basic(self) -> None:
+        """ACC-03: a password mechanism that is never offered, or offered in clear."""
+        users, tls = Path("users"), TLSSettings(certificate=Path("both.pem"))
+        safe, clear = BasicKeys(enabled=True), BasicKeys(enabled=True, require_tls=False)
+        self.assertEqual([(ERROR, "basic.enabled")], self.access(basic=safe, users=users))
+        self.assertEqual([(WARNING, "basic.require_tls")], self.access(basic=clear, users=users))
+        self.assertEqual([], self.access(basic=safe, users=users, tls=tls))
+        required = evolve(tls, require=True)
+        self.assertEqual([], self.access(basic=clear, users=users, tls=required))
+
+    def test_certificate_of_an_address(self) -> None:
+        """One at an address is enough for that address, and not for the others."""
+        users, basic = Path("users"), BasicKeys(enabled=True)
+        own = ListenAddress("127.0.0.1", 465, True, Path("both.pem"))
+        access = AccessSettings(basic=basic, users=users, tls=TLSSettings(require=True))
+        self.assertEqual([], self.found(server(access=access, listen=(own,))))
+        both = (own, ListenAddress("127.0.0.1", 25))
+        self.assertEqual(
+            [(ERROR, "virtual_servers[0].access.tls.require")],
+            self.found(server(access=access, listen=both)),
+        )
+
+    def test_useless(self) -> None:
+        """A users file that nobody asks for."""
+        self.assertEqual([(WARNING, "users")], self.access(users=Path("users")))
+
+
+class OwnLoginTests(_FindingsTests):
+    def delivery(self, tls: TLSLevel, **given: Any) -> list[tuple[Severity, str]]:
+        security = OutboundSecurity(tls, None, Login("us", Secret("x")))
+        return self.found(server(delivery=DeliverySettings(security=security, **given)))
+
+    def test_of_the_virtual_server(self) -> None:
+        """DEL-21: a password is for smart hosts, and not for clear text."""
+        here, host = "virtual_servers[0].delivery.security", (NextHop("relay.example.net"),)
+        required = TLSLevel.REQUIRED
+        self.assertEqual([(WARNING, f"{here}.auth")], self.delivery(required))
+        self.assertEqual([], self.delivery(required, smart_host=host))
+        self.assertEqual(
+            [(ERROR, f"{here}.auth")],
+            self.delivery(required, smart_host=host, direct_first=True),
+        )
+        self.assertEqual([(WARNING, f"{here}.tls")], self.delivery(TLSLevel.NONE, smart_host=host))
+
+    def test_of_a_domain(self) -> None:
+        """Hosts that DNS names have to prove who they are before they get a password."""
+        login = Login("us", Secret("x"))
+        for route, tls, expected in (
+            ((NextHop("relay.example.net"),), TLSLevel.REQUIRED, []),
+            ((), TLSLevel.VERIFIED, []),
+            ((), TLSLevel.REQUIRED, [(ERROR, "virtual_servers[0].domains[0].security.auth")]),
+        ):
+            security = OutboundSecurity(tls, None, login)
+            domain = DomainSettings("a.example", "remote", route=route, security=security)
+            self.assertEqual(expected, self.found(server(domains=(domain,))))

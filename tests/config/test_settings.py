@@ -73,7 +73,7 @@ class DefaultTests(SynchronousTestCase):
         self.assertIsNone(server.max_connections)
         self.assertEqual(600, server.connection_timeout)
         self.assertEqual(AccessList(allow=True), server.access.connections)
-        self.assertEqual(AccessList(allow=False), server.access.relay)
+        self.assertEqual(AccessList(allow=False, logins=True), server.access.relay)
         self.assertTrue(server.accept_any_recipient)
         self.assertEqual((), server.domains)
         self.assertIsNone(server.drop.quota)

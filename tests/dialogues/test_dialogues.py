@@ -4,6 +4,8 @@ Dialogues that are files: every one is played whole, octet by octet and pipeline
 A file has lines of four kinds::
 
     # comment, or ``## setting``: relay ADDRESS, max_size N, max_recipients N ...
+    # ``## logins anonymous`` or ``## logins only``: kim@example.com has the password pencil,
+    # and may send as himself
     C: what the client sends, CRLF added; ``\\n``, ``\\r``, ``\\0`` and ``\\xhh`` stand for octets
     S: what the server must answer: a line, or its beginning followed by ``...``
     = closed | open | accepted N      what holds at the end
@@ -19,10 +21,14 @@ from pathlib import Path
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
+from mailhost.authentication.throttle import MAX_DELAY_SECONDS
 from mailhost.config.settings import VirtualServerSettings
+from mailhost.config.settings.access import BasicKeys
 from mailhost.model.access import AccessList
+from tests.authentication.passwords import Passwords
 from tests.support.world import World, make_settings
 
+SENDER = "kim@example.com"
 FILES = Path(__file__).parent / "files"
 
 
@@ -32,6 +38,10 @@ def apply(settings: VirtualServerSettings, word: str, value: str) -> VirtualServ
     if word == "relay":
         relay = AccessList(False, (ip_network(value),))
         return evolve(settings, access=evolve(settings.access, relay=relay))
+    if word == "logins":
+        basic = BasicKeys(enabled=True, require_tls=False, default_domain="example.com")
+        access = evolve(settings.access, basic=basic, anonymous=value == "anonymous")
+        return evolve(settings, access=access)
     if word == "refuse":
         connections = AccessList(True, (ip_network(value),))
         return evolve(settings, access=evolve(settings.access, connections=connections))
@@ -80,7 +90,9 @@ class DialogueTests(SynchronousTestCase):
 
     def play(self, name: str, whole: bool, step: int | None) -> None:
         dialogue = Dialogue(FILES / name)
-        world = World(dialogue.settings)
+        world = World(
+            dialogue.settings, passwords=Passwords({"kim@example.com": "pencil"}, (SENDER,))
+        )
         session = world.connect()
         expected: list[str] = []
         said = session.read()
@@ -92,6 +104,9 @@ class DialogueTests(SynchronousTestCase):
                 continue
             for start in range(0, len(sent), step or max(1, len(sent))):
                 said += session.send(sent[start : start + (step or len(sent))])
+            # The reply to a wrong password is late.
+            world.clock.advance(MAX_DELAY_SECONDS)
+            said += session.read()
         if whole:
             said += session.send(everything)
         self.compare(name, expected, said.decode("ascii").splitlines())

@@ -33,7 +33,15 @@ class PresenceTests(SynchronousTestCase):
     def test_pages(self) -> None:
         """The pages that the README sends its readers to are there."""
         named = re.findall(r"``(docs/[\w.-]+\.rst)``", text_of(ROOT / "README.rst"))
-        ours = {"settings", "operations", "architecture", "embedding", "extending", "rfc"}
+        ours = {
+            "settings",
+            "security",
+            "operations",
+            "architecture",
+            "embedding",
+            "extending",
+            "rfc",
+        }
         self.assertLessEqual(ours, {Path(name).stem for name in named})
         missing = [name for name in ours if not (DOCS / f"{name}.rst").exists()]
         self.assertEqual([], missing)

@@ -21,6 +21,7 @@ FLOORS = {
     "mailhost.policy": 2,
     "mailhost.routing": 2,
     "mailhost.reports": 2,
+    "mailhost.authentication": 2,
     "mailhost.directory": 2,
     "mailhost.spool": 2,
     "mailhost.delivery": 2,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import smtplib
 from collections import Counter
 from pathlib import Path
@@ -56,3 +57,27 @@ class DirectoryTests(PeerCase):
 
         self.assertEqual({1}, set(self.receivers(server).values()))
         self.assertEqual([], server.root.badmail())
+
+    def test_logins(self) -> None:
+        """Who binds with his password is logged in; a directory that is down is 454, not 535."""
+        server = self.server
+        clear = {"enabled": True, "require_tls": False}
+        server.configure(access={"basic": clear, "ldap": True, "anonymous": False})
+        server.process.send_signal(signal.SIGHUP)
+
+        def offered() -> bool:
+            with server.client() as client:
+                return b"AUTH PLAIN LOGIN" in client.ehlo()[1]
+
+        server.process.wait_until(offered, "AUTH in the answer to EHLO")
+        with server.client() as client:
+            with self.assertRaises(smtplib.SMTPAuthenticationError) as caught:
+                client.login("clerk", "another password")
+            self.assertEqual(535, caught.exception.smtp_code)
+            client.login("clerk", "the clerk's password")
+            self.assertEqual(250, client.mail(f"clerk@{DOMAIN}")[0])
+        self.slapd.process.kill()
+        with server.client() as client:
+            with self.assertRaises(smtplib.SMTPAuthenticationError) as caught:
+                client.login("clerk", "the clerk's password")
+            self.assertEqual(454, caught.exception.smtp_code)

@@ -8,6 +8,7 @@ import signal
 import smtplib
 import socket
 import ssl
+from pathlib import Path
 from typing import Any
 
 from tests.support.certificates import Authority
@@ -63,6 +64,37 @@ class InboundTests(TLSCase):
 
         self.assertIn("=== TLS started with cipher TLSv1.3", said)
         server.wait_for_drop("user@example.com")
+
+    def test_certificate_of_an_address(self) -> None:
+        """ACC-10: an address shows its own certificate, also when it is exchanged by a reload."""
+        server = self.make_server(access=self.tls_settings())
+        other = reserve_address()
+        shown = [self.authority.issue(f"other{n}", f"other{n}.example.com") for n in (1, 2)]
+
+        def listen(certificate: Path, key: Path) -> list[Any]:
+            own = {"address": other, "certificate": str(certificate), "key": str(key)}
+            return [server.address, own]
+
+        server.configure(listen=listen(*shown[0]))
+        server.start()
+        self.assertEqual("mail.example.com", self.name_at(server.address))
+        self.assertEqual("other1.example.com", self.name_at(other))
+        server.configure(listen=listen(*shown[1]))
+        server.process.send_signal(signal.SIGHUP)
+        server.process.wait_until(
+            lambda: self.name_at(other) == "other2.example.com", "the new certificate"
+        )
+        self.assertEqual("mail.example.com", self.name_at(server.address))
+
+    def name_at(self, address: str) -> str:
+        """The name in the certificate that *address* shows."""
+        context = ssl.create_default_context(cafile=str(self.authority.file))
+        context.check_hostname = False
+        with smtplib.SMTP(*split_address(address), timeout=PATIENCE_SECONDS) as client:
+            client.starttls(context=context)
+            told: Any = client.sock.getpeercert()  # type: ignore[union-attr]
+            ((_, name),) = told["subjectAltName"]
+            return str(name)
 
     def test_everything_is_forgotten(self) -> None:
         """RFC 3207 §4.2: after the handshake MAIL needs a new EHLO, and STARTTLS is over."""

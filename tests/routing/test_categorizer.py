@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mailhost.config.settings import DomainSettings
 from mailhost.model.address import Mailbox
 from mailhost.model.route import Drop, MailExchange, NextHop, SmartHosts
+from mailhost.model.security import Login, OutboundSecurity, Secret, TLSLevel
 from mailhost.routing.categorizer import Categorizer, make_categorizer
 from tests.support.world import make_settings
 
@@ -54,6 +55,23 @@ class CategorizerTests(SynchronousTestCase):
         )
         self.assertEqual(SmartHosts((SMART,), helo=True), routes.route(at("y.partner.example")))
         self.assertEqual(MailExchange("elsewhere.example"), without.route(at("Elsewhere.example")))
+
+    def test_password_of_the_smart_host(self) -> None:
+        """DEL-21: it goes to the smart host, and to no host that another names."""
+        login = OutboundSecurity(TLSLevel.REQUIRED, None, Login("us", Secret("x")))
+        settings = evolve(self.settings, delivery=evolve(self.settings.delivery, security=login))
+        routes = make_categorizer(settings)
+
+        (smart,) = [routes.route(at("elsewhere.example"))]
+        assert isinstance(smart, SmartHosts)
+        self.assertEqual(login, smart.security)
+        for domain in ("a.partner.example", "x.partner.example"):
+            other = routes.route(at(domain))
+            assert isinstance(other, SmartHosts | MailExchange)
+            self.assertEqual(login.without_login(), other.security)
+        home = routes.route_home(at("example.com"), HOP)
+        assert isinstance(home, SmartHosts)
+        self.assertIsNone(home.security.login)
 
     def test_home(self) -> None:
         """A home server is met as the recipient's domain says, and comes before all routes."""

@@ -11,8 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from mailhost.model.address import Mailbox
 from mailhost.model.reply import Reply
 from mailhost.model.security import TLSLevel
-from mailhost.smtp.client_dialogue import (
-    ClientDialogue,
+from mailhost.smtp.client_dialogue import ClientDialogue
+from mailhost.smtp.client_events import (
     ClientEvent,
     ContentWanted,
     Phase,

@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from zope.interface import implementer
 
+from mailhost.authentication.exchange import Authentication
 from mailhost.config.settings import ListenAddress, VirtualServerSettings
 from mailhost.errors import ResolveProblem
 from mailhost.intake.desk import Desk
@@ -19,8 +20,9 @@ from mailhost.interfaces import INameResolver
 from mailhost.model.queue import QueuedMessage
 from mailhost.net.factory import ESMTPFactory
 from mailhost.routing.categorizer import make_categorizer
-from mailhost.smtp.rules import Rules
+from mailhost.server.logins import rules_of
 from mailhost.spool.memory import MemoryQueue
+from tests.authentication.passwords import Passwords
 
 START = 1_000_000_000.0
 
@@ -72,6 +74,7 @@ class World:
     clock: Clock = field(factory=Clock)
     names: FakeNames = field(factory=FakeNames)
     store: Any = None
+    passwords: Passwords = field(factory=lambda: Passwords({}))
     accepted: list[QueuedMessage] = field(factory=list)
     desk: Desk = field(init=False)
     factory: ESMTPFactory = field(init=False)
@@ -91,12 +94,11 @@ class World:
         self.factory = ESMTPFactory(
             lambda session: Reception(self.desk, session),
             self.clock,
-            Rules(
-                self.settings.fqdn,
-                max_message_octets=self.settings.messages.max_message_size,
-                max_line_octets=self.settings.messages.max_line_length,
-            ),
+            rules_of(self.settings, starttls=False),
             self.settings.connection_timeout,
+            authentication=Authentication(
+                self.passwords, self.clock, self.settings.access.basic.default_domain
+            ),
         )
 
     def connect(self, peer: str = "192.0.2.7") -> Session:

@@ -2,7 +2,7 @@
 The *Access* page: who may connect, and who may relay.
 
 :Room: ``config.settings``
-:IIS: ACC-20..23, ACC-30, ACC-31.
+:IIS: ACC-01..04, ACC-10..12, ACC-20..23, ACC-30..32.
 """
 
 from __future__ import annotations
@@ -10,17 +10,34 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from attrs import frozen
+from attrs import evolve, frozen
 
+from mailhost.config.faults import shown
 from mailhost.config.keys import NotYet, key, keys, section
 from mailhost.config.units import (
     ACCESS_ENTRY,
+    DOMAIN,
     PATH,
     TRUTH,
+    Kind,
     choice,
+    parse_access_entry,
+    rate,
+    whole,
 )
 from mailhost.model.access import AccessList, Network
+from mailhost.model.client import ClientLimits
+from mailhost.model.rate import Rate
 
+
+def _parse_network(text: str) -> Network:
+    found = parse_access_entry(text)
+    if isinstance(found, str):
+        raise ValueError(f"{shown(text)} is not an address or network")
+    return found
+
+
+_NETWORK = Kind(_parse_network, "an address or a network (192.0.2.0/24, 2001:db8::/32)")
 _ALLOW = choice({"allow": True, "deny": False})
 
 
@@ -61,8 +78,6 @@ class ConnectionKeys:
 class RelayKeys:
     """Relay restrictions: who may send mail to domains that are not local."""
 
-    not_yet: ClassVar[NotYet] = NotYet("authenticated")
-
     default: bool = key(
         _ALLOW,
         "deny",
@@ -77,10 +92,41 @@ class RelayKeys:
         help="The list below: clients, by address, by network or by their names in DNS.",
         iis="ACC-31 RelayIpList",
     )
+    authenticated: bool = key(
+        TRUTH,
+        "true",
+        help="Whoever has logged in may relay, regardless of the list above.",
+        iis="ACC-32 RelayForAuth",
+    )
 
     def access_list(self) -> AccessList:
         """What these keys mean."""
-        return _access_list(self.default, self.except_)
+        return evolve(_access_list(self.default, self.except_), logins=self.authenticated)
+
+
+@frozen
+class ClientKeys:
+    """What one client may do: an IPv4 address, or a /64 network of IPv6."""
+
+    connections: int | None = key(
+        whole(1, unit="connections", lifted=True), "unlimited", help="At a time; beyond it 421."
+    )
+    connection_rate: Rate | None = key(rate(), "none", help="New connections; beyond it 421.")
+    messages: Rate | None = key(rate(), "none", help="Messages; beyond it 451 to MAIL.")
+    recipients: Rate | None = key(rate(), "none", help="Recipients; beyond it 451 to RCPT.")
+    except_: tuple[Network, ...] = keys(
+        _NETWORK,
+        "",
+        name="except",
+        help="Addresses and networks for which nothing of this holds.",
+    )
+
+    def limits(self) -> ClientLimits:
+        """What these keys mean."""
+        exempt = AccessList(False, self.except_)
+        return ClientLimits(
+            self.connections, self.connection_rate, self.messages, self.recipients, exempt
+        )
 
 
 @frozen
@@ -111,15 +157,65 @@ class TLSSettings:
 
 
 @frozen
+class BasicKeys:
+    """Basic authentication: the password itself is sent."""
+
+    enabled: bool = key(
+        TRUTH, "false", help="AUTH PLAIN and AUTH LOGIN are offered.", iis="ACC-02 AuthBasic"
+    )
+    require_tls: bool = key(
+        TRUTH, "true", help="Only where TLS is on: 538 5.7.11 before.", iis="ACC-03"
+    )
+    default_domain: str | None = key(
+        DOMAIN,
+        "null",
+        help="Completes names without a domain, by whatever mechanism they come.",
+        iis="ACC-04 DefaultLogonDomain",
+    )
+
+
+@frozen
 class AccessSettings:
-    """The *Access* page: connection control and relay restrictions."""
+    """The *Access* page: authentication, connection control and relay restrictions."""
 
-    not_yet: ClassVar[NotYet] = NotYet("anonymous", "basic", "integrated", "scram", "users")
+    not_yet: ClassVar[NotYet] = NotYet("integrated")
 
+    anonymous: bool = key(
+        TRUTH,
+        "true",
+        help="Mail is taken from who has not logged in. false: 530 5.7.0 to MAIL.",
+        iis="ACC-01 AuthAnonymous",
+    )
+    basic: BasicKeys = section(BasicKeys, help="Logins by name and password.")
+    scram: bool = key(
+        TRUTH,
+        "false",
+        help="AUTH SCRAM-SHA-256, and with TLS SCRAM-SHA-256-PLUS: logins that do not show the "
+        "password; needs users.",
+    )
+    users: Path | None = key(
+        PATH,
+        "null",
+        help="The users file, kept by mailhost passwd; refused where others may read it. Read "
+        "anew when it changes.",
+    )
+    ldap: bool = key(
+        TRUTH,
+        "false",
+        help="Who is not in users logs in by his name and password of the directory; needs ldap.",
+    )
     tls: TLSSettings = section(TLSSettings, help="Certificate and TLS of what comes in.")
     connections: AccessList = section(
         ConnectionKeys, make=ConnectionKeys.access_list, help="Who may connect."
     )
+    per_address: ClientLimits = section(
+        ClientKeys, make=ClientKeys.limits, help="What one client may do."
+    )
     relay: AccessList = section(
         RelayKeys, make=RelayKeys.access_list, help="Who may relay to other domains."
     )
+
+    @property
+    def logins(self) -> bool:
+        """Whether anybody can log in."""
+        return self.basic.enabled or self.scram

@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 from functools import cache
 from ipaddress import IPv6Address, ip_address
+from pathlib import Path
 from typing import ClassVar
 
 from attrs import evolve, field, frozen
@@ -18,6 +19,7 @@ from attrs.validators import and_, ge, instance_of, le
 from mailhost.config.faults import shown
 from mailhost.config.keys import NotYet, key
 from mailhost.config.units import (
+    PATH,
     Kind,
     choice,
     parse_address_and_port,
@@ -52,11 +54,16 @@ class ListenAddress:
     :ivar host: an IP address; ``0.0.0.0`` or ``::`` for all of this machine's.
     :ivar port: TCP port; 0 lets the kernel choose, which only code can ask for.
     :ivar implicit_tls: every session begins with the handshake (GEN-05; RFC 8314 §3.3).
+    :ivar certificate: shown here; `None`: the virtual server's.
+    :ivar key_file: its private key; `None`: in the same file.
     """
 
     host: str = field(validator=instance_of(str))
     port: int = field(validator=and_(instance_of(int), ge(0), le(65535)))
     implicit_tls: bool = False
+    # An address stays the same one when its certificate is exchanged.
+    certificate: Path | None = field(default=None, eq=False)
+    key_file: Path | None = field(default=None, eq=False)
 
     @property
     def is_wildcard(self) -> bool:
@@ -103,6 +110,25 @@ class ListenKeys:
         iis="GEN-05 SecureBindings",
     )
 
+    certificate: Path | None = key(
+        PATH,
+        "null",
+        help="The certificate that is shown here, in place of access.tls.certificate.",
+        iis="ACC-10",
+    )
+    key_: Path | None = key(
+        PATH, "null", name="key", help="Its private key in PEM; null: in the same file."
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if self.key_ is not None and self.certificate is None:
+            raise ValueError("key: there is no certificate; allowed: with certificate only")
+
     def item(self) -> ListenAddress:
         """What these keys mean."""
-        return evolve(self.address, implicit_tls=self.tls or self.address.implicit_tls)
+        return evolve(
+            self.address,
+            implicit_tls=self.tls or self.address.implicit_tls,
+            certificate=self.certificate,
+            key_file=self.key_,
+        )

@@ -76,7 +76,7 @@ def _check_line(text: str) -> None:
         raise ValueError(f"{shown(text)} is not one line of text")
 
 
-_LINE = Kind(_parse_line, "one line of printable text", check=_check_line)
+ONE_LINE = Kind(_parse_line, "one line of printable text", check=_check_line)
 
 
 def _parse_base(text: str) -> str:
@@ -100,7 +100,7 @@ def _parse_secret(text: str) -> Secret:
     return Secret(text, literal=True)
 
 
-_SECRET = Kind(_parse_secret, "a password; better, password_file")
+SECRET = Kind(_parse_secret, "a password; better, password_file")
 
 
 def _parse_words(text: str) -> str:
@@ -135,7 +135,9 @@ class AttributeKeys:
     """Where this directory differs from the schema that is named; null: it does not."""
 
     searched: str | None = _names("Where an address is looked for: mail proxyAddresses=smtp: .")
-    objects: str | None = key(_LINE, "null", help="A filter (RFC 4515) that every entry must meet.")
+    objects: str | None = key(
+        ONE_LINE, "null", help="A filter (RFC 4515) that every entry must meet."
+    )
     primary: str | None = _names("Where the primary address stands, the first that has one.")
     contacts: str | None = _names("Object classes of contacts.")
     groups: str | None = _names("Object classes of groups.")
@@ -200,14 +202,12 @@ class LDAPSettings:
         iis="LDP-04 SmtpDsBindType",
     )
     domain: str | None = key(
-        _LINE, "null", help="The Windows domain for sspi.", iis="LDP-05 SmtpDsDomain"
+        ONE_LINE, "null", help="The Windows domain for sspi.", iis="LDP-05 SmtpDsDomain"
     )
     username: str | None = key(
-        _LINE, "null", help="For plain_text and sspi.", iis="LDP-06 SmtpDsAccount"
+        ONE_LINE, "null", help="For plain_text and sspi.", iis="LDP-06 SmtpDsAccount"
     )
-    password: Secret | None = key(
-        _SECRET, "null", help="Its password.", iis="LDP-07 SmtpDsPassword"
-    )
+    password: Secret | None = key(SECRET, "null", help="Its password.", iis="LDP-07 SmtpDsPassword")
     password_file: Path | None = key(
         PATH,
         "null",

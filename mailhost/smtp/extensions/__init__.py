@@ -7,6 +7,7 @@ The service extensions, one file per EHLO keyword.
 
 from functools import lru_cache
 
+from mailhost.smtp.extensions.auth import AUTH
 from mailhost.smtp.extensions.base import Extension
 from mailhost.smtp.extensions.chunking import CHUNKING
 from mailhost.smtp.extensions.eightbitmime import EIGHTBITMIME
@@ -24,6 +25,7 @@ EXTENSIONS: tuple[Extension, ...] = (
     EIGHTBITMIME,
     CHUNKING,
     STARTTLS,
+    AUTH,
 )
 
 
@@ -34,7 +36,7 @@ def ehlo_lines(rules: Rules, secure: bool) -> tuple[str, ...]:
 
     :param secure: TLS is on.
     """
-    return tuple(one.ehlo_line(rules) for one in EXTENSIONS if one.offered(rules, secure))
+    return tuple(one.ehlo_line(rules, secure) for one in EXTENSIONS if one.offered(rules, secure))
 
 
 __all__ = ["EXTENSIONS", "Extension", "ehlo_lines"]

@@ -14,7 +14,7 @@ from attrs import Factory, frozen
 from mailhost.smtp.rules import Rules
 
 
-def keyword_alone(rules: Rules) -> str:
+def keyword_alone(rules: Rules, secure: bool) -> str:
     """An EHLO line without parameters."""
     return ""
 
@@ -37,10 +37,10 @@ class Extension:
     """
 
     keyword: str
-    ehlo_words: Callable[[Rules], str] = keyword_alone
+    ehlo_words: Callable[[Rules, bool], str] = keyword_alone
     mail_parameters: Mapping[str, Callable[[str | None], object]] = Factory(dict)
     offered: Callable[[Rules, bool], bool] = always
 
-    def ehlo_line(self, rules: Rules) -> str:
+    def ehlo_line(self, rules: Rules, secure: bool) -> str:
         """The line in the answer to EHLO."""
-        return f"{self.keyword} {self.ehlo_words(rules)}".rstrip()
+        return f"{self.keyword} {self.ehlo_words(rules, secure)}".rstrip()

@@ -9,7 +9,7 @@ from mailhost.smtp.grammar import parse_size
 from mailhost.smtp.rules import Rules
 
 
-def _limit(rules: Rules) -> str:
+def _limit(rules: Rules, secure: bool) -> str:
     # §4: no parameter means that no limit is announced.
     return str(rules.max_message_octets) if rules.max_message_octets else ""
 

@@ -1,0 +1,105 @@
+"""
+Who may log in at one virtual server.
+
+:Room: ``server``
+:IIS: ACC-01..04.
+:Called by: `mailhost.server.virtual_server`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import define, field
+
+from mailhost.authentication.credentials import (
+    DirectoryCredentials,
+    FileCredentials,
+    Hashers,
+    SeveralCredentials,
+)
+from mailhost.authentication.exchange import Authentication
+from mailhost.authentication.throttle import Throttle
+from mailhost.config.settings import VirtualServerSettings
+from mailhost.config.settings.access import AccessSettings
+from mailhost.server.directory import Directory
+from mailhost.smtp.rules import Rules
+from mailhost.smtp.sasl import BINDING_MECHANISMS, PASSWORD_MECHANISMS, SCRAM_MECHANISMS
+
+
+@define(eq=False)
+class Logins:
+    """
+    :ivar reactor: for threads and time.
+    :ivar directory: is asked where the settings say so.
+    :ivar authentication: what is in force; `None` where nobody can log in.
+    """
+
+    reactor: Any
+    directory: Directory
+    authentication: Authentication | None = field(default=None, init=False)
+    # Outlives changes of the settings: who guesses is not forgiven by them.
+    _throttle: Throttle = field(factory=Throttle, init=False)
+    _hashers: Hashers | None = field(default=None, init=False)
+
+    def configure(self, settings: VirtualServerSettings) -> None:
+        """Go by *settings* for sessions that begin from now on."""
+        access = settings.access
+        if not access.logins:
+            self.authentication = None
+            return
+        self.authentication = Authentication(
+            SeveralCredentials(tuple(self._sources(settings))),
+            self.reactor,
+            access.basic.default_domain,
+            self._throttle,
+        )
+
+    def _sources(self, settings: VirtualServerSettings) -> list[Any]:
+        found: list[Any] = []
+        if settings.access.users is not None:
+            if self._hashers is None:
+                self._hashers = Hashers(self.reactor, settings.name)
+                self._hashers.start()
+            found.append(
+                FileCredentials(settings.access.users, self._hashers, self.reactor.seconds)
+            )
+        if settings.access.ldap:
+            found.append(DirectoryCredentials(lambda: self.directory.resolver))
+        return found
+
+    def stop(self) -> None:
+        """Wait for passwords that are being checked."""
+        self.authentication = None
+        hashers, self._hashers = self._hashers, None
+        if hashers is not None:
+            hashers.stop()
+
+
+def rules_of(settings: VirtualServerSettings, starttls: bool) -> Rules:
+    """
+    What sessions are told and allowed.
+
+    :param starttls: there is a certificate where they come in.
+    """
+    access, messages = settings.access, settings.messages
+    return Rules(
+        settings.fqdn,
+        max_message_octets=messages.max_message_size,
+        max_line_octets=messages.max_line_length,
+        starttls=starttls,
+        require_tls=access.tls.require,
+        secure_mechanisms=_mechanisms(access, secure=True),
+        clear_mechanisms=_mechanisms(access, secure=False),
+        require_login=not access.anonymous,
+    )
+
+
+def _mechanisms(access: AccessSettings, secure: bool) -> tuple[str, ...]:
+    """The strongest come first; clients that do not look take the first."""
+    found: tuple[str, ...] = ()
+    if access.scram:
+        found += (*(BINDING_MECHANISMS if secure else ()), *SCRAM_MECHANISMS)
+    if access.basic.enabled and (secure or not access.basic.require_tls):
+        found += PASSWORD_MECHANISMS
+    return found

@@ -1,0 +1,89 @@
+"""
+What the client dialogue reports.
+
+:Room: ``smtp``
+:RFC: 5321 §4.5.3.2 (time-outs).
+:Made by: `mailhost.smtp.client_dialogue`; read by `mailhost.net.outbound`.
+
+`mailhost.smtp.sasl.scram.SaltGiven` is one of the events too.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from attrs import frozen
+
+from mailhost.model.reply import Reply
+from mailhost.smtp.sasl.scram import SaltGiven
+
+
+class Phase(Enum):
+    """What we wait for; the value is RFC 5321 §4.5.3.2's patience in seconds."""
+
+    BANNER = (300, "the greeting")
+    HELLO = (300, "the reply to EHLO")
+    STARTTLS = (300, "the reply to STARTTLS")
+    SECURING = (30, "the TLS handshake")
+    LOGIN = (300, "the reply to AUTH")
+    READY = (300, "the next message")
+    ENVELOPE = (300, "the replies to MAIL and RCPT")
+    DATA = (120, "the reply to DATA")
+    CONTENT = (180, "room for the content")
+    DOT = (600, "the reply to the final dot")
+    QUITTING = (30, "the reply to QUIT")
+    CLOSED = (30, "the end of the connection")
+
+    @property
+    def patience_seconds(self) -> int:
+        """How long to wait at least (RFC 5321 §4.5.3.2)."""
+        return self.value[0]
+
+
+@frozen
+class Ready:
+    """The session can take an envelope."""
+
+
+@frozen
+class TLSWanted:
+    """The peer is ready for the handshake: begin it, then `ClientDialogue.secured`."""
+
+
+@frozen
+class ContentWanted:
+    """The peer said 354: write the content, then `ClientDialogue.end_content`."""
+
+
+@frozen
+class TransactionDone:
+    """
+    Every recipient has its answer.
+
+    :ivar replies: one per recipient, in the order given.
+    """
+
+    replies: tuple[Reply, ...]
+
+
+@frozen
+class SessionOver:
+    """
+    The session has ended, or never began.
+
+    :ivar words: why, for people.
+    :ivar reply: what the peer said, where it said something.
+    :ivar replies: per recipient of the open transaction; `None`: no answer.
+        Empty when no transaction was open.
+    :ivar in_doubt: the final dot was sent and not answered (promise P3).
+    :ivar phase: what we were waiting for.
+    """
+
+    words: str
+    reply: Reply | None
+    replies: tuple[Reply | None, ...]
+    in_doubt: bool
+    phase: Phase
+
+
+ClientEvent = Ready | TLSWanted | SaltGiven | ContentWanted | TransactionDone | SessionOver

@@ -1,0 +1,42 @@
+"""
+AUTH: the client proves who it is.
+
+:RFC: 4954 §3 (keyword), §4 (command), §5 (the parameter AUTH of MAIL).
+:IIS: ACC-02, ACC-03: what sends a password is offered behind STARTTLS only, where
+    the operator has not said otherwise.
+"""
+
+import re
+
+from mailhost.errors import SyntaxProblem
+from mailhost.smtp.extensions.base import Extension
+from mailhost.smtp.rules import Rules
+
+# §5 refers to xtext, RFC 3461 §4.
+_XTEXT = re.compile(r"<>|(?:[!-*,-<>-~]|\+[0-9A-F]{2})+")
+
+
+def _parse_submitter(value: str | None) -> str:
+    """
+    Who has submitted a message, as another server says.
+
+    §5: it counts only where that server is trusted.  We trust none, and ignore it.
+
+    :raises SyntaxProblem: not ``<>`` and no xtext.
+    """
+    if value is None or not _XTEXT.fullmatch(value):
+        raise SyntaxProblem("AUTH takes xtext or <>")
+    return value
+
+
+def _offered(rules: Rules, secure: bool) -> bool:
+    return bool(rules.mechanisms(secure))
+
+
+def _words(rules: Rules, secure: bool) -> str:
+    return " ".join(rules.mechanisms(secure))
+
+
+AUTH = Extension(
+    "AUTH", ehlo_words=_words, mail_parameters={"AUTH": _parse_submitter}, offered=_offered
+)

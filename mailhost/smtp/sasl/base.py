@@ -1,0 +1,82 @@
+"""
+What every mechanism's server side says and hears.
+
+:Room: ``smtp``
+:RFC: 4422 §3 (challenges and responses).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from attrs import field, frozen
+
+from mailhost.model.account import ScramKeys
+
+#: Channel bindings by their names; `None`: this connection does not have that one.
+Bindings = Callable[[str], bytes | None]
+
+
+@frozen
+class Challenge:
+    """The client has to answer *octets*."""
+
+    octets: bytes
+
+
+@frozen
+class PasswordGiven:
+    """The client says that it is *name*."""
+
+    name: str
+    password: str = field(repr=False)
+
+
+@frozen
+class KeysWanted:
+    """Give the stored keys of *name* to `ServerMechanism.take_keys`."""
+
+    name: str
+
+
+@frozen
+class Proved:
+    """The client knows the password of whom the keys belong to."""
+
+
+@frozen
+class Failed:
+    """
+    It does not, or does not follow the mechanism.
+
+    :ivar malformed: what came is not the mechanism's grammar.
+    """
+
+    malformed: bool = False
+
+
+Step = Challenge | PasswordGiven | KeysWanted | Proved | Failed
+
+
+class ServerMechanism(Protocol):
+    """One exchange."""
+
+    def step(self, response: bytes | None) -> Step:
+        """
+        What follows from *response*.
+
+        :param response: `None` at the beginning, where the client has sent none.
+        """
+
+    def take_keys(self, keys: ScramKeys) -> Step:
+        """What follows from the keys that were wanted."""
+
+
+def decoded(octets: bytes) -> str | None:
+    """*octets* as UTF-8 text without NUL; `None` where they are none."""
+    try:
+        text = octets.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    return None if "\0" in text else text
