@@ -9,25 +9,31 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from mailhost.config.checks import cross_check
 from mailhost.config.faults import dotted
 from mailhost.config.reader import ConfigurationFaults
 from mailhost.config.settings import Settings, VirtualServerSettings
+from mailhost.control.answers import answer
+from mailhost.control.steered import Answer, Answers
 from mailhost.model.view import ServerView, ServiceView, WorkerView, merged
 from mailhost.relay.dns.resolver import DNSResolver
 from mailhost.server.share import ALONE, Share
 from mailhost.server.virtual_server import CannotStart, QueueInUse, VirtualServer
 from mailhost.workers.privileges import become
 from mailhost.workers.sockets import KeptSockets, places
+
+if TYPE_CHECKING:
+    from mailhost.control.door import Door
 
 _log = Logger()
 
@@ -49,6 +55,7 @@ class MailhostService(Service):
     :param resting: virtual servers not to begin with, but ``paused`` or ``stopped``.
     :param changed: called when the state of a virtual server has changed.
     :ivar virtual_servers: by name.
+    :ivar control: where operators ask, opened at the start; `None`: nowhere.
     """
 
     def __init__(
@@ -73,6 +80,7 @@ class MailhostService(Service):
         self._patience: dict[str, float] = {}
         self._again: dict[str, IDelayedCall] = {}
         self._kept: KeptSockets | None = None
+        self.control: Door | None = None
 
     def startService(self) -> None:
         """Start every virtual server; one that cannot start fails alone."""
@@ -86,6 +94,8 @@ class MailhostService(Service):
         if self._reread is not None:
             warn_of(self._settings)
             on_hang_up(self._reactor, self.reload)
+        if self.control is not None:
+            self.control.open()
         for settings in self._settings.virtual_servers:
             self._add(settings)
 
@@ -106,7 +116,8 @@ class MailhostService(Service):
         for name in list(self._again):
             self._give_up(name)
         servers = [*self.virtual_servers.values(), *self._leaving]
-        stopping = DeferredList([server.stop() for server in servers])
+        closing = [] if self.control is None else [self.control.close()]
+        stopping = DeferredList([server.stop() for server in servers] + closing)
         return stopping.addCallback(lambda results: self._resolver.close())
 
     # ---- the configuration
@@ -117,11 +128,17 @@ class MailhostService(Service):
 
         A faulty one changes nothing and says why.
         """
+        log_faults(self.reread())
+
+    async def reread(self) -> None:
+        """
+        As `reload`, for whoever wants to know what came of it.
+
+        :raises ConfigurationFaults: nothing has changed.
+        """
         assert self._reread is not None
-        settings = read_again(self._reread, self._settings)
-        if settings is not None:
-            self.configure(settings)
-            _log.info("The configuration is reloaded")
+        self.configure(read_again(self._reread, self._settings))
+        _log.info("The configuration is reloaded")
 
     def configure(self, settings: Settings) -> None:
         """Go by *settings* from now on, without dropping a session."""
@@ -172,6 +189,18 @@ class MailhostService(Service):
     async def server_views(self) -> tuple[ServerView, ...]:
         """This process's part of each virtual server."""
         return tuple([await server.view() for server in list(self.virtual_servers.values())])
+
+    async def ask(self, question: str, arguments: Mapping[str, Any]) -> Answers:
+        """See `mailhost.control.steered.Steered`."""
+        return Answers((Answer(self._share.number, await self.answer(question, arguments)),))
+
+    async def answer(self, question: str, arguments: Mapping[str, Any]) -> Any:
+        """
+        What this process says to one of `mailhost.control.answers.QUESTIONS`.
+
+        :raises KeyError: it is none of them.
+        """
+        return await answer(self.virtual_servers, question, arguments)
 
     def states(self) -> dict[str, str]:
         """Of each virtual server; ``waiting`` is stopped until its queue is free."""
@@ -270,18 +299,31 @@ def on_hang_up(reactor: Any, reload: Callable[[], None]) -> None:
         signal.signal(signal.SIGHUP, lambda number, frame: reactor.callFromThread(reload))
 
 
-def read_again(reread: Callable[[], Settings], before: Settings) -> Settings | None:
-    """What *reread* gives, with a word about what is unwise in it; `None` for faults."""
-    try:
-        settings = reread()
-    except ConfigurationFaults as faults:
-        _log.error("The configuration is not reloaded:\n{faults}", faults=str(faults))
-        return None
+def read_again(reread: Callable[[], Settings], before: Settings) -> Settings:
+    """
+    What *reread* gives, with a word about what is unwise in it.
+
+    :raises ConfigurationFaults: it cannot be used.
+    """
+    settings = reread()
     warn_of(settings)
-    for key in ("workers", "user", "resolver"):
+    for key in ("workers", "user", "control", "resolver"):
         if getattr(settings, key) != getattr(before, key):
             _log.warn("{key} stays as it was until the next start", key=key)
     return settings
+
+
+def log_faults(rereading: Coroutine[Any, Any, None]) -> None:
+    """Have *rereading* done; faults of the configuration are for the log."""
+
+    def faulty(failure: Failure) -> None:
+        failure.trap(ConfigurationFaults)  # type: ignore[no-untyped-call]  # upstream
+        _log.error("The configuration is not reloaded:\n{faults}", faults=str(failure.value))
+
+    def failed(failure: Failure) -> None:
+        _log.failure("The configuration is not reloaded", failure)
+
+    Deferred.fromCoroutine(rereading).addErrback(faulty).addErrback(failed)
 
 
 def warn_of(settings: Settings) -> None:

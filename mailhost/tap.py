@@ -59,6 +59,8 @@ def makeService(options: Options) -> IService:
     # twistd chooses the reactor; nothing above this line may import it.
     from twisted.internet import reactor
 
+    from mailhost.control.api import ControlAPI
+    from mailhost.control.door import Door
     from mailhost.service import MailhostService
     from mailhost.workers.supervisor import Supervisor
 
@@ -67,6 +69,7 @@ def makeService(options: Options) -> IService:
     make = MailhostService if settings.workers == 1 else Supervisor
     root = _Root(_log_file(options))
     service: Any = make(settings, reactor, lambda: load_settings(path))
+    service.control = Door(settings.control, ControlAPI(service), reactor)
     service.setServiceParent(root)
     return root
 

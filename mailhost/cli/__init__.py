@@ -2,7 +2,7 @@
 The ``mailhost`` command.
 
 :Room: ``cli`` (floor 7); never imports the reactor.
-:Exit status: 0 done, 1 refused or not found, 2 usage.
+:Exit status: 0 done, 1 refused or not found, 2 usage, 3 the server cannot be reached.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from mailhost import __version__
 from mailhost.cli.check import check
 from mailhost.cli.ldap import ldap
 from mailhost.cli.passwd import passwd
+from mailhost.cli.steer import pause, reload_, sessions, sites, start, status, stop, terminate
 
 __all__ = ["main"]
 
@@ -23,6 +24,17 @@ def main() -> None:
     """Look after the SMTP virtual servers of mailhost."""
 
 
-main.add_command(check)
-main.add_command(ldap)
-main.add_command(passwd)
+for command in (
+    check,
+    ldap,
+    passwd,
+    status,
+    start,
+    stop,
+    pause,
+    sessions,
+    terminate,
+    sites,
+    reload_,
+):
+    main.add_command(command)

@@ -20,9 +20,10 @@ from mailhost.config import faults
 from mailhost.config.checks import Finding, Severity, cross_check
 from mailhost.config.faults import WHOLE_FILE, ConfigurationFaults, Fault
 from mailhost.config.ini_source import read_ini
+from mailhost.config.keys import ScalarKey, known_keys
 from mailhost.config.settings import Settings
 from mailhost.config.structure import Structurer
-from mailhost.config.tree import Flaw, Table
+from mailhost.config.tree import Flaw, Scalar, Table
 from mailhost.config.yaml_source import read_yaml
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "find_configuration",
     "load_settings",
     "read_configuration",
+    "read_control",
 ]
 
 #: Far more than the 50 KB of two hundred virtual servers.
@@ -89,6 +91,25 @@ def load_settings(path: Path) -> Settings:
     :raises ConfigurationFaults: with everything that is wrong.
     """
     return read_configuration(path).settings
+
+
+def read_control(path: Path) -> Path:
+    """
+    Where the server of the configuration *path* listens for its operators.
+
+    What else is wrong in the file does not matter: it may have been changed since.
+
+    :raises ConfigurationFaults: the file cannot be read, or says nothing of use about it.
+    """
+    root, _, is_whole = _read_tree(path)
+    declared = known_keys(Settings)["control"].key
+    assert isinstance(declared, ScalarKey)
+    entry = root.entries.get("control")
+    if not is_whole or (entry is not None and not isinstance(entry.node, Scalar)):
+        raise _unreadable(path, "it does not say where the control socket is")
+    text = entry.node.text if entry is not None and isinstance(entry.node, Scalar) else None
+    found: Path = declared.kind.parse(text or declared.default)
+    return found
 
 
 def read_configuration(path: Path) -> Reading:

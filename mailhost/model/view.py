@@ -36,6 +36,38 @@ class ServerView:
 
 
 @frozen
+class SessionView:
+    """
+    One inbound session (SES-01).
+
+    :ivar id: the worker's number and the session's own; what `terminate` takes.
+    :ivar server: the virtual server.
+    :ivar hello: what the client called itself; empty before HELO or EHLO.
+    :ivar peer: the client's IP address.
+    :ivar peer_port: its port.
+    :ivar local: our IP address.
+    :ivar local_port: our port.
+    :ivar connected_seconds: connected for so long.
+    :ivar state: where its dialogue stands: a name of `mailhost.smtp.order.State` in small
+        letters, or ``handshake``.
+    :ivar tls: the protocol's version; empty in clear.
+    :ivar messages: accepted so far.
+    """
+
+    id: str
+    server: str
+    hello: str
+    peer: str
+    peer_port: int
+    local: str
+    local_port: int
+    connected_seconds: float
+    state: str
+    tls: str
+    messages: int
+
+
+@frozen
 class WorkerView:
     """
     One process.

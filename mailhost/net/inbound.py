@@ -188,6 +188,24 @@ class InboundProtocol(Protocol):
         if not self._dialogue.paused and not self._hold:
             self._pump()
 
+    def terminate(self, reply: Reply) -> None:
+        """
+        End the session: with *reply* where it can be told, else by cutting it off.
+
+        A decision under way is waited for: it may be about a message that is ours already.
+        """
+        if self._dialogue.paused:
+            self.say_farewell(reply)
+        elif self._hold or self._shaking_hands or self._dialogue.in_content:
+            self.abort()
+        else:
+            self.say_farewell(reply)
+
+    @property
+    def state(self) -> str:
+        """Where the dialogue stands, in one word."""
+        return "handshake" if self._shaking_hands else self._dialogue.state.name.lower()
+
     def abort(self) -> None:
         """End the connection now, in the middle of whatever it is."""
         transport: Any = self.transport

@@ -27,8 +27,9 @@ from mailhost.intake.pickup import Pickup
 from mailhost.intake.reception import Reception
 from mailhost.interfaces import INameResolver, IQueueStore
 from mailhost.model.session import SessionFacts
-from mailhost.model.view import ServerView
+from mailhost.model.view import ServerView, SessionView
 from mailhost.net.factory import ESMTPFactory
+from mailhost.net.inbound import InboundProtocol
 from mailhost.relay.mail_exchange import MailExchangeResolver
 from mailhost.relay.manager import RelayManager
 from mailhost.relay.terms import Terms
@@ -40,6 +41,7 @@ from mailhost.server.limits import ConnectionLimits
 from mailhost.server.listening import accept_from
 from mailhost.server.logins import Logins, rules_of
 from mailhost.server.orphans import Orphan
+from mailhost.server.sessions import end_sessions, session_view
 from mailhost.server.share import (
     ALONE,
     Share,
@@ -144,8 +146,28 @@ class VirtualServer:
     @property
     def sessions(self) -> tuple[SessionFacts, ...]:
         """The current sessions (SES-01)."""
+        return tuple(one.session for one in self._connections())
+
+    def _connections(self) -> list[InboundProtocol]:
         factories = [factory for _, factory in self._ports.values()] + self._leaving
-        return tuple(one.session for factory in factories for one in factory.sessions)
+        return [one for factory in factories for one in factory.sessions]
+
+    def session_views(self) -> list[SessionView]:
+        """The current sessions for operators; in no order."""
+        worker, now = self._share.number, self._reactor.seconds()
+        return [session_view(one, worker, self.name, now) for one in self._connections()]
+
+    def terminate(self, ids: frozenset[str]) -> list[str]:
+        """End those of its sessions whose views have one of *ids* (SES-02); tells which."""
+        return end_sessions(self._connections(), self._share.number, ids)
+
+    @property
+    def relays(self) -> tuple[RelayManager, ...]:
+        """Those that deliver its mail: its own, and those of adopted queues."""
+        if self.state == "stopped":
+            return ()
+        found = (self.relay, *(orphan.relay for orphan in self._orphans))
+        return tuple(relay for relay in found if relay is not None)
 
     async def view(self) -> ServerView:
         """What operators see of this process's part of it."""
@@ -190,9 +212,8 @@ class VirtualServer:
         self._limits.configure(settings)
         for orphan in self._orphans:
             orphan.configure(terms, exchanges)
-        for relay in (self.relay, *(orphan.relay for orphan in self._orphans)):
-            if relay is not None:
-                relay.directory = self._directory.resolver
+        for relay in self.relays:
+            relay.directory = self._directory.resolver
         self._certificates.configure(settings)
         self._logins.configure(settings)
         for address, (_, factory) in self._ports.items():

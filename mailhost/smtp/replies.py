@@ -30,6 +30,7 @@ CLIENT_TOO_FAST = Reply(
 )
 CLIENT_SENDS_TOO_MUCH = Reply(451, "4.7.1", "Too much mail from your address, try again later")
 STOPPING = Reply(421, "4.3.2", "Service stopping, closing transmission channel")
+TERMINATED = Reply(421, "4.3.2", "Session ended by the operator, closing transmission channel")
 TIMED_OUT = Reply(421, "4.4.2", "Timeout waiting for client input")
 TOO_MANY_ERRORS = Reply(421, "4.7.0", "Too many errors, closing transmission channel")
 CONNECTION_REFUSED = Reply(554, "5.7.1", "Connection refused")

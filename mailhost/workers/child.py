@@ -33,6 +33,7 @@ from twisted.protocols import amp
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from mailhost.errors import MailhostError
 from mailhost.logs import event_text
 from mailhost.server.share import Share
 from mailhost.server.virtual_server import CannotStart
@@ -45,6 +46,7 @@ from mailhost.workers.commands import (
     GiveBack,
     Obey,
     Orders,
+    Question,
     Report,
     States,
     Steer,
@@ -170,6 +172,20 @@ class WorkerLink(amp.AMP):
     async def _report(self) -> dict[str, object]:
         views = () if self._service is None else await self._service.server_views()
         return {"views": encode_views(views)}
+
+    @Question.responder
+    def question(self, question: str, arguments: bytes) -> Deferred[dict[str, object]]:
+        """See `Question`."""
+        return Deferred.fromCoroutine(self._answer(question, json.loads(arguments)))
+
+    async def _answer(self, question: str, arguments: dict[str, Any]) -> dict[str, object]:
+        if self._service is None:
+            raise CannotSteer("this worker has just been started")
+        try:
+            answer = await self._service.answer(question, arguments)
+        except MailhostError as problem:
+            raise CannotSteer(str(problem)) from problem
+        return {"answer": json.dumps(answer).encode("ascii")}
 
     @Finish.responder
     def finish(self) -> dict[str, object]:

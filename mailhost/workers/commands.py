@@ -88,6 +88,14 @@ class Report(amp.Command):
     response = [(b"views", _long())]
 
 
+class Question(amp.Command):
+    """One of `mailhost.control.answers.QUESTIONS`; arguments and answer are JSON."""
+
+    arguments = [(b"question", _kind.Unicode()), (b"arguments", _long())]
+    response = [(b"answer", _long())]
+    errors = {CannotSteer: b"CANNOT_STEER"}
+
+
 class Finish(amp.Command):
     """Stop in order."""
 

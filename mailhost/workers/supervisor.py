@@ -8,8 +8,9 @@ One service in several processes: binds, starts the workers, and speaks for all 
 from __future__ import annotations
 
 import errno
+import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 from twisted.application.service import Service
@@ -18,15 +19,17 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mailhost.config.settings import Settings, VirtualServerSettings
+from mailhost.control.steered import Answer, Answers
 from mailhost.model.view import ServiceView, WorkerView, merged
 from mailhost.server.share import spares
 from mailhost.server.virtual_server import GRACE_SECONDS, fixed_differences, with_fixed
-from mailhost.service import on_hang_up, read_again, warn_of
+from mailhost.service import log_faults, on_hang_up, read_again, warn_of
 from mailhost.workers.commands import (
     CannotSteer,
     Finish,
     Obey,
     Orders,
+    Question,
     Report,
     Steer,
     TakeSocket,
@@ -38,6 +41,9 @@ from mailhost.workers.privileges import become, check_user
 from mailhost.workers.sockets import KeptSockets, Place, places
 from mailhost.workers.worker import Worker
 
+if TYPE_CHECKING:
+    from mailhost.control.door import Door
+
 #: Sessions have `GRACE_SECONDS` to end and deliveries as much; then a worker is killed.
 STOP_SECONDS = 2 * GRACE_SECONDS + 5
 #: A worker that does not take a new configuration in so long is killed, and comes back with it.
@@ -46,8 +52,9 @@ ANSWER_SECONDS = 30.0
 #: was killed leaves workers that are just closing theirs.
 BIND_SECONDS = 3.0
 _BIND_AGAIN_SECONDS = 0.25
-#: So long an operator's question waits for a worker.
+#: So long an operator's question waits for a worker: about what there is, and about the rest.
 REPORT_SECONDS = 5.0
+QUESTION_SECONDS = 10.0
 
 
 class Supervisor(Service):
@@ -58,6 +65,7 @@ class Supervisor(Service):
     :param reactor: runs everything.
     :param reread: reads the configuration anew at SIGHUP.
     :ivar workers: by their numbers.
+    :ivar control: where operators ask, opened at the start; `None`: nowhere.
     """
 
     _log = Logger()
@@ -71,6 +79,7 @@ class Supervisor(Service):
         # What operators have paused or stopped.
         self._resting: dict[str, str] = {}
         self._stopped: Deferred[None] | None = None
+        self.control: Door | None = None
         count = settings.workers
         self.workers = [Worker(number, count, reactor, self) for number in range(count)]
 
@@ -100,6 +109,8 @@ class Supervisor(Service):
             self._reactor.callLater(_BIND_AGAIN_SECONDS, self._bind, until)
             return
         become(self._settings.user)
+        if self.control is not None:
+            self.control.open()
         for worker in self.workers:
             worker.start()
 
@@ -107,6 +118,7 @@ class Supervisor(Service):
         """Stop all workers in order; fires when the last has ended."""
         super().stopService()  # type: ignore[no-untyped-call]  # upstream has no annotations
         self._sockets.close()
+        closed = None if self.control is None else self.control.close()
         stopped = self._stopped = Deferred()
         for worker in self.workers:
             worker.stop()
@@ -117,9 +129,10 @@ class Supervisor(Service):
         killing = self._reactor.callLater(STOP_SECONDS, self._kill_all)
         self._look_whether_stopped()
 
-        def over(result: None) -> None:
+        def over(result: None) -> Deferred[None] | None:
             if killing.active():
                 killing.cancel()
+            return closed
 
         return stopped.addCallback(over)
 
@@ -152,8 +165,16 @@ class Supervisor(Service):
 
         A faulty one changes nothing and says why.
         """
+        log_faults(self.reread())
+
+    async def reread(self) -> None:
+        """
+        As `reload`, for whoever wants to know what came of it.
+
+        :raises mailhost.config.faults.ConfigurationFaults: nothing has changed.
+        """
         settings = read_again(self._reread, self._settings)
-        if settings is None or not self.running:
+        if not self.running:
             return
         self._settings = self._effective(settings)
         self._resting = {name: state for name, state in self._resting.items() if state == "paused"}
@@ -161,7 +182,8 @@ class Supervisor(Service):
         waiting = [
             self._instruct(worker, made, ANSWER_SECONDS) for worker in self.workers if worker.link
         ]
-        DeferredList(waiting).addCallback(self._reloaded)
+        await DeferredList(waiting)
+        self._reloaded()
 
     def _effective(self, settings: Settings) -> Settings:
         """*settings* without what does not change while we run, so that all workers agree."""
@@ -171,6 +193,7 @@ class Supervisor(Service):
             settings,
             workers=old.workers,
             user=old.user,
+            control=old.control,
             resolver=old.resolver,
             virtual_servers=tuple(
                 self._with_fixed(before[one.name], one) if one.name in before else one
@@ -187,7 +210,7 @@ class Supervisor(Service):
             self._log.warn("{words}", words=words)
         return with_fixed(before, settings)
 
-    def _reloaded(self, results: object) -> None:
+    def _reloaded(self) -> None:
         # Not before: a descriptor on its way must be open.
         self._sockets.keep_only(places(self._settings))
         self._rest_where_nobody_runs()
@@ -280,6 +303,31 @@ class Supervisor(Service):
         ]
         answers = await DeferredList(reports, consumeErrors=True)
         return merged(tuple(view for succeeded, view in answers if succeeded))
+
+    async def ask(self, question: str, arguments: Mapping[str, Any]) -> Answers:
+        """
+        Put a question to all workers; those that do not answer in time are missing.
+
+        :raises mailhost.workers.commands.CannotSteer: one cannot; the others have answered.
+        """
+        octets = json.dumps(arguments).encode("ascii")
+        asked = [worker for worker in self.workers if worker.link]
+        answering = [
+            self._ask(worker, Question, question=question, arguments=octets).addTimeout(
+                QUESTION_SECONDS, self._reactor
+            )
+            for worker in asked
+        ]
+        parts = []
+        results = await DeferredList(answering, consumeErrors=True)
+        for worker, (succeeded, result) in zip(asked, results, strict=True):
+            if succeeded:
+                parts.append(Answer(worker.number, json.loads(result["answer"])))
+            elif result.check(CannotSteer):
+                raise CannotSteer(result.getErrorMessage())
+        known = {part.worker for part in parts}
+        missing = [worker.number for worker in self.workers if worker.number not in known]
+        return Answers(tuple(parts), tuple(missing))
 
     async def start(self, name: str) -> None:
         """

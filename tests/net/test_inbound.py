@@ -252,6 +252,37 @@ class EndTests(SynchronousTestCase):
         self.assertTrue(last.endswith(replies.STOPPING.octets))
         self.successResultOf(ended)
 
+    def test_ended_by_the_operator(self) -> None:
+        """Between two commands it is told, in content it is cut off."""
+        world = World()
+        between, within = world.connect(), world.connect()
+        between.send(b"EHLO x\r\n")
+        within.send(ENVELOPE + b"DATA\r\nSubject: x\r\n")
+        self.assertEqual(("greeted", "content"), (between.protocol.state, within.protocol.state))
+
+        for session in (between, within):
+            session.protocol.terminate(replies.TERMINATED)
+
+        self.assertIn(b"421 4.3.2 Session ended by the operator", between.read())
+        self.assertTrue(between.closed)
+        self.assertEqual(b"", within.read())
+        self.assertTrue(within.closed)
+        self.assertEqual([], world.accepted)
+
+    def test_ended_by_the_operator_while_committing(self) -> None:
+        """What is ours is acknowledged first."""
+        world = SlowWorld()
+        session = world.connect()
+        session.send(ENVELOPE + b"DATA\r\nSubject: x\r\n\r\n.\r\n")
+        session.protocol.terminate(replies.TERMINATED)
+        self.assertFalse(session.closed)
+
+        world.store.commits[0].callback(None)
+
+        said = session.read()
+        self.assertLess(said.index(b"250 2.6.0"), said.index(b"421 4.3.2"))
+        self.assertTrue(session.closed)
+
     def test_too_many_connections(self) -> None:
         """GEN-06: the one too many is told 421; the others stay."""
         world = World(make_settings(max_connections=1))

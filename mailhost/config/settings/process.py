@@ -6,7 +6,9 @@ The whole configuration: what belongs to no virtual server, and the virtual serv
 
 from __future__ import annotations
 
+import os
 import pwd
+from pathlib import Path
 from typing import ClassVar
 
 from attrs import frozen
@@ -16,6 +18,7 @@ from mailhost.config.keys import NotYet, key, keys, section, sections
 from mailhost.config.settings.virtual_server import VirtualServerSettings
 from mailhost.config.units import (
     NAME_SERVER,
+    PATH,
     SHORT_SPAN,
     Kind,
     whole,
@@ -23,6 +26,8 @@ from mailhost.config.units import (
 
 #: More than any machine this runs on has use for.
 MOST_WORKERS = 64
+# What the address of a UNIX socket has room for on Linux, without the NUL behind it.
+_LONGEST_SOCKET_PATH = 107
 
 
 @frozen
@@ -59,11 +64,23 @@ def _check_user(name: str | None) -> None:
 USER = Kind(_parse_user, "the name of a user of this machine", check=_check_user)
 
 
+def _check_socket_path(path: Path) -> None:
+    if len(os.fsencode(path)) > _LONGEST_SOCKET_PATH:
+        raise ValueError(f"{shown(str(path))} is too long for a socket")
+
+
+SOCKET_PATH = Kind(
+    PATH.parse,
+    f"{PATH.allowed}; up to {_LONGEST_SOCKET_PATH} octets",
+    check=_check_socket_path,
+)
+
+
 @frozen
 class Settings:
     """The whole configuration."""
 
-    not_yet: ClassVar[NotYet] = NotYet("control", "log", "metrics")
+    not_yet: ClassVar[NotYet] = NotYet("log", "metrics")
 
     workers: int = key(
         whole(1, MOST_WORKERS, unit="processes"),
@@ -76,6 +93,12 @@ class Settings:
         "null",
         help="Who the server is once its ports are bound, when root has started it; null: whoever "
         "has started it.",
+    )
+    control: Path = key(
+        SOCKET_PATH,
+        "mailroot/control.sock",
+        help="The local socket on which the mailhost command speaks with the server. Only root and "
+        "the user that the server is may use it.",
     )
     resolver: ResolverSettings = section(ResolverSettings, help="How names are looked up.")
     virtual_servers: tuple[VirtualServerSettings, ...] = sections(

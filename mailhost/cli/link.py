@@ -1,0 +1,150 @@
+"""
+The commands' way to a running server: requests over its local socket.
+
+:Room: ``cli`` (floor 7); plain blocking HTTP, no reactor.
+:Exit status: 1 refused or not found, 3 the server cannot be reached.
+"""
+
+from __future__ import annotations
+
+import functools
+import http.client
+import json
+import os
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import quote, urlencode
+
+import click
+from attrs import frozen
+
+from mailhost.cli.words import escaped
+from mailhost.config.faults import ConfigurationFaults
+from mailhost.config.reader import find_configuration, read_control
+
+REFUSED, NOT_REACHED = 1, 3
+#: Stopping a virtual server takes two graces of twenty seconds.
+_PATIENCE_SECONDS = 60.0
+
+
+class LocalConnection(http.client.HTTPConnection):
+    """HTTP over the local socket *path*."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=_PATIENCE_SECONDS)
+        self._path = path
+
+    def connect(self) -> None:
+        """See `http.client.HTTPConnection`."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(os.fspath(self._path))
+
+
+@frozen
+class Link:
+    """
+    :ivar path: of the server's local socket.
+    """
+
+    path: Path
+
+    def get(self, path: str, **query: object) -> Any:
+        """
+        What the server shows.
+
+        :raises click.exceptions.Exit: it does not; the reason has been told.
+        """
+        given = {name: value for name, value in query.items() if value is not None}
+        return self._request("GET", f"{path}?{urlencode(given)}" if given else path)
+
+    def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """
+        Have something done.
+
+        :raises click.exceptions.Exit: it is not; the reason has been told.
+        """
+        return self._request("POST", path, json.dumps(body or {}))
+
+    def _request(self, method: str, path: str, body: str | None = None) -> Any:
+        connection = LocalConnection(self.path)
+        try:
+            connection.request(method, path, body)
+            answer = connection.getresponse()
+            table = json.loads(answer.read())
+        except OSError as problem:
+            self._not_reached(_words(problem))
+        except (http.client.HTTPException, ValueError):
+            self._not_reached("what listens there is no mailhost, or has just ended")
+        finally:
+            connection.close()
+        if answer.status != http.client.OK:
+            _refused(table)
+        return table
+
+    def _not_reached(self, words: str) -> NoReturn:
+        click.echo(f"The server cannot be reached at {escaped(self.path)}: {words}", err=True)
+        raise click.exceptions.Exit(NOT_REACHED)
+
+
+def _refused(table: Mapping[str, Any]) -> NoReturn:
+    click.echo(escaped(table.get("error", "refused")), err=True)
+    for fault in table.get("faults", ()):
+        click.echo(escaped(fault), err=True)
+    raise click.exceptions.Exit(REFUSED)
+
+
+def _words(problem: OSError) -> str:
+    if isinstance(problem, FileNotFoundError | ConnectionRefusedError):
+        return "it is not running, or has another 'control' in its configuration"
+    if isinstance(problem, PermissionError):
+        return "only root and the user that the server is may do this"
+    if isinstance(problem, TimeoutError):
+        return f"no answer in {_PATIENCE_SECONDS:g} s"
+    return problem.strerror or str(problem)
+
+
+def part(name: str) -> str:
+    """*name* as a part of a path."""
+    return quote(name, safe="")
+
+
+def asks(command: Callable[..., None]) -> Callable[..., None]:
+    """Give *command* a `Link`, as its first argument, and the options that say to whom."""
+
+    @click.option(
+        "--control",
+        type=click.Path(path_type=Path),
+        envvar="MAILHOST_CONTROL",
+        help="The server's local socket; else the one its configuration names.",
+    )
+    @click.option(
+        "--config",
+        "-c",
+        type=click.Path(path_type=Path),
+        help="The server's configuration; else etc/mailhost.yaml or .ini here, or in "
+        "/etc/mailhost.",
+    )
+    @functools.wraps(command)
+    def linked(config: Path | None, control: Path | None, **options: Any) -> None:
+        command(Link(control or _control(config)), **options)
+
+    return linked
+
+
+def _control(config: Path | None) -> Path:
+    """Where the server of the configuration *config* listens."""
+    try:
+        return read_control(config or find_configuration(Path.cwd()))
+    except ConfigurationFaults as wrong:
+        for fault in wrong.faults:
+            click.echo(str(fault), err=True)
+        raise click.exceptions.Exit(NOT_REACHED) from None
+
+
+def as_json(command: Callable[..., None]) -> Callable[..., None]:
+    """Give *command* the option ``--json``."""
+    option = click.option("--json", "in_json", is_flag=True, help="Answer in JSON, for programs.")
+    return option(command)

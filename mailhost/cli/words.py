@@ -1,0 +1,85 @@
+"""
+How commands tell what they have found: tables for people, JSON for programs.
+
+:Room: ``cli`` (floor 7)
+
+Nothing that came from the network reaches a terminal as it is: what is not printable is
+shown escaped.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import click
+
+_GAP = "  "
+
+
+def echo_json(value: Any) -> None:
+    """*value* for a program."""
+    click.echo(json.dumps(value, indent=2))
+
+
+def escaped(value: object) -> str:
+    """*value* on one line, with nothing in it that a terminal would obey."""
+    text = str(value)
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def echo_table(columns: Mapping[str, str], rows: Sequence[Mapping[str, object]]) -> None:
+    """
+    *rows* for people.
+
+    :param columns: the keys of a row to show, with their titles.
+    """
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for line in table_lines(columns, rows, width):
+        click.echo(line)
+
+
+def table_lines(
+    columns: Mapping[str, str], rows: Sequence[Mapping[str, object]], width: int | None
+) -> Iterator[str]:
+    """
+    *rows* below their titles, or where *width* is too small each as a list of its own.
+
+    :param width: characters in a line; `None`: as many as are needed.
+    """
+    cells = [[escaped(row.get(key, "")) for key in columns] for row in rows]
+    titles = list(columns.values())
+    widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
+    if width is not None and sum(widths) + len(_GAP) * (len(widths) - 1) > width:
+        yield from _lists(titles, cells)
+        return
+    numbers = [all(isinstance(row.get(key), int) for row in rows) and bool(rows) for key in columns]
+    for line in (titles, *cells):
+        yield _GAP.join(
+            cell.rjust(size) if number else cell.ljust(size)
+            for cell, size, number in zip(line, widths, numbers, strict=True)
+        ).rstrip()
+
+
+def _lists(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> Iterator[str]:
+    for number, row in enumerate(cells):
+        if number:
+            yield ""
+        for title, cell in zip(titles, row, strict=True):
+            yield f"{title}: {cell}".rstrip()
+
+
+def span(seconds: float) -> str:
+    """A time in its two largest units: ``2h 5m``."""
+    left = int(seconds)
+    parts: list[str] = []
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        if count or parts or unit == "s":
+            parts.append(f"{count}{unit}")
+    return " ".join(parts[:2])

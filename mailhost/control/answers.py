@@ -1,0 +1,96 @@
+"""
+What one process answers when it is asked about its part of everything.
+
+:Room: ``control``
+:IIS: SES-01, SES-02.
+:Called by: `mailhost.service`, where there is one process; `mailhost.workers.child`.
+
+A question has a name and arguments, and an answer is made of what JSON has: it may
+come from another process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
+
+from attrs import asdict
+
+from mailhost.control.steered import Part
+from mailhost.interfaces import Maybe
+
+Parts = Mapping[str, Part]
+
+
+async def answer(parts: Parts, question: str, arguments: Mapping[str, Any]) -> Any:
+    """
+    The answer to *question*.
+
+    :param parts: the virtual servers in this process, by name.
+    :raises KeyError: it is none of `QUESTIONS`.
+    """
+    found = QUESTIONS[question](parts, **arguments)
+    return await found if isinstance(found, Awaitable) else found
+
+
+def session_order(session_id: str) -> tuple[int, int]:
+    """
+    Where a session stands in a listing: those of a worker together, older ones first.
+
+    :raises ValueError: *session_id* is not what a session is called.
+    """
+    worker, _, number = session_id.partition("-")
+    return int(worker), int(number, 16)
+
+
+def _chosen(parts: Parts, server: str | None) -> Iterable[Part]:
+    """One virtual server or all of them; one that another process has alone is none here."""
+    if server is None:
+        return list(parts.values())
+    return [parts[server]] if server in parts else []
+
+
+def _sessions(parts: Parts, server: str | None, after: str, limit: int) -> dict[str, Any]:
+    """The next *limit* sessions behind the session *after*, and how many there are in all."""
+    views = [view for part in _chosen(parts, server) for view in part.session_views()]
+    total = len(views)
+    if after:
+        begin = session_order(after)
+        views = [view for view in views if session_order(view.id) > begin]
+    views.sort(key=lambda view: session_order(view.id))
+    return {"total": total, "rows": [asdict(view) for view in views[:limit]]}
+
+
+def _terminate(parts: Parts, ids: list[str]) -> list[str]:
+    """End sessions; the ids of those that were here."""
+    wanted = frozenset(ids)
+    return [one for part in list(parts.values()) for one in part.terminate(wanted)]
+
+
+def _sites(parts: Parts, server: str | None) -> list[dict[str, Any]]:
+    """How each site is doing that has mail in memory, connections or a suspension."""
+    return [
+        {"server": part.name, **asdict(view)}
+        for part in _chosen(parts, server)
+        for relay in part.relays
+        for view in relay.sites()
+    ]
+
+
+def _waits(parts: Parts, server: str | None) -> list[dict[str, Any]]:
+    """What mail waits for that belongs to no single site."""
+    return [
+        {"server": part.name, **asdict(wait)}
+        for part in _chosen(parts, server)
+        for relay in part.relays
+        for wait in relay.waits()
+    ]
+
+
+#: What may be asked.
+QUESTIONS: Mapping[str, Callable[..., Maybe[Any]]] = {
+    "sessions": _sessions,
+    "terminate": _terminate,
+    "sites": _sites,
+    "waits": _waits,
+}

@@ -1,0 +1,124 @@
+"""
+The local socket: made so that nobody else can use it, and gone when the service stops.
+
+:Room: ``control``
+:Called by: `mailhost.tap` makes it; `mailhost.service` and `mailhost.workers.supervisor` open it
+    once they are the user they are to be.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+from pathlib import Path
+from typing import Any
+
+from attrs import define, field
+from twisted.internet import tcp, unix
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.error import CannotListenError
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.resource import Resource
+from twisted.web.server import Site
+
+_BACKLOG = 16
+_MODE = 0o600
+
+
+class _Quiet(Site):
+    """Keeps no log of requests: what is done is logged by whoever does it."""
+
+    noisy = False
+    displayTracebacks = False
+
+    def log(self, request: object) -> None:
+        """See `Site`."""
+
+
+class _Port(unix.Port):
+    """A port that removes nothing."""
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Upstream removes whatever has the socket's name by now."""
+        tcp.Port.connectionLost(self, reason)  # type: ignore[no-untyped-call]  # upstream
+
+
+@define(eq=False)
+class Door:
+    """
+    :ivar path: of the socket.
+    :ivar root: answers the requests.
+    :ivar reactor: listens.
+    """
+
+    path: Path
+    root: Resource
+    reactor: Any
+    _port: _Port | None = field(default=None, init=False)
+    # Device and inode of our socket: another one of that name is not ours to remove.
+    _ours: tuple[int, int] | None = field(default=None, init=False)
+
+    _log = Logger()
+
+    def open(self) -> None:
+        """Listen.  Mail goes on without it: what prevents it is told in the log."""
+        factory = _Quiet(self.root, reactor=self.reactor)  # type: ignore[no-untyped-call]  # upstream
+        port = _Port(os.fsencode(self.path), factory, _BACKLOG, _MODE, self.reactor)
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._remove_dead()
+            # The mode is given before it listens: there is no moment with another.
+            port.startListening()  # type: ignore[no-untyped-call]  # upstream
+        except (OSError, CannotListenError) as problem:
+            self._log.error(
+                "The control socket {path} cannot be made, so that the mailhost command will not "
+                "find this server: {problem}",
+                path=str(self.path),
+                problem=_words(problem),
+            )
+            return
+        found = self.path.lstat()
+        self._port, self._ours = port, (found.st_dev, found.st_ino)
+
+    def close(self) -> Deferred[None]:
+        """Listen no more; fires when it is done."""
+        port, self._port = self._port, None
+        if port is None:
+            return succeed(None)
+        self._remove()
+        return maybeDeferred(port.stopListening).addCallback(lambda result: None)
+
+    def _remove_dead(self) -> None:
+        """
+        Remove a socket that a dead process has left.
+
+        :raises OSError: something else is there, or somebody listens.
+        """
+        try:
+            if not stat.S_ISSOCK(self.path.lstat().st_mode):
+                raise OSError(errno.EEXIST, "something else has this name")
+        except FileNotFoundError:
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            try:
+                probe.connect(os.fspath(self.path))
+            except ConnectionRefusedError:
+                self.path.unlink(missing_ok=True)
+                return
+        raise OSError(errno.EADDRINUSE, "another server listens on it")
+
+    def _remove(self) -> None:
+        try:
+            found = self.path.lstat()
+            if (found.st_dev, found.st_ino) == self._ours:
+                self.path.unlink()
+        except OSError as problem:
+            self._log.warn("{path} stays: {problem}", path=str(self.path), problem=str(problem))
+
+
+def _words(problem: Exception) -> str:
+    cause = problem.socketError if isinstance(problem, CannotListenError) else problem
+    return getattr(cause, "strerror", None) or str(cause)

@@ -1,0 +1,105 @@
+"""
+What control asks of a service and of its virtual servers.
+
+:Room: ``control``
+:Implemented by: `mailhost.service`, `mailhost.workers.supervisor` (`Steered`);
+    `mailhost.server.virtual_server` (`Part`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from attrs import frozen
+
+from mailhost.model.view import ServiceView, SessionView
+from mailhost.relay.manager import RelayManager
+
+
+@frozen
+class Answer:
+    """
+    What one process has answered.
+
+    :ivar worker: its number.
+    :ivar value: made of what JSON has.
+    """
+
+    worker: int
+    value: Any
+
+
+@frozen
+class Answers:
+    """
+    What all processes have answered.
+
+    :ivar parts: by worker.
+    :ivar missing: workers that are down, or did not answer in time.
+    """
+
+    parts: tuple[Answer, ...]
+    missing: tuple[int, ...] = ()
+
+
+class Steered(Protocol):
+    """A service, in one process or several."""
+
+    async def view(self) -> ServiceView:
+        """What there is now."""
+
+    async def start(self, name: str) -> None:
+        """
+        Start a virtual server, or let it take sessions again.
+
+        :raises KeyError: there is none of this name.
+        :raises mailhost.errors.MailhostError: it cannot run; the words say why.
+        """
+
+    async def pause(self, name: str) -> None:
+        """
+        Take no new sessions.
+
+        :raises KeyError: there is none of this name.
+        """
+
+    async def stop(self, name: str) -> None:
+        """
+        Stop it; returns when it is stopped.
+
+        :raises KeyError: there is none of this name.
+        """
+
+    async def reread(self) -> None:
+        """
+        Go by the configuration as it is written now.
+
+        :raises mailhost.config.faults.ConfigurationFaults: nothing has changed.
+        """
+
+    async def ask(self, question: str, arguments: Mapping[str, Any]) -> Answers:
+        """
+        Put one of `mailhost.control.answers.QUESTIONS` to every process.
+
+        :param arguments: made of what JSON has.
+        :raises mailhost.errors.MailhostError: it cannot be done; the words say why.
+        """
+
+
+class Part(Protocol):
+    """One virtual server, as far as it is in this process."""
+
+    @property
+    def name(self) -> str:
+        """Unique among the virtual servers."""
+
+    @property
+    def relays(self) -> Sequence[RelayManager]:
+        """Those that deliver its mail; none while it is stopped."""
+
+    def session_views(self) -> list[SessionView]:
+        """Its sessions now."""
+
+    def terminate(self, ids: frozenset[str]) -> list[str]:
+        """End those of its sessions that are among *ids*; tells which."""

@@ -1,0 +1,228 @@
+"""Tests for `mailhost.control.api` and `callers`, over a real socket."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from mailhost.cli.link import LocalConnection
+from mailhost.control import api
+from mailhost.control.api import ControlAPI
+from mailhost.control.callers import Caller
+from mailhost.control.door import Door
+from tests.control.steered import FakeSteered
+
+
+def session(worker: int, number: int) -> dict[str, Any]:
+    return {"id": f"{worker}-{number:x}", "server": "one"}
+
+
+class APICase(TestCase):
+    timeout = 20
+
+    def setUp(self) -> None:
+        folder = Path(tempfile.mkdtemp(prefix="mailhost-"))
+        self.addCleanup(shutil.rmtree, folder)
+        self.path = folder / "control.sock"
+        self.steered = FakeSteered()
+        door = Door(self.path, ControlAPI(self.steered), reactor)
+        door.open()
+        self.addCleanup(door.close)
+
+    async def ask(self, method: str, path: str, body: str | None = None) -> tuple[int, Any]:
+        """The status, and what was answered."""
+
+        def request() -> tuple[int, Any]:
+            connection = LocalConnection(self.path)
+            try:
+                connection.request(method, path, body)
+                answer = connection.getresponse()
+                return answer.status, json.loads(answer.read())
+            finally:
+                connection.close()
+
+        found: tuple[int, Any] = await deferToThread(request)
+        return found
+
+
+class SeeingTests(APICase):
+    async def test_status(self) -> None:
+        """Virtual servers and workers, and what mail waits for in each of them."""
+        wait = {"server": "one", "reason": "full", "setting": "x.y", "until": None}
+        self.steered.answers["waits"] = [[wait], []]
+        self.steered.missing = (2,)
+
+        status, table = await self.ask("GET", "/v1/status")
+
+        self.assertEqual(200, status)
+        self.assertEqual(["one", "a b"], [server["name"] for server in table["servers"]])
+        self.assertEqual([{"worker": 0, **wait}], table["waits"])
+        self.assertEqual([2], table["missing_workers"])
+
+    async def test_sessions_in_pages(self) -> None:
+        """The next page begins behind the last session of this one."""
+        self.steered.answers["sessions"] = [
+            {"total": 3, "rows": [session(0, 9), session(0, 10), session(0, 17)]},
+            {"total": 1, "rows": [session(1, 3)]},
+        ]
+
+        _, first = await self.ask("GET", "/v1/sessions?limit=3")
+        _, whole = await self.ask("GET", "/v1/sessions?server=one&limit=4&after=0-1")
+
+        self.assertEqual(["0-9", "0-a", "0-11"], [row["id"] for row in first["rows"]])
+        self.assertEqual((4, "0-11"), (first["total"], first["next"]))
+        self.assertIsNone(whole["next"])
+        self.assertEqual(
+            ("sessions", {"server": "one", "after": "0-1", "limit": 5}), self.steered.done[-1]
+        )
+
+    async def test_sites(self) -> None:
+        """Each row says whose it is."""
+        self.steered.answers["sites"] = [[{"key": "a.example"}], [{"key": "b.example"}]]
+
+        _, table = await self.ask("GET", "/v1/sites")
+
+        rows = [(row["worker"], row["key"]) for row in table["rows"]]
+        self.assertEqual([(0, "a.example"), (1, "b.example")], rows)
+
+    async def test_bad_questions(self) -> None:
+        """Each is told what is wrong with it, and nobody is asked."""
+        for status, path in (
+            (404, "/v1/sessions?server=nobody"),
+            (404, "/v1/sites?server=nobody"),
+            (400, "/v1/sessions?limit=0"),
+            (400, "/v1/sessions?limit=10001"),
+            (400, "/v1/sessions?limit=x"),
+            (400, "/v1/sessions?after=x"),
+            (404, "/"),
+            (404, "/v1/servers/one"),
+            (404, "/v1/servers/one/start/now"),
+            (405, "/v1/reload"),
+        ):
+            found, table = await self.ask("GET", path)
+            self.assertEqual(status, found, path)
+            self.assertTrue(table["error"], path)
+        self.assertEqual([], self.steered.done)
+
+
+class ChangingTests(APICase):
+    async def test_steer(self) -> None:
+        """A name may have blanks."""
+        for action in ("start", "stop", "pause"):
+            status, table = await self.ask("POST", f"/v1/servers/a%20b/{action}")
+            self.assertEqual((200, "a b"), (status, table["server"]["name"]))
+        self.assertEqual([("start", "a b"), ("stop", "a b"), ("pause", "a b")], self.steered.done)
+
+    async def test_not_steered(self) -> None:
+        """Unknown, unwilling, and a fault of the program, which the log has."""
+        for status, path in (
+            (404, "/v1/servers/nobody/start"),
+            (404, "/v1/servers/one/burn"),
+            (409, "/v1/servers/unwilling/start"),
+            (500, "/v1/servers/broken/start"),
+            (405, "/v1/status"),
+        ):
+            self.assertEqual(status, (await self.ask("POST", path))[0], path)
+        self.assertEqual([], self.steered.done)
+        self.assertEqual(1, len(self.flushLoggedErrors(RuntimeError)))
+
+    async def test_terminate(self) -> None:
+        """Those that are there; if there is none it is a refusal."""
+        self.steered.answers["terminate"] = [["0-1"], []]
+        body = json.dumps({"ids": ["0-1", "1-1"]})
+
+        status, table = await self.ask("POST", "/v1/sessions/terminate", body)
+        none, _ = await self.ask("POST", "/v1/sessions/terminate", '{"ids": []}')
+        self.steered.answers["terminate"] = [[], []]
+        unknown, told = await self.ask("POST", "/v1/sessions/terminate", body)
+
+        self.assertEqual((200, {"ended": ["0-1"], "unknown": ["1-1"]}), (status, table))
+        self.assertEqual((200, 404), (none, unknown))
+        self.assertEqual(["0-1", "1-1"], told["unknown"])
+
+    async def test_reload(self) -> None:
+        """Faults are told one by one."""
+        self.assertEqual((200, {"reloaded": True}), await self.ask("POST", "/v1/reload"))
+        self.steered.faulty = True
+
+        status, table = await self.ask("POST", "/v1/reload")
+
+        self.assertEqual((409, ["x.yaml:3: user: who?"]), (status, table["faults"]))
+
+    async def test_bad_bodies(self) -> None:
+        """No JSON, no table, no texts, too much."""
+        self.patch(api, "_MOST_BODY_OCTETS", 100)
+        for status, body in (
+            (400, "{"),
+            (400, "[1]"),
+            (400, "[" * 90),
+            (400, '{"ids": "0-1"}'),
+            (400, '{"ids": [1]}'),
+            (400, "{}"),
+            (413, " " * 101),
+        ):
+            self.assertEqual(
+                status, (await self.ask("POST", "/v1/sessions/terminate", body))[0], body
+            )
+        self.assertEqual([], self.steered.done)
+
+    async def test_no_http(self) -> None:
+        """The next one is answered all the same."""
+
+        def rubbish() -> bytes:
+            connection = LocalConnection(self.path)
+            connection.connect()
+            connection.sock.sendall(b"\xff\x00\r\n\r\n")
+            answer = connection.sock.recv(100)
+            connection.close()
+            return answer
+
+        self.assertIn(b"400", await deferToThread(rubbish))
+        self.assertEqual(200, (await self.ask("GET", "/v1/status"))[0])
+
+    async def test_caller_that_goes(self) -> None:
+        """Who does not wait for the answer is nobody's trouble."""
+
+        def go() -> None:
+            connection = LocalConnection(self.path)
+            connection.request("POST", "/v1/reload", "{}")
+            connection.close()
+
+        await deferToThread(go)
+        self.assertEqual(200, (await self.ask("GET", "/v1/status"))[0])
+
+
+class CallerTests(APICase):
+    async def test_others_are_refused(self) -> None:
+        """Whatever the mode of the socket is: the kernel says who asks."""
+        self.patch(Caller, "of", lambda transport: Caller(os.geteuid() + 1, 4711))
+
+        for method, path in (("GET", "/v1/status"), ("POST", "/v1/reload"), ("GET", "/x")):
+            self.assertEqual(403, (await self.ask(method, path))[0], path)
+        self.assertEqual([], self.steered.done)
+
+    async def test_kernel_tells(self) -> None:
+        """Its process and its user."""
+        found: list[Caller] = []
+        known = Caller.of
+        self.patch(Caller, "of", lambda transport: found.append(known(transport)) or found[-1])
+
+        await self.ask("GET", "/v1/status")
+
+        self.assertEqual([Caller(os.geteuid(), os.getpid())], found)
+        self.assertIn(str(os.getpid()), str(found[0]))
+
+    def test_trust(self) -> None:
+        """Root and ourselves."""
+        us = os.geteuid()
+        trusted = [user for user in (0, us, us + 1, 2**31 - 2) if Caller(user, 1).is_trusted]
+        self.assertEqual(sorted({0, us}), sorted(set(trusted)))
+        self.assertEqual("user id 2147483646 (process 1)", str(Caller(2**31 - 2, 1)))
