@@ -19,10 +19,8 @@ with commas between them; no senders: any.  A line that begins with ``#`` is a r
 from __future__ import annotations
 
 import os
-import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from tempfile import mkstemp
 
 from attrs import field, frozen
 
@@ -36,6 +34,7 @@ from mailhost.authentication.hashing import (
 from mailhost.errors import AuthenticationProblem, SyntaxProblem
 from mailhost.model.access import check_domain_pattern
 from mailhost.model.account import Account, ScramKeys
+from mailhost.secrets import is_open_to_others, replace_file
 from mailhost.smtp.sasl.prepare import prepared
 
 #: A file that is larger was not written by us.
@@ -146,7 +145,7 @@ def read_file(path: Path) -> str:
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
-            if os.name == "posix" and stat.S_IMODE(status.st_mode) & 0o007:
+            if is_open_to_others(status.st_mode):
                 raise AuthenticationProblem(
                     f"{path} can be read by every user of this machine; allowed: mode 0600 or 0640"
                 )
@@ -182,7 +181,7 @@ def change_file(path: Path, user: User | None, name: str) -> bool:
         place = next((at for at, line in enumerate(lines) if _is_of(line, wanted)), len(lines))
         kept.insert(place, user.line)
     if known or user is not None:
-        _replace(path, kept)
+        replace_file(path, "".join(f"{line}\n" for line in kept))
     return known
 
 
@@ -192,22 +191,3 @@ def _is_of(line: str, key: str) -> bool:
         return not line.startswith("#") and user_key(name) == key
     except SyntaxProblem:
         return False
-
-
-def _replace(path: Path, lines: Iterable[str]) -> None:
-    handle, name = mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with open(handle, "w", encoding="utf-8") as file:
-            file.writelines(f"{line}\n" for line in lines)
-            file.flush()
-            if path.exists():
-                status = path.stat()
-                if os.name == "posix":
-                    if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
-                        os.fchown(file.fileno(), status.st_uid, status.st_gid)
-                    os.fchmod(file.fileno(), stat.S_IMODE(status.st_mode))
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

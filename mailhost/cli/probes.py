@@ -21,8 +21,9 @@ from mailhost.config.checks import Finding, Severity
 from mailhost.config.faults import Path
 from mailhost.config.settings import ListenAddress, Settings, VirtualServerSettings
 from mailhost.errors import AuthenticationProblem
-from mailhost.net.secrets import SecretProblem, read_password
+from mailhost.model.security import OutboundSecurity, Secret
 from mailhost.net.tls import CertificateFiles, CertificateProblem, doubts
+from mailhost.secrets import SecretProblem, reveal
 from mailhost.server.certificates import certificate_files
 
 #: For a server that does not answer at all.
@@ -56,10 +57,8 @@ def probe_machine(settings: Settings, now: float) -> Iterator[Finding]:
                 yield Finding(Severity.WARNING, (*at, *key), words)
         for words in probe_users(server):
             yield Finding(Severity.WARNING, (*at, "access", "users"), words)
-        for path, file in _password_files(server):
-            words = probe_password(file)
-            if words is not None:
-                yield Finding(Severity.WARNING, (*at, *path), words)
+        for path, secret, file in _secrets(server):
+            yield from probe_secret((*at, *path), secret, file)
         for path, words in probe_ldap(server):
             yield Finding(Severity.WARNING, (*at, "ldap", *path), words)
         for path, directory in _directories(server):
@@ -84,24 +83,32 @@ def probe_certificate(files: CertificateFiles, fqdn: str, now: float) -> Iterato
         yield str(problem)
 
 
-def _password_files(server: VirtualServerSettings) -> Iterator[tuple[Path, FilePath]]:
-    known = [(("delivery", "security"), server.delivery.security)] + [
-        (("domains", index, "security"), domain.security)
-        for index, domain in enumerate(server.domains)
-        if domain.security is not None
+def _secrets(
+    server: VirtualServerSettings,
+) -> Iterator[tuple[Path, Secret | None, FilePath | None]]:
+    """Each password that *server* uses, with the key that it is about."""
+    known: list[tuple[Path, OutboundSecurity]] = [
+        (("delivery", "security"), server.delivery.security)
     ]
+    for index, domain in enumerate(server.domains):
+        if domain.security is not None:
+            known.append((("domains", index, "security"), domain.security))
     for path, security in known:
-        if security.login is not None and security.login.password_file is not None:
-            yield (*path, "password_file"), security.login.password_file
+        if security.login is not None:
+            for name, secret, file in security.login.secrets():
+                yield (*path, *name), secret, file
+    yield ("ldap", "password"), server.ldap.password, server.ldap.password_file
 
 
-def probe_password(file: FilePath) -> str | None:
-    """Why the password in *file* cannot be used, or `None`."""
+def probe_secret(path: Path, secret: Secret | None, file: FilePath | None) -> Iterator[Finding]:
+    """Why a password cannot be used, if so."""
+    if secret is None and file is None:
+        return
     try:
-        read_password(file)
+        reveal(secret, file)
     except SecretProblem as problem:
-        return str(problem)
-    return None
+        name = path if secret is not None else (*path[:-1], f"{path[-1]}_file")
+        yield Finding(Severity.WARNING, name, str(problem))
 
 
 def probe_users(server: VirtualServerSettings) -> Iterator[str]:

@@ -10,8 +10,6 @@ Who we are to a directory, and which servers it has.
 from __future__ import annotations
 
 import importlib.util
-import os
-import stat
 from collections.abc import Iterable
 from enum import Enum
 from pathlib import Path
@@ -21,9 +19,7 @@ from attrs import field, frozen
 
 from mailhost.directory.filters import parse_url
 from mailhost.errors import LookupProblem
-
-#: A password file holds one line.
-_MAX_PASSWORD_OCTETS = 4096
+from mailhost.secrets import SecretProblem, read_password
 
 
 class BindingKind(Enum):
@@ -78,30 +74,10 @@ class Binding:
         """
         if self.password_file is None:
             return self.password
-        return read_password(self.password_file)
-
-
-def read_password(path: Path) -> str:
-    """
-    The first line of the file *path*.
-
-    :raises LookupProblem: 4.3.5: it cannot be read, others may read it as well, or it is empty.
-    """
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            mode = os.fstat(fd).st_mode
-            octets = os.read(fd, _MAX_PASSWORD_OCTETS)
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise LookupProblem(f"password file: {error}", "4.3.5") from error
-    if mode & stat.S_IRWXO:
-        raise LookupProblem(f"password file {path}: others may use it (chmod o= {path})", "4.3.5")
-    lines = octets.decode("utf-8", "surrogateescape").splitlines()
-    if not lines or not lines[0]:
-        raise LookupProblem(f"password file {path} is empty (RFC 4513 §5.1.2)", "4.3.5")
-    return lines[0]
+            return read_password(self.password_file)
+        except SecretProblem as problem:
+            raise LookupProblem(f"password file: {problem}", "4.3.5") from problem
 
 
 def has_kerberos() -> bool:

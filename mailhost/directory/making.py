@@ -27,6 +27,7 @@ from mailhost.directory.homes import HomeServers
 from mailhost.directory.resolver import LDAPAddressResolver, Limits
 from mailhost.directory.schemas import SCHEMAS
 from mailhost.model.directory import Schema
+from mailhost.secrets import SecretProblem, reveal
 
 
 def make_resolver(
@@ -100,7 +101,17 @@ def binding_of(settings: LDAPSettings) -> Binding:
     return Binding(
         BindingKind(settings.binding),
         settings.username or "",
-        settings.password.reveal() if settings.password is not None else "",
+        _password_of(settings),
         settings.password_file,
         settings.domain or "",
     )
+
+
+def _password_of(settings: LDAPSettings) -> str:
+    """:raises ValueError: it is in a variable that is not set."""
+    if settings.password is None:
+        return ""
+    try:
+        return reveal(settings.password)
+    except SecretProblem as problem:
+        raise ValueError(f"password: {problem}") from problem

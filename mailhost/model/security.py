@@ -8,6 +8,7 @@ How a connection is protected, as asked for and as it turned out.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 
@@ -34,13 +35,15 @@ class Secret:
     A password: it can be used, and not be seen by chance.
 
     :ivar literal: it stood in the configuration file itself.
+    :ivar variable: it is in this variable of the environment; see `mailhost.secrets.reveal`.
     """
 
     _text: str = field(repr=False)
     literal: bool = False
+    variable: str = ""
 
     def reveal(self) -> str:
-        """The password."""
+        """The password, where it is in no variable."""
         return self._text
 
     def __str__(self) -> str:
@@ -62,6 +65,10 @@ class Login:
     password: Secret | None = None
     password_file: Path | None = None
     mechanisms: tuple[str, ...] = ("SCRAM-SHA-256", "PLAIN", "LOGIN")
+
+    def secrets(self) -> Iterator[tuple[tuple[str, ...], Secret | None, Path | None]]:
+        """Each secret by its key: as it stands in the configuration, or the file that has it."""
+        yield ("password",), self.password, self.password_file
 
 
 @frozen

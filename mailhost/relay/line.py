@@ -26,11 +26,11 @@ from mailhost.model.route import HostAddress, NextHop
 from mailhost.model.security import OutboundSecurity, TLSLevel
 from mailhost.net.deadlines import Deadlines
 from mailhost.net.outbound import OutboundProtocol, Protection, Transcript
-from mailhost.net.secrets import SecretProblem, password_of
 from mailhost.net.tls import ClientTLS
 from mailhost.relay.job import Destination
 from mailhost.relay.mail_exchange import MailExchangeResolver
 from mailhost.relay.outcomes import unopened_outcome, unreachable, unresolved
+from mailhost.secrets import SecretProblem, reveal
 from mailhost.smtp.client_login import ClientLogin
 
 #: A host that takes no connection for so long is passed over; the operating
@@ -155,7 +155,9 @@ class Line:
         given = security.login
         login = None
         if given is not None:
-            login = ClientLogin(given.username, password_of(given), given.mechanisms)
+            login = ClientLogin(
+                given.username, reveal(given.password, given.password_file), given.mechanisms
+            )
         return Protection(security.tls, host, self.tls, security.ca, login, self._in_thread)
 
     def _in_thread(self, work: Callable[[], bytes]) -> Deferred[bytes]:

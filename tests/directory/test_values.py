@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -13,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mailhost.config.settings.ldap import AttributeKeys, LDAPSettings
 from mailhost.config.structure import Structurer
 from mailhost.config.yaml_source import read_yaml
-from mailhost.directory.binding import Binding, BindingKind, DirectoryServer, read_password
+from mailhost.directory.binding import Binding, BindingKind, DirectoryServer
 from mailhost.directory.cache import TimedCache
 from mailhost.directory.making import binding_of, make_resolver, schema_of
 from mailhost.directory.md4 import md4
@@ -53,14 +55,24 @@ class BindingTests(SynchronousTestCase):
             file = Path(folder) / "secret"
             file.write_bytes("p\u00e4ss word\r\nmore\n".encode())
             file.chmod(0o640)
-            self.assertEqual("p\u00e4ss word", read_password(file))
+            binding = Binding(BindingKind.PLAIN_TEXT, "cn=x", password_file=file)
+            self.assertEqual("p\u00e4ss word", binding.secret())
             for mode, octets in ((0o644, b"x"), (0o602, b"x"), (0o600, b""), (0o600, b"\nx")):
                 file.write_bytes(octets)
                 file.chmod(mode)
-                problem = self.assertRaises(LookupProblem, read_password, file)
+                problem = self.assertRaises(LookupProblem, binding.secret)
                 self.assertEqual("4.3.5", problem.status)
             file.unlink()
-            self.assertRaises(LookupProblem, read_password, file)
+            self.assertRaises(LookupProblem, binding.secret)
+
+    def test_password_in_the_environment(self) -> None:
+        """It is read when the resolver is made; a variable that is not set is named."""
+        known = Secret("", variable="MAILHOST_TEST_VARIABLE")
+        settings = LDAPSettings(password=known, binding="plain_text", username="cn=x")
+        with patch.dict(os.environ, {"MAILHOST_TEST_VARIABLE": "hidden"}):
+            self.assertEqual("hidden", binding_of(settings).secret())
+        wrong = self.assertRaises(ValueError, binding_of, settings)
+        self.assertIn("MAILHOST_TEST_VARIABLE is not set", str(wrong))
 
     def test_md4(self) -> None:
         """RFC 1320 §A.5."""

@@ -30,6 +30,7 @@ from mailhost.config.units import (
 from mailhost.model.security import Secret
 
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|[0-9A-Fa-f:.]+")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _WORDS = re.compile(r"[A-Za-z0-9$:=_.;-]+(?: +[A-Za-z0-9$:=_.;-]+)*")
 
 SCHEMA_NAMES = ("active_directory", "site_server", "exchange", "inetorgperson")
@@ -97,10 +98,18 @@ def _parse_secret(text: str) -> Secret:
     if not text:
         # RFC 4513 §5.1.2: a name without a password succeeds, and is nobody.
         raise ValueError("an empty password is no password")
-    return Secret(text, literal=True)
+    if not text.startswith("env:"):
+        return Secret(text, literal=True)
+    variable = text.removeprefix("env:")
+    if not _VARIABLE.fullmatch(variable):
+        raise ValueError("there is no name of an environment variable behind env:")
+    return Secret("", variable=variable)
 
 
-SECRET = Kind(_parse_secret, "a password; better, password_file")
+SECRET = Kind(
+    _parse_secret,
+    "env: and the name of an environment variable, or the text itself; better, a file",
+)
 
 
 def _parse_words(text: str) -> str:
