@@ -29,7 +29,9 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=3000)
     parser.add_argument("--queued", type=int, default=1_000_000, help="of the scenario 'queue'")
     parser.add_argument("--only", default="", help="scenarios whose name contains this")
-    parser.add_argument("--without-postfix", action="store_true")
+    others = parser.add_mutually_exclusive_group()
+    others.add_argument("--without-postfix", action="store_true")
+    others.add_argument("--all", action="store_true", help="Exim and OpenSMTPD take part as well")
     given = parser.parse_args()
     print(f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.2f}, {given.rounds} rounds\n")
     print(f"{'scenario':32}{'server':21}{'msg/s':>8}{'MB/s':>8}{'CPU ms':>8}{'ratio':>7}")
@@ -38,8 +40,10 @@ def main() -> None:
             taking_part = [
                 one
                 for one in scenario.contestants
-                if not (one.is_postfix and given.without_postfix)
+                if not (one is POSTFIX and given.without_postfix)
             ]
+            if given.all and scenario.key is None:
+                taking_part += throughput.OTHERS
             count = int(given.messages * scenario.share)
             throughput.measure(scenario, taking_part, given.rounds, count)
     contestants = [MAILHOST] if given.without_postfix else [MAILHOST, POSTFIX]
@@ -48,7 +52,7 @@ def main() -> None:
             latency.measure(one, _RATES[one], given.messages)
     if given.only in "idle":
         for one in contestants:
-            idle.measure(one, _IDLE_SESSIONS_OF_POSTFIX if one.is_postfix else _IDLE_SESSIONS)
+            idle.measure(one, _IDLE_SESSIONS_OF_POSTFIX if one is POSTFIX else _IDLE_SESSIONS)
     if given.only in "queue":
         queue.measure(given.queued, given.messages)
 

@@ -11,14 +11,16 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 from attrs import frozen
 
+from tests.bench.exim_and_opensmtpd import start_exim, start_opensmtpd
 from tests.bench.postfix_instance import start_postfix
 from tests.support.certificates import Authority, Key
 from tests.support.postfix_tools import PROJECT
@@ -33,21 +35,55 @@ DESCRIPTORS = 20_000
 class Contestant:
     """
     :ivar name: as the table says.
-    :ivar workers: processes of mailhost; 0: it is Postfix.
+    :ivar start: given a home of its own, a port, the next hop, and certificate and key, if any.
+    :ivar share: how many of the messages it gets; a slow one gets fewer.
     """
 
     name: str
-    workers: int = 1
-
-    @property
-    def is_postfix(self) -> bool:
-        return self.workers == 0
+    start: Callable[[Path, int, tuple[str, int], tuple[Path, Path] | None], subprocess.Popen[bytes]]
+    share: float = 1
 
 
-MAILHOST, TWO_WORKERS, POSTFIX = (
-    Contestant("mailhost"),
-    Contestant("mailhost, 2 workers", 2),
-    Contestant("Postfix", 0),
+def start_mailhost(
+    workers: int,
+    home: Path,
+    port: int,
+    next_hop: tuple[str, int],
+    files: tuple[Path, Path] | None = None,
+) -> subprocess.Popen[bytes]:
+    """The shipped defaults; only addresses, the relay list and the size limits are set."""
+    home.mkdir(exist_ok=True)
+    server = {
+        "name": "bench",
+        "home": str(home / "mailroot"),
+        "fqdn": "mailhost.example",
+        "listen": [f"127.0.0.1:{port}"],
+        "access": {"relay": {"except": ["127.0.0.1"]}},
+        "messages": {"max_message_size": "20M", "max_session_size": "unlimited"},
+        "delivery": {"smart_host": f"[{next_hop[0]}]:{next_hop[1]}"},
+    }
+    if files is not None:
+        server["access"] |= {"tls": {"certificate": str(files[0]), "key": str(files[1])}}
+    config = home / "mailhost.yaml"
+    config.write_text(yaml.safe_dump({"workers": workers, "virtual_servers": [server]}), "utf-8")
+    command = [str(Path(sys.executable).with_name("twistd")), "-n", "--pidfile="]
+    with (home / "log").open("ab") as log:
+        return subprocess.Popen(
+            [*command, "mailhost", "--config", str(config)],
+            cwd=PROJECT,
+            env=project_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+
+
+MAILHOST, TWO_WORKERS, POSTFIX, EXIM, OPENSMTPD = (
+    Contestant("mailhost", partial(start_mailhost, 1)),
+    Contestant("mailhost, 2 workers", partial(start_mailhost, 2)),
+    Contestant("Postfix", start_postfix),
+    Contestant("Exim", start_exim, 0.25),
+    Contestant("OpenSMTPD", start_opensmtpd, 0.1),
 )
 
 
@@ -91,48 +127,10 @@ def running(
     """*contestant*, listening; with STARTTLS when it has a *key*."""
     home = folder / "server"
     files = None if key is None else Authority(folder).issue("server", "localhost", key=key)
-    if contestant.is_postfix:
-        process = start_postfix(home, port, next_hop, files)
-    else:
-        process = start_mailhost(contestant.workers, home, port, next_hop, files)
-    with ended_afterwards(process):
+    with ended_afterwards(contestant.start(home, port, next_hop, files)) as process:
         address = f"127.0.0.1:{port}"
         wait_until(lambda: takes_connections(address), f"{contestant.name} listens")
         yield Running(process.pid, address)
-
-
-def start_mailhost(
-    workers: int,
-    home: Path,
-    port: int,
-    next_hop: tuple[str, int],
-    files: tuple[Path, Path] | None = None,
-) -> subprocess.Popen[bytes]:
-    """The shipped defaults; only addresses, the relay list and the size limits are set."""
-    home.mkdir(exist_ok=True)
-    server = {
-        "name": "bench",
-        "home": str(home / "mailroot"),
-        "fqdn": "mailhost.example",
-        "listen": [f"127.0.0.1:{port}"],
-        "access": {"relay": {"except": ["127.0.0.1"]}},
-        "messages": {"max_message_size": "20M", "max_session_size": "unlimited"},
-        "delivery": {"smart_host": f"[{next_hop[0]}]:{next_hop[1]}"},
-    }
-    if files is not None:
-        server["access"] |= {"tls": {"certificate": str(files[0]), "key": str(files[1])}}
-    config = home / "mailhost.yaml"
-    config.write_text(yaml.safe_dump({"workers": workers, "virtual_servers": [server]}), "utf-8")
-    command = [str(Path(sys.executable).with_name("twistd")), "-n", "--pidfile="]
-    with (home / "log").open("ab") as log:
-        return subprocess.Popen(
-            [*command, "mailhost", "--config", str(config)],
-            cwd=PROJECT,
-            env=project_environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
 
 
 def raise_descriptor_limit() -> None:

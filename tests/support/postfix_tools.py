@@ -24,9 +24,9 @@ def postfix_root() -> Path:
     return Path(os.environ.get("MAILHOST_POSTFIX_ROOT") or PROJECT / ".peers").absolute()
 
 
-def postfix_program(name: str) -> str:
+def unpacked_program(name: str) -> str:
     """
-    The path of *name*, such as ``smtp-sink``.
+    The path of *name*, such as ``smtp-sink``, or ``exim4`` after ``tests/fetch-peers --all``.
 
     :raises PeerMissing: it is not unpacked.
     """
@@ -45,8 +45,8 @@ def swaks_program() -> str:
 def _found(path: Path) -> str:
     if not path.is_file():
         raise PeerMissing(
-            f"{path} is missing: run tests/fetch-peers, which unpacks the peers' packages there "
-            "(or name another folder by MAILHOST_POSTFIX_ROOT)"
+            f"{path} is missing: run tests/fetch-peers, with --all for Exim and OpenSMTPD, which "
+            "unpacks the peers' packages there (or name another folder by MAILHOST_POSTFIX_ROOT)"
         )
     return str(path)
 
@@ -65,9 +65,9 @@ def sink_command(address: str, *options: str, backlog: int = 500) -> list[str]:
     write its dumps where the test wants them.
     """
     user = ["-u", pwd.getpwuid(os.getuid()).pw_name] if os.geteuid() == 0 else []
-    return [postfix_program("smtp-sink"), *user, *options, f"inet:{address}", str(backlog)]
+    return [unpacked_program("smtp-sink"), *user, *options, f"inet:{address}", str(backlog)]
 
 
 def source_command(address: str, *options: str) -> list[str]:
     """smtp-source towards *address* (``host:port``)."""
-    return [postfix_program("smtp-source"), *options, f"inet:{address}"]
+    return [unpacked_program("smtp-source"), *options, f"inet:{address}"]
