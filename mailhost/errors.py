@@ -43,6 +43,10 @@ class AuthenticationProblem(MailhostError):
     """Whether a password is right cannot be said now; always temporary."""
 
 
+class WebProblem(MailhostError):
+    """An HTTPS server gives no answer that can be used; the words hold nothing of an answer."""
+
+
 class DirectoryProblem(MailhostError):
     """A Drop, Pickup or Badmail directory cannot be used now; temporary."""
 

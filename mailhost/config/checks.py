@@ -369,10 +369,18 @@ def _check_own_logins(server: VirtualServerSettings, at: Path) -> Iterator[Findi
 
 
 def _check_clear_login(security: OutboundSecurity, here: Path) -> Iterator[Finding]:
+    by_token = security.login is not None and security.login.tokens is not None
     if security.tls is TLSLevel.NONE:
         yield _warning(
             (*here, "tls"),
-            "the password may travel in clear text; advised: verified",
+            f"the {'token' if by_token else 'password'} may travel in clear text; "
+            "advised: verified",
+            (*here, "auth"),
+        )
+    elif by_token and security.tls is not TLSLevel.VERIFIED:
+        yield _warning(
+            (*here, "tls"),
+            "whoever answers in the host's place gets the token; advised: verified",
             (*here, "auth"),
         )
 

@@ -2,7 +2,7 @@
 How a connection is protected, as asked for and as it turned out.
 
 :Room: ``model``
-:RFC: 3207 (STARTTLS), 4954 (AUTH), 7435 (opportunistic security), 8314.
+:RFC: 3207 (STARTTLS), 4954 (AUTH), 6749 (OAuth 2.0), 7435 (opportunistic security), 8314.
 :IIS: ACC-10..14, DEL-20, DEL-21, DEL-23.
 """
 
@@ -51,6 +51,45 @@ class Secret:
 
 
 @frozen
+class TokenGrant:
+    """
+    Where access tokens come from, and by what right (RFC 6749 §4.4, §6).
+
+    With a refresh token it is the grant of that name, else client credentials.
+
+    :ivar url: the token endpoint, ``https://...``.
+    :ivar client_id: who we are there.
+    :ivar client_secret: how we prove it; `None`: in *client_secret_file*, or not at all.
+    :ivar refresh_token: `None`: in *refresh_token_file*, or there is none.
+    :ivar scope: what is asked for; empty: what the endpoint gives by itself.
+    :ivar basic: the client's secret goes into the header (RFC 6749 §2.3.1), not the form.
+    :ivar ca: file with the authorities we trust there; `None`: the system's.
+    :ivar timeout_seconds: how long the endpoint may take.
+    """
+
+    url: str
+    client_id: str
+    client_secret: Secret | None = None
+    client_secret_file: Path | None = None
+    refresh_token: Secret | None = None
+    refresh_token_file: Path | None = None
+    scope: str = ""
+    basic: bool = False
+    ca: Path | None = None
+    timeout_seconds: float = 10
+
+    @property
+    def refreshes(self) -> bool:
+        """Whether it goes by a refresh token."""
+        return self.refresh_token is not None or self.refresh_token_file is not None
+
+    @property
+    def has_secret(self) -> bool:
+        """Whether we prove who we are; a public client (RFC 6749 §2.1) does not."""
+        return self.client_secret is not None or self.client_secret_file is not None
+
+
+@frozen
 class Login:
     """
     How we log in at a next hop.
@@ -59,16 +98,22 @@ class Login:
     :ivar password: its password; `None` where *password_file* has it.
     :ivar password_file: its first line; read at each login.
     :ivar mechanisms: those that may be used, the best first.
+    :ivar tokens: where the token comes from that takes the password's place.
     """
 
     username: str
     password: Secret | None = None
     password_file: Path | None = None
     mechanisms: tuple[str, ...] = ("SCRAM-SHA-256", "PLAIN", "LOGIN")
+    tokens: TokenGrant | None = None
 
     def secrets(self) -> Iterator[tuple[tuple[str, ...], Secret | None, Path | None]]:
         """Each secret by its key: as it stands in the configuration, or the file that has it."""
         yield ("password",), self.password, self.password_file
+        tokens = self.tokens
+        if tokens is not None:
+            yield ("oauth", "client_secret"), tokens.client_secret, tokens.client_secret_file
+            yield ("oauth", "refresh_token"), tokens.refresh_token, tokens.refresh_token_file
 
 
 @frozen

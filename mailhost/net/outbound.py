@@ -23,7 +23,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from mailhost.errors import SpoolProblem
+from mailhost.errors import MailhostError, SpoolProblem
 from mailhost.interfaces import IStoredContent
 from mailhost.model.address import Mailbox
 from mailhost.model.reply import Reply
@@ -42,7 +42,7 @@ from mailhost.smtp.client_events import (
 )
 from mailhost.smtp.client_login import ClientLogin
 from mailhost.smtp.events import Wait
-from mailhost.smtp.sasl.scram import SaltGiven, salted_password
+from mailhost.smtp.sasl.client import Work
 
 InThread = Callable[[Callable[[], bytes]], "Deferred[bytes]"]
 
@@ -71,6 +71,11 @@ class Transcript:
     def login_failed(self) -> bool:
         """It ended because we could not log in."""
         return self.ended_in is Phase.LOGIN
+
+    @property
+    def login_refused(self) -> bool:
+        """The peer does not take our proof, for good (RFC 4954 §6: 535)."""
+        return self.login_failed and self.spoken is not None and self.spoken.permanent
 
     @property
     def tls_failed(self) -> bool:
@@ -214,8 +219,8 @@ class OutboundProtocol(Protocol):
                 self.ready.callback(None)
             elif isinstance(event, TLSWanted):
                 self._start_tls()
-            elif isinstance(event, SaltGiven):
-                self._salt_password(event)
+            elif isinstance(event, Work):
+                self._work(event)
             else:
                 self._over(event)
                 return
@@ -249,31 +254,29 @@ class OutboundProtocol(Protocol):
         else:
             transport.startTLS(creator)
 
-    def _salt_password(self, given: SaltGiven) -> None:
+    def _work(self, work: Work) -> None:
         protection = self._protection
         assert protection is not None, "a login is part of it"
-        assert protection.login is not None, "it has asked for the salt"
-        password = protection.login.password
-        salting: Deferred[bytes] = protection.in_thread(
-            lambda: salted_password(password, given.salt, given.iterations)
-        )
-        salting.addCallbacks(self._password_salted, self._not_salted)
+        protection.in_thread(work.run).addCallbacks(self._worked, self._not_worked)
 
-    def _password_salted(self, salted: bytes) -> None:
+    def _worked(self, octets: bytes) -> None:
         if not self._lost:
-            self._dialogue.salted(salted)
+            self._dialogue.worked(octets)
             self._flush()
 
-    def _not_salted(self, failure: Failure) -> None:
-        # Without its words: they might tell something of the password.
-        self._end_with("login: the password cannot be sent")
+    def _not_worked(self, failure: Failure) -> None:
+        # Words of our own errors are fit to be told; others might tell something of the
+        # password.
+        known = failure.check(MailhostError)  # type: ignore[no-untyped-call]  # upstream
+        words = str(failure.value) if known else "the password cannot be sent"
+        self._end_with(f"login: {words}")
         self.drop()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone."""
         self._lost = True
         self._deadlines.forget(self)
-        self._end_with(f"connection lost: {_words(reason)}")
+        self._end_with(f"connection lost: {failure_words(reason)}")
         self._gone()
 
     def _end_with(self, words: str) -> None:
@@ -394,7 +397,7 @@ class OutboundProtocol(Protocol):
         self.deadline_at = self._deadlines.clock.seconds() + patience
 
 
-def _words(reason: Failure) -> str:
+def failure_words(reason: Failure) -> str:
     """What went wrong; OpenSSL's errors are lists of library, function and reason."""
     if isinstance(reason.value, SSL.Error) and reason.value.args and reason.value.args[0]:
         return "TLS: " + "; ".join(str(one[-1]) for one in reason.value.args[0])

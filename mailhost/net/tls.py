@@ -260,12 +260,17 @@ class ClientTLS:
     def _verifying_context(self, ca: Path | None) -> SSL.Context:
         context = self._verifying.get(ca)
         if context is None:
-            context = CertificateOptions(trustRoot=_roots(ca)).getContext()
+            context = CertificateOptions(trustRoot=trusted_roots(ca)).getContext()
             self._verifying[ca] = context
         return context
 
 
-def _roots(ca: Path | None) -> Any:
+def trusted_roots(ca: Path | None) -> Any:
+    """
+    The authorities in the file *ca*, or the system's; what Twisted calls a trust root.
+
+    :raises CertificateProblem: there are none to be read.
+    """
     if ca is None:
         return platformTrust()  # type: ignore[no-untyped-call]  # upstream
     try:

@@ -23,10 +23,11 @@ from twisted.logger import Logger
 from mailhost.errors import ResolveProblem
 from mailhost.model.outcome import Fate, Outcome
 from mailhost.model.route import HostAddress, NextHop
-from mailhost.model.security import OutboundSecurity, TLSLevel
+from mailhost.model.security import OutboundSecurity, TLSLevel, TokenGrant
 from mailhost.net.deadlines import Deadlines
 from mailhost.net.outbound import OutboundProtocol, Protection, Transcript
 from mailhost.net.tls import ClientTLS
+from mailhost.net.tokens import TokenBroker, TokenProblem
 from mailhost.relay.job import Destination
 from mailhost.relay.mail_exchange import MailExchangeResolver
 from mailhost.relay.outcomes import unopened_outcome, unreachable, unresolved
@@ -73,6 +74,7 @@ class Line:
     :ivar source_address: local address to connect from; `None`: the system's choice.
     :ivar tls: contexts for what leaves.
     :ivar connect: opens a connection; replaced in tests.
+    :ivar tokens: access tokens for logins.
     """
 
     reactor: Any
@@ -83,12 +85,14 @@ class Line:
     source_address: str | None = None
     tls: ClientTLS = field(factory=ClientTLS)
     connect: Connect | None = None
+    tokens: TokenBroker = field(init=False)
     _deadlines: Deadlines = field(init=False)
 
     _log = Logger()
 
     def __attrs_post_init__(self) -> None:
         self._deadlines = Deadlines(self.reactor)
+        self.tokens = TokenBroker(self.reactor, self._in_thread)
 
     async def open(
         self, destination: Destination, tried: set[tuple[str, int]], gone: Callable[[], None]
@@ -134,13 +138,18 @@ class Line:
         self, place: HostAddress, destination: Destination, gone: Callable[[], None]
     ) -> Opened | Outcome:
         security, helo = destination.security, destination.helo
-        try:
-            protection = self._protection(security, place.host)
-        except SecretProblem as problem:
-            # RFC 3463 X.3.5: system incorrectly configured.
-            return Outcome(Fate.DELAYED, "4.3.5", f"login: {problem}")
-        opened = await self._open_with(protection, place, helo, gone)
-        may_be_clear = security.tls is TLSLevel.OPPORTUNISTIC and security.login is None
+        login = security.login
+        if login is not None and login.tokens is not None:
+            opened = await self._open_by_token(security, login.tokens, place, helo, gone)
+        else:
+            try:
+                secret = "" if login is None else reveal(login.password, login.password_file)
+            except SecretProblem as problem:
+                # RFC 3463 X.3.5: system incorrectly configured.
+                return Outcome(Fate.DELAYED, "4.3.5", f"login: {problem}")
+            protection = self._protection(security, place.host, secret)
+            opened = await self._open_with(protection, place, helo, gone)
+        may_be_clear = security.tls is TLSLevel.OPPORTUNISTIC and login is None
         if isinstance(opened, Transcript) and opened.tls_failed and may_be_clear:
             # RFC 7435 §3: better in clear than not at all, where nobody has
             # asked for more.
@@ -150,18 +159,38 @@ class Line:
             opened = await self._open_with(None, place, helo, gone)
         return unopened_outcome(opened, _name(place)) if isinstance(opened, Transcript) else opened
 
-    def _protection(self, security: OutboundSecurity, host: str) -> Protection:
-        """:raises SecretProblem: the password cannot be read."""
+    async def _open_by_token(
+        self,
+        security: OutboundSecurity,
+        grant: TokenGrant,
+        place: HostAddress,
+        helo: bool,
+        gone: Callable[[], None],
+    ) -> Opened | Transcript | Outcome:
+        """A token that is refused may have been taken back: a fresh one is tried, once."""
+        try:
+            token = await self.tokens.token(grant)
+            protection = self._protection(security, place.host, token.text)
+            opened = await self._open_with(protection, place, helo, gone)
+            if not isinstance(opened, Transcript) or not opened.login_refused:
+                return opened
+            fresh = self.tokens.replace(grant, token)
+            if fresh is None:
+                return opened
+            protection = self._protection(security, place.host, (await fresh).text)
+            return await self._open_with(protection, place, helo, gone)
+        except TokenProblem as problem:
+            return Outcome(Fate.DELAYED, problem.status, f"login: no token: {problem}")
+
+    def _protection(self, security: OutboundSecurity, host: str, secret: str) -> Protection:
         given = security.login
         login = None
         if given is not None:
-            login = ClientLogin(
-                given.username, reveal(given.password, given.password_file), given.mechanisms
-            )
+            login = ClientLogin(given.username, secret, given.mechanisms, host)
         return Protection(security.tls, host, self.tls, security.ca, login, self._in_thread)
 
-    def _in_thread(self, work: Callable[[], bytes]) -> Deferred[bytes]:
-        done: Deferred[bytes] = deferToThreadPool(self.reactor, self.reactor.getThreadPool(), work)
+    def _in_thread(self, work: Callable[[], Any]) -> Deferred[Any]:
+        done: Deferred[Any] = deferToThreadPool(self.reactor, self.reactor.getThreadPool(), work)
         return done
 
     async def _open_with(

@@ -39,6 +39,7 @@ from mailhost.smtp.client_login import ClientLogin, LoggedIn
 from mailhost.smtp.content import ContentWriter
 from mailhost.smtp.events import Wait
 from mailhost.smtp.reply_reader import ReplyReader
+from mailhost.smtp.sasl.client import Work
 
 
 @define
@@ -105,10 +106,10 @@ class ClientDialogue:
         self.extensions.clear()
         self._say_hello("EHLO")
 
-    def salted(self, octets: bytes) -> None:
-        """What `SaltGiven` has asked for is there."""
+    def worked(self, octets: bytes) -> None:
+        """`Work` has given *octets*."""
         if self.login is not None and self.phase is Phase.LOGIN:
-            self._say_login(self.login.prove(octets))
+            self._follow_login(self.login.worked(octets))
 
     def receive_end(self, words: str) -> None:
         """The connection is gone, because of *words*."""
@@ -307,13 +308,20 @@ class ClientDialogue:
             self._finish("TLS is not on, and nobody logs in over clear text", None)
             return
         try:
-            self._say_login(self.login.begin(self.extensions.get("AUTH", "")))
+            step = self.login.begin(self.extensions.get("AUTH", ""))
         except SyntaxProblem as problem:
             self._finish(f"login: {problem}", None)
+        else:
+            self._follow_login(step)
 
-    def _say_login(self, line: bytes) -> None:
-        self._out.append(line)
-        self._expected.append(("AUTH", 0))
+    def _follow_login(self, step: bytes | Work | LoggedIn) -> None:
+        if isinstance(step, bytes):
+            self._out.append(step)
+            self._expected.append(("AUTH", 0))
+        elif isinstance(step, LoggedIn):
+            self._become_ready()
+        else:
+            self._ready.append(step)
 
     def _heard_auth(self, reply: Reply, number: int) -> None:
         assert self.login is not None, "AUTH was sent for it"
@@ -321,13 +329,8 @@ class ClientDialogue:
             step = self.login.hear(reply)
         except SyntaxProblem as problem:
             self._finish(f"login: {problem}", reply)
-            return
-        if isinstance(step, bytes):
-            self._say_login(step)
-        elif isinstance(step, LoggedIn):
-            self._become_ready()
         else:
-            self._ready.append(step)
+            self._follow_login(step)
 
     def _become_ready(self) -> None:
         self.phase = Phase.READY

@@ -2,23 +2,21 @@
 Our side of AUTH at a next hop.
 
 :Room: ``smtp`` -- sans-I/O.
-:RFC: 4954 §4; 4616, 5802, 7677.
-:IIS: DEL-21.
+:RFC: 4954 §4.
+:IIS: DEL-21, DEL-22.
 :Called by: `mailhost.smtp.client_dialogue`.
 """
 
 from __future__ import annotations
 
 from base64 import b64encode
-from collections import deque
 
 from attrs import define, field, frozen
 
 from mailhost.errors import SyntaxProblem
 from mailhost.model.reply import Reply
-from mailhost.smtp.grammar import parse_base64
-from mailhost.smtp.sasl.plain import plain_response
-from mailhost.smtp.sasl.scram import SCRAM, SaltGiven, ScramClient
+from mailhost.smtp.grammar import EncodingProblem, parse_base64
+from mailhost.smtp.sasl.client import CLIENTS, ClientMechanism, Credentials, Work
 
 #: A longer response is not put behind AUTH (RFC 4954 §4: 512 octets for the line).
 _MAX_LINE_OCTETS = 510
@@ -34,20 +32,24 @@ class ClientLogin:
     """
     One login.
 
+    :ivar secret: a password, or an access token.
     :ivar mechanisms: those that may be used, the best first.
+    :ivar host: whom we mean to talk to.
     """
 
     username: str
-    password: str = field(repr=False)
+    secret: str = field(repr=False)
     mechanisms: tuple[str, ...]
-    _scram: ScramClient | None = field(default=None, init=False)
-    # Responses that have not been asked for yet.
-    _answers: deque[bytes] = field(factory=deque, init=False, repr=False)
-    _proved: bool = field(default=True, init=False)
+    host: str = ""
+    _chosen: str = field(default="", init=False)
+    _mechanism: ClientMechanism | None = field(default=None, init=False)
+    _begun: bool = field(default=False, init=False)
+    # A first response that has not been asked for yet.
+    _held: bytes | None = field(default=None, init=False, repr=False)
 
-    def begin(self, offered: str) -> bytes:
+    def begin(self, offered: str) -> bytes | Work:
         """
-        The AUTH command.
+        The AUTH command, or what has to be done for it.
 
         :param offered: the words behind AUTH in the answer to EHLO.
         :raises SyntaxProblem: none of our mechanisms is among them, or the name cannot
@@ -60,52 +62,60 @@ class ClientLogin:
                 f"the host offers {' '.join(known) or 'no login'}, "
                 f"we may use {', '.join(self.mechanisms)}"
             )
-        if chosen == SCRAM:
-            self._scram, self._proved = ScramClient(self.username), False
-            return self._command(chosen, self._scram.first())
-        if chosen == "PLAIN":
-            return self._command(chosen, plain_response(self.username, self.password))
-        self._answers.extend((self.username.encode("utf-8"), self.password.encode("utf-8")))
-        return b"AUTH LOGIN\r\n"
+        self._chosen = chosen
+        self._mechanism = CLIENTS[chosen](Credentials(self.username, self.secret, self.host))
+        first = self._mechanism.first()
+        return first if isinstance(first, Work) else self._command(first)
 
-    def _command(self, mechanism: str, response: bytes) -> bytes:
-        line = f"AUTH {mechanism} ".encode("ascii") + b64encode(response)
-        if len(line) <= _MAX_LINE_OCTETS:
-            return line + b"\r\n"
-        self._answers.append(response)
-        return f"AUTH {mechanism}\r\n".encode("ascii")
+    def _command(self, response: bytes | None) -> bytes:
+        self._begun = True
+        if response is not None:
+            # RFC 4954 §4: an empty response is "=".
+            line = f"AUTH {self._chosen} ".encode("ascii") + (b64encode(response) or b"=")
+            if len(line) <= _MAX_LINE_OCTETS:
+                return line + b"\r\n"
+            self._held = response
+        return f"AUTH {self._chosen}\r\n".encode("ascii")
 
-    def hear(self, reply: Reply) -> bytes | SaltGiven | LoggedIn:
+    def hear(self, reply: Reply) -> bytes | Work | LoggedIn:
         """
         The next line to send, what to compute, or that it is done.
 
         :raises SyntaxProblem: the peer refuses, or does not follow the mechanism.
         """
+        mechanism = self._mechanism
+        assert mechanism is not None, "a reply to AUTH"
         if reply.code == 235:
-            if not self._proved:
+            if not mechanism.proved:
                 raise SyntaxProblem("the host has not proved that it knows the password")
             return LoggedIn()
         if reply.code != 334:
-            raise SyntaxProblem(f"refused: {reply}")
-        if self._answers:
-            return _line(self._answers.popleft())
-        if self._scram is None:
-            raise SyntaxProblem("the host asks for more than the mechanism has")
-        return self._hear_scram(self._scram, parse_base64(reply.words[0] if reply.words else ""))
+            why = f" ({mechanism.complaint})" if mechanism.complaint else ""
+            raise SyntaxProblem(f"refused: {reply}{why}")
+        held, self._held = self._held, None
+        if held is not None:
+            return _line(held)
+        answer = mechanism.hear(_challenge_in(reply))
+        return answer if isinstance(answer, Work) else _line(answer)
 
-    def _hear_scram(self, scram: ScramClient, challenge: bytes) -> bytes | SaltGiven:
-        if not scram.has_salt:
-            return scram.hear_first(challenge)
-        if self._proved:
-            raise SyntaxProblem("the host asks for more than the mechanism has")
-        scram.hear_final(challenge)
-        self._proved = True
-        return _line(b"")
+    def worked(self, octets: bytes) -> bytes:
+        """The line that follows when `Work` has given *octets*."""
+        assert self._mechanism is not None, "it has asked for it"
+        response = self._mechanism.worked(octets)
+        return _line(response) if self._begun else self._command(response)
 
-    def prove(self, salted: bytes) -> bytes:
-        """The answer to `SaltGiven`, from `salted_password`."""
-        assert self._scram is not None, "a salt is given by SCRAM"
-        return _line(self._scram.final(salted))
+
+def _challenge_in(reply: Reply) -> bytes:
+    """
+    What the host asks; nothing where it cannot be read.
+
+    Some hosts write the prompts of LOGIN as they like, and who reads his challenge refuses
+    an empty one.
+    """
+    try:
+        return parse_base64(reply.words[0] if reply.words else "")
+    except EncodingProblem:
+        return b""
 
 
 def _line(response: bytes) -> bytes:

@@ -27,7 +27,7 @@ from mailhost.config.settings.access import BasicKeys
 from mailhost.model.access import AccessList
 from mailhost.model.route import NextHop
 from mailhost.model.schedule import RetrySchedule
-from mailhost.model.security import Login, OutboundSecurity, Secret, TLSLevel
+from mailhost.model.security import Login, OutboundSecurity, Secret, TLSLevel, TokenGrant
 
 ERROR, WARNING = Severity.ERROR, Severity.WARNING
 
@@ -329,6 +329,19 @@ class OwnLoginTests(_FindingsTests):
             self.delivery(required, smart_host=host, direct_first=True),
         )
         self.assertEqual([(WARNING, f"{here}.tls")], self.delivery(TLSLevel.NONE, smart_host=host))
+
+    def test_token(self) -> None:
+        """Whoever gets a token can use it, so the host has to prove who it is."""
+        here, host = "virtual_servers[0].delivery.security", (NextHop("relay.example.net"),)
+        grant = TokenGrant("https://login.example/token", "us", Secret("x"))
+        for tls, expected in (
+            (TLSLevel.NONE, [(WARNING, f"{here}.tls")]),
+            (TLSLevel.REQUIRED, [(WARNING, f"{here}.tls")]),
+            (TLSLevel.VERIFIED, []),
+        ):
+            security = OutboundSecurity(tls, None, Login("us", tokens=grant))
+            delivery = DeliverySettings(security=security, smart_host=host)
+            self.assertEqual(expected, self.found(server(delivery=delivery)))
 
     def test_of_a_domain(self) -> None:
         """Hosts that DNS names have to prove who they are before they get a password."""

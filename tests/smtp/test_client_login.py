@@ -12,7 +12,8 @@ from mailhost.smtp.client_events import ClientEvent, Phase, Ready, SessionOver, 
 from mailhost.smtp.client_login import ClientLogin
 from mailhost.smtp.events import Wait
 from mailhost.smtp.sasl.base import Challenge
-from mailhost.smtp.sasl.scram import SaltGiven, ScramServer, make_keys, salted_password
+from mailhost.smtp.sasl.client import Work
+from mailhost.smtp.sasl.scram import ScramServer, make_keys
 
 ALL = ("SCRAM-SHA-256", "PLAIN", "LOGIN")
 
@@ -93,8 +94,8 @@ class LoginTests(SynchronousTestCase):
     def test_scram(self) -> None:
         """The best mechanism of both; the password is hashed by the caller."""
         subject, server, (salt,) = self.scram("pencil")
-        assert isinstance(salt, SaltGiven)
-        subject.salted(salted_password("pencil", salt.salt, salt.iterations))
+        assert isinstance(salt, Work)
+        subject.worked(salt.run())
         proof = server.step(b64decode(said(subject)))
         assert isinstance(proof, Challenge)
         hear(subject, b"334 " + b64encode(proof.octets))
@@ -105,8 +106,8 @@ class LoginTests(SynchronousTestCase):
         """A host that does not know the password gets no mail, even if it says yes."""
         for reply in (b"235 welcome", b"334 " + b64encode(b"v=AAAA"), b"334 !"):
             subject, _, (salt,) = self.scram("another")
-            assert isinstance(salt, SaltGiven)
-            subject.salted(salted_password("pencil", salt.salt, salt.iterations))
+            assert isinstance(salt, Work)
+            subject.worked(salt.run())
             self.over(hear(subject, reply))
 
     def test_refused(self) -> None:
@@ -122,6 +123,60 @@ class LoginTests(SynchronousTestCase):
             subject = dialogue(mechanisms)
             greeted(subject)
             self.over(hear(subject, *[b"334 "] * 3))
+
+    def bearer(
+        self, offered: bytes = b"AUTH XOAUTH2 PLAIN", token: str = "t0ken"
+    ) -> ClientDialogue:
+        login = ClientLogin("kim@example.com", token, ("XOAUTH2", "OAUTHBEARER"))
+        subject = ClientDialogue("client.example", tls=TLSLevel.NONE, login=login)
+        greeted(subject, offered)
+        return subject
+
+    def test_xoauth2(self) -> None:
+        """The token goes along; a long one waits to be asked for."""
+        response = b"user=kim@example.com\x01auth=Bearer %s\x01\x01"
+        subject = self.bearer()
+        self.assertEqual(b"AUTH XOAUTH2 " + b64encode(response % b"t0ken"), said(subject))
+        self.assertEqual([Ready()], hear(subject, b"235 2.7.0 yes"))
+        subject = self.bearer(token="t" * 2000)
+        self.assertEqual(b"AUTH XOAUTH2", said(subject))
+        hear(subject, b"334 ")
+        self.assertEqual(b64encode(response % (b"t" * 2000)), said(subject))
+
+    def test_oauthbearer(self) -> None:
+        """RFC 7628 §3.1, where it is the only one."""
+        subject = self.bearer(b"AUTH PLAIN OAUTHBEARER")
+        expected = b64encode(b"n,a=kim@example.com,\x01auth=Bearer t0ken\x01\x01")
+        self.assertEqual(b"AUTH OAUTHBEARER " + expected, said(subject))
+
+    def test_refused_token(self) -> None:
+        """RFC 7628 §3.2.3: the reason is answered with nothing; its status is told."""
+        for offered, answer in ((b"AUTH XOAUTH2", b""), (b"AUTH OAUTHBEARER", b"AQ==")):
+            subject = self.bearer(offered)
+            hear(subject, b"334 " + b64encode(b'{"status":"invalid_token","scope":"mail"}'))
+            self.assertEqual(answer, said(subject))
+            words = self.over(hear(subject, b"535 5.7.8 no")).words
+            self.assertIn("535 5.7.8 no (invalid_token)", words)
+            self.assertNotIn("t0ken", words)
+
+    def test_broken_refusals(self) -> None:
+        """What is no reason is passed over; who has refused and then agrees is not believed."""
+        for octets in (b"", b"no", b"[1]", b'{"status":"t0ken=="}', b'{"status":' + b"[" * 4000):
+            subject = self.bearer()
+            hear(subject, b"334 " + b64encode(octets))
+            self.assertEqual(
+                "login: refused: 535 5.7.8 no", self.over(hear(subject, b"535 5.7.8 no")).words
+            )
+        for reply in (b"235 welcome", b"334 "):
+            subject = self.bearer()
+            hear(subject, b"334 ")
+            self.over(hear(subject, reply))
+
+    def test_token_that_cannot_be_sent(self) -> None:
+        """A token with an end of field would be more than a token."""
+        login = ClientLogin("kim", "t0ken\x01", ("XOAUTH2",))
+        subject = ClientDialogue("client.example", tls=TLSLevel.NONE, login=login)
+        self.assertNotIn("t0ken", self.over(greeted(subject, b"AUTH XOAUTH2")).words)
 
     def test_not_offered(self) -> None:
         """What we may not use is not tried."""
