@@ -13,6 +13,8 @@ be the beginning of an end, ``CR LF . CR``, is held back until the next block.
 
 from __future__ import annotations
 
+from io import IncrementalNewlineDecoder
+
 from attrs import define, field
 
 from mailhost.model.reply import Reply
@@ -39,10 +41,11 @@ class LineLengths:
         :param block: what follows; every LF in it ends a line.
         """
         size = len(block)
-        reach = limit + 1  # the LF looked for stands behind a CR
+        find = block.rfind
+        reach = limit + 2  # up to the LF, which stands behind a CR
         start = -self._begun
-        while size - start > reach:
-            found = block.rfind(b"\n", max(start, 0), start + reach + 1)
+        while size - start >= reach:
+            found = find(b"\n", start if start > 0 else 0, start + reach)
             if found < 0:
                 return True
             start = found + 1
@@ -84,8 +87,9 @@ class ContentReader:
             latter is empty unless `ended`.
         """
         octets = self._held + octets
-        # A dot at the start of a line: the end, or stuffed.  Most blocks have none.
-        dot = octets.find(b"\r\n.")
+        # A dot at the start of a line: the end, or stuffed.  Most blocks have none, and a
+        # single octet (base64 has no dot at all) is looked for ten times as fast.
+        dot = octets.find(b"\r\n.") if b"." in octets else -1
         end = octets.find(END, dot) if dot >= 0 else -1
         if end >= 0:
             self.ended = True
@@ -131,12 +135,12 @@ def has_bare_ends(block: bytes) -> bool:
     """
     Whether a CR or an LF in *block* is not part of a CRLF (RFC 5321 §2.3.8).
 
-    ``splitlines`` takes each of the three for the end of a line; only CRLF takes
-    two octets.  Half the time of counting them.
+    The decoder of universal newlines walks over the text once, in C, makes no object for a
+    line, and says which of the three kinds it has met.
     """
-    lines = block.splitlines()
-    ends = len(lines) - (not block.endswith((b"\n", b"\r"))) if block else 0
-    return len(block) - sum(map(len, lines)) != 2 * ends
+    decoder = IncrementalNewlineDecoder(None, translate=False)
+    decoder.decode(block.decode("latin-1"), final=True)
+    return decoder.newlines not in (None, "\r\n")
 
 
 @define
