@@ -21,6 +21,7 @@ from mailhost.model.account import Account, ScramEntry
 from mailhost.model.address import Mailbox
 from mailhost.model.directory import EnvelopePart, Expansion, GroupRef, Refused, Resolution
 from mailhost.model.envelope import Envelope
+from mailhost.model.listing import QueueFilter, QueuePage, QueueSelection
 from mailhost.model.queue import (
     Expanded,
     Postponement,
@@ -30,6 +31,7 @@ from mailhost.model.queue import (
     Submission,
 )
 from mailhost.model.reply import Reply
+from mailhost.model.route import NextHop
 
 T = TypeVar("T")
 Maybe: TypeAlias = T | Awaitable[T]
@@ -269,6 +271,35 @@ class IQueueStore(Interface):
 
     def counts() -> Awaitable[QueueCounts]:
         """How much waits."""
+
+    def look_through(wanted: QueueFilter, after: int, limit: int) -> Awaitable[QueuePage]:
+        """
+        The next *limit* messages that are *wanted*, whose keys are higher than *after*.
+
+        There may be fewer, even none, before the end: only a part is looked at at a time.
+        """
+
+    def select(wanted: QueueFilter, after: int, limit: int) -> Awaitable[QueueSelection]:
+        """As `look_through`, but only which they are."""
+
+    def find(ids: Sequence[str]) -> Awaitable[list[QueuedMessage]]:
+        """Those of the messages called *ids* that are in the queue, with all their recipients."""
+
+    def rehome(
+        message: QueuedMessage, numbers: Sequence[int], host: NextHop | None
+    ) -> Awaitable[None]:
+        """
+        The recipients *numbers* have the home server *host*; `None`: none any more.
+
+        *message* is brought up to date when it is done.
+        """
+
+    def content_part(message: QueuedMessage, start: int, size: int) -> Awaitable[bytes]:
+        """
+        At most *size* octets of the content from *start* on, unchecked; empty behind its end.
+
+        :raises mailhost.errors.ContentDamaged: there is nothing to be read.
+        """
 
 
 # ---- final delivery

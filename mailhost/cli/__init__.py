@@ -13,6 +13,7 @@ from mailhost import __version__
 from mailhost.cli.check import check
 from mailhost.cli.ldap import ldap
 from mailhost.cli.passwd import passwd
+from mailhost.cli.queue import queue
 from mailhost.cli.steer import pause, reload_, sessions, sites, start, status, stop, terminate
 
 __all__ = ["main"]
@@ -28,6 +29,7 @@ for command in (
     check,
     ldap,
     passwd,
+    queue,
     status,
     start,
     stop,

@@ -57,16 +57,15 @@ class Link:
 
         :raises click.exceptions.Exit: it does not; the reason has been told.
         """
-        given = {name: value for name, value in query.items() if value is not None}
-        return self._request("GET", f"{path}?{urlencode(given)}" if given else path)
+        return self._request("GET", _asked(path, query))
 
-    def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    def post(self, path: str, body: Mapping[str, Any] | None = None, **query: object) -> Any:
         """
         Have something done.
 
         :raises click.exceptions.Exit: it is not; the reason has been told.
         """
-        return self._request("POST", path, json.dumps(body or {}))
+        return self._request("POST", _asked(path, query), json.dumps(body or {}))
 
     def _request(self, method: str, path: str, body: str | None = None) -> Any:
         connection = LocalConnection(self.path)
@@ -104,6 +103,11 @@ def _words(problem: OSError) -> str:
     if isinstance(problem, TimeoutError):
         return f"no answer in {_PATIENCE_SECONDS:g} s"
     return problem.strerror or str(problem)
+
+
+def _asked(path: str, query: Mapping[str, object]) -> str:
+    given = {name: value for name, value in query.items() if value is not None}
+    return f"{path}?{urlencode(given)}" if given else path
 
 
 def part(name: str) -> str:

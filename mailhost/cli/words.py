@@ -74,6 +74,63 @@ def _lists(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> Iterator[st
             yield f"{title}: {cell}".rstrip()
 
 
+class Table:
+    """
+    Rows for people that come page by page: the first page says how wide the columns are.
+
+    :param columns: the keys of a row to show, with their titles.
+    """
+
+    def __init__(self, columns: Mapping[str, str]) -> None:
+        self._columns = columns
+        self._widths: list[int] | None = None
+        self._listing = False
+        self._begun = False
+
+    def echo(self, rows: Sequence[Mapping[str, object]], whole: bool = False) -> None:
+        """
+        :param rows: the next ones.
+        :param whole: that is all: titles are shown even where there was no row.
+        """
+        if not rows and (self._begun or not whole):
+            return
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        for line in self.lines(rows, width):
+            click.echo(line)
+
+    def lines(self, rows: Sequence[Mapping[str, object]], width: int | None) -> Iterator[str]:
+        """
+        *rows*, below the titles where they are the first.
+
+        :param width: of the terminal; `None`: there is none.
+        """
+        cells = [[escaped(row.get(key, "")) for key in self._columns] for row in rows]
+        titles = list(self._columns.values())
+        first, self._begun = not self._begun, True
+        if self._widths is None:
+            self._widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
+            # The last column may be long: it is cut, not wrapped.
+            needed = sum(self._widths[:-1]) + len(_GAP) * (len(titles) - 1) + len(titles[-1])
+            self._listing = width is not None and needed > width
+        if self._listing:
+            if not first and rows:
+                yield ""
+            yield from _lists(titles, cells)
+            return
+        for line in (titles, *cells) if first else cells:
+            text = _GAP.join(cell.ljust(n) for cell, n in zip(line, self._widths, strict=True))
+            yield _cut(text.rstrip(), width)
+
+
+def _cut(line: str, width: int | None) -> str:
+    return line if width is None or len(line) <= width else f"{line[: width - 1]}…"
+
+
+def counted(count: int, noun: str) -> str:
+    """``1 message``, ``2 messages``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def span(seconds: float) -> str:
     """A time in its two largest units: ``2h 5m``."""
     left = int(seconds)

@@ -11,15 +11,14 @@ come from another process.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from attrs import asdict
 
-from mailhost.control.steered import Part
+from mailhost.control import queue_answers
+from mailhost.control.steered import Parts, chosen_parts
 from mailhost.interfaces import Maybe
-
-Parts = Mapping[str, Part]
 
 
 async def answer(parts: Parts, question: str, arguments: Mapping[str, Any]) -> Any:
@@ -43,16 +42,9 @@ def session_order(session_id: str) -> tuple[int, int]:
     return int(worker), int(number, 16)
 
 
-def _chosen(parts: Parts, server: str | None) -> Iterable[Part]:
-    """One virtual server or all of them; one that another process has alone is none here."""
-    if server is None:
-        return list(parts.values())
-    return [parts[server]] if server in parts else []
-
-
 def _sessions(parts: Parts, server: str | None, after: str, limit: int) -> dict[str, Any]:
     """The next *limit* sessions behind the session *after*, and how many there are in all."""
-    views = [view for part in _chosen(parts, server) for view in part.session_views()]
+    views = [view for part in chosen_parts(parts, server) for view in part.session_views()]
     total = len(views)
     if after:
         begin = session_order(after)
@@ -71,7 +63,7 @@ def _sites(parts: Parts, server: str | None) -> list[dict[str, Any]]:
     """How each site is doing that has mail in memory, connections or a suspension."""
     return [
         {"server": part.name, **asdict(view)}
-        for part in _chosen(parts, server)
+        for part in chosen_parts(parts, server)
         for relay in part.relays
         for view in relay.sites()
     ]
@@ -81,7 +73,7 @@ def _waits(parts: Parts, server: str | None) -> list[dict[str, Any]]:
     """What mail waits for that belongs to no single site."""
     return [
         {"server": part.name, **asdict(wait)}
-        for part in _chosen(parts, server)
+        for part in chosen_parts(parts, server)
         for relay in part.relays
         for wait in relay.waits()
     ]
@@ -89,6 +81,7 @@ def _waits(parts: Parts, server: str | None) -> list[dict[str, Any]]:
 
 #: What may be asked.
 QUESTIONS: Mapping[str, Callable[..., Maybe[Any]]] = {
+    **queue_answers.QUESTIONS,
     "sessions": _sessions,
     "terminate": _terminate,
     "sites": _sites,

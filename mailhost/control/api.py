@@ -12,116 +12,27 @@ asked for it and what came of it.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
-from attrs import asdict, frozen
+from attrs import asdict
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from mailhost.config.faults import ConfigurationFaults
+from mailhost.control import queue
 from mailhost.control.answers import session_order
 from mailhost.control.callers import Caller
+from mailhost.control.calls import Call, Refusal, Route, check_server, no_server
 from mailhost.control.steered import Answers, Steered
 from mailhost.errors import MailhostError
 
-#: Rows in one page of a listing, where nothing is said and at most.
-PAGE_ROWS, MOST_ROWS = 1000, 10_000
 _MOST_BODY_OCTETS = 1 << 20
-
-
-class Refusal(MailhostError):
-    """
-    A request that is not done.
-
-    :ivar status: of HTTP.
-    :ivar more: what is told beside the words.
-    """
-
-    def __init__(self, status: int, words: str, **more: Any) -> None:
-        super().__init__(words)
-        self.status = status
-        self.more = more
-
-
-@frozen
-class Call:
-    """
-    One request.
-
-    :ivar steered: the service.
-    :ivar caller: who asks.
-    :ivar path: what stands in the path's places.
-    :ivar query: the first value of each name behind the question mark.
-    :ivar body: the JSON table that came with it.
-    """
-
-    steered: Steered
-    caller: Caller
-    path: Mapping[str, str]
-    query: Mapping[str, str]
-    body: Mapping[str, Any]
-
-    @property
-    def server(self) -> str | None:
-        """The virtual server that is meant; `None`: all of them."""
-        return self.query.get("server")
-
-    @property
-    def limit(self) -> int:
-        """
-        How many rows are wanted.
-
-        :raises Refusal: it is no number.
-        """
-        text = self.query.get("limit", str(PAGE_ROWS))
-        if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= MOST_ROWS:
-            raise Refusal(400, f"limit: a whole number from 1 to {MOST_ROWS}")
-        return int(text)
-
-    def texts(self, name: str) -> list[str]:
-        """
-        A list of texts in the body.
-
-        :raises Refusal: it is none.
-        """
-        found = self.body.get(name)
-        if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
-            raise Refusal(400, f"{name}: a list of texts")
-        return found
-
-
-Handler = Callable[[Call], Awaitable[Any]]
-
-
-@frozen
-class Route:
-    """
-    :ivar method: of HTTP; whatever is not GET changes something.
-    :ivar path: with places in braces.
-    :ivar handler: gives the answer, made of what JSON has.
-    """
-
-    method: str
-    path: str
-    handler: Handler
-
-    def match(self, path: str) -> Mapping[str, str] | None:
-        """What stands in the places of *path*; `None` where it is another one."""
-        wanted, given = self.path.split("/"), path.split("/")
-        if len(wanted) != len(given):
-            return None
-        places: dict[str, str] = {}
-        for pattern, part in zip(wanted, given, strict=True):
-            if pattern.startswith("{"):
-                places[pattern[1:-1]] = unquote(part)
-            elif pattern != part:
-                return None
-        return places
+#: So much of a body and of an answer is for the log.
+_LOGGED_CHARACTERS = 500
 
 
 # ---- seeing
@@ -134,7 +45,7 @@ async def _status(call: Call) -> Any:
 
 
 async def _sessions(call: Call) -> Any:
-    await _check_server(call)
+    await check_server(call)
     after = call.query.get("after", "")
     try:
         _ = session_order(after) if after else None
@@ -154,22 +65,9 @@ async def _sessions(call: Call) -> Any:
 
 
 async def _sites(call: Call) -> Any:
-    await _check_server(call)
+    await check_server(call)
     answers = await call.steered.ask("sites", {"server": call.server})
     return {"rows": _rows(answers), "missing_workers": answers.missing}
-
-
-async def _check_server(call: Call) -> None:
-    """:raises Refusal: there is no virtual server of the name that was given."""
-    if call.server is None:
-        return
-    view = await call.steered.view()
-    if call.server not in {server.name for server in view.servers}:
-        raise _no_server(call.server)
-
-
-def _no_server(name: str) -> Refusal:
-    return Refusal(404, f"there is no virtual server {name!r}")
 
 
 def _rows(answers: Answers) -> list[dict[str, Any]]:
@@ -192,7 +90,7 @@ async def _steer(call: Call) -> Any:
     try:
         await actions[action](name)
     except KeyError:
-        raise _no_server(name) from None
+        raise no_server(name) from None
     view = await call.steered.view()
     return {"server": next((asdict(one) for one in view.servers if one.name == name), None)}
 
@@ -224,6 +122,7 @@ ROUTES = (
     Route("POST", "/v1/servers/{name}/{action}", _steer),
     Route("POST", "/v1/sessions/terminate", _terminate),
     Route("POST", "/v1/reload", _reload),
+    *queue.ROUTES,
 )
 
 
@@ -281,9 +180,9 @@ class ControlAPI(Resource):
                 caller=str(caller),
                 method=route.method,
                 path=unquote(request.path.decode("ascii", "replace")),
-                body=json.dumps(call.body),
+                body=_shortened(call.body),
                 status=status,
-                result=json.dumps(table),
+                result=_shortened(table),
             )
         return status, table
 
@@ -297,6 +196,12 @@ class ControlAPI(Resource):
         except Exception:
             self._log.failure("Control has stumbled")
             return 500, {"error": "a fault of the program; the log has it"}
+
+
+def _shortened(table: Any) -> str:
+    text = json.dumps(table)
+    more = len(text) - _LOGGED_CHARACTERS
+    return text if more <= 0 else f"{text[:_LOGGED_CHARACTERS]}... and {more} characters more"
 
 
 def _find(request: Any) -> tuple[Route, Mapping[str, str]]:

@@ -8,7 +8,7 @@ What control asks of a service and of its virtual servers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from attrs import frozen
@@ -103,3 +103,14 @@ class Part(Protocol):
 
     def terminate(self, ids: frozenset[str]) -> list[str]:
         """End those of its sessions that are among *ids*; tells which."""
+
+
+#: The virtual servers of one process, by name.
+Parts = Mapping[str, Part]
+
+
+def chosen_parts(parts: Parts, server: str | None) -> Iterable[Part]:
+    """One virtual server or all of them; one that another process has alone is none here."""
+    if server is None:
+        return list(parts.values())
+    return [parts[server]] if server in parts else []

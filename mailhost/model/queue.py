@@ -14,6 +14,9 @@ from mailhost.model.envelope import Envelope
 from mailhost.model.outcome import Outcome
 from mailhost.model.route import NextHop
 
+#: A recipient that is due at this time is held: no clock comes so far.
+HELD_AT = 1e12
+
 
 @define
 class QueuedRecipient:
@@ -24,7 +27,7 @@ class QueuedRecipient:
         recipient for ever.
     :ivar forward_path: where the mail is to go.
     :ivar attempts: how many attempts have failed so far.
-    :ivar due_at: seconds since the epoch of the next attempt.
+    :ivar due_at: seconds since the epoch of the next attempt; `HELD_AT`: an operator decides.
     :ivar notified: a delay report about this recipient went out.
     :ivar in_doubt: a connection died between our final dot and the reply: a host
         may have the message (promise P3).
@@ -40,6 +43,11 @@ class QueuedRecipient:
     in_doubt: bool = False
     host: NextHop | None = None
     group: str = ""
+
+    @property
+    def held(self) -> bool:
+        """Whether it is not tried before an operator releases it."""
+        return self.due_at >= HELD_AT
 
 
 @define(eq=False)

@@ -31,11 +31,13 @@ class ActiveMessage:
     A message in work.
 
     :ivar jobs: how many of its jobs have no outcome yet.
+    :ivar insists: an operator wants it tried: at a site that is suspended too.
     :ivar weight: its recipients when it came.
     """
 
     message: QueuedMessage
     jobs: int = 0
+    insists: bool = False
     weight: int = field(init=False)
 
     def __attrs_post_init__(self) -> None:

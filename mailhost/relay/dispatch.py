@@ -22,6 +22,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from mailhost.errors import ResolveProblem
+from mailhost.model.address import Mailbox
 from mailhost.model.outcome import Fate, Outcome
 from mailhost.model.queue import QueuedRecipient
 from mailhost.model.route import Drop, MailExchange, NextHop, NoRoute, Route, SmartHosts
@@ -143,6 +144,27 @@ class Dispatcher:
                 continue
             routes.setdefault(way, []).append(recipient)
         return routes
+
+    async def destination(self, path: Mailbox, host: NextHop | None) -> Destination | None:
+        """
+        The site that mail for *path* goes to now.
+
+        :param host: its home server, if it has one.
+        :returns: `None`: to none; it stays here, or has no way, or DNS does not tell.
+        """
+        categorizer = self.terms.categorizer
+        route = categorizer.route_home(path, host) if host else categorizer.route(path)
+        if isinstance(route, SmartHosts):
+            return _smart_destination(route)
+        if not isinstance(route, MailExchange):
+            return None
+        found = self._find_site(route)
+        if isinstance(found, Deferred):
+            try:
+                found = await found
+            except ResolveProblem as problem:
+                found = problem
+        return _site_destination(found, route)
 
     def stop(self) -> None:
         """Ask DNS nothing more; who waits for it stays in the store."""

@@ -8,7 +8,7 @@ Asking the store for what is due, when something is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Set
 from typing import Any
 
 from attrs import define, field
@@ -40,6 +40,7 @@ class DueMail:
     :ivar admit: takes a message into work.
     :ivar follow: runs a coroutine that `stop` of the relay waits for.
     :ivar backlog: mail is due, or may be, that has found no room.
+    :ivar reserved: messages that an operator is changing: not to be taken into work.
     :ivar queued: messages in the store, about; `None`: not counted yet.
     """
 
@@ -49,6 +50,7 @@ class DueMail:
     admit: Callable[[QueuedMessage], None]
     follow: Callable[[Coroutine[Any, Any, None]], None]
     backlog: bool = field(default=False, init=False)
+    reserved: set[int] = field(factory=set, init=False)
     queued: int | None = field(default=None, init=False)
     _loading: bool = field(default=False, init=False)
     # Done with while the store was being asked: its answer may still name them.
@@ -80,6 +82,12 @@ class DueMail:
         if self.queued is not None:
             self.queued += count
 
+    def release(self, keys: Set[int]) -> None:
+        """The messages *keys* are reserved no more, and not what they were."""
+        self.reserved -= keys
+        if self._loading:
+            self._done_meanwhile |= keys
+
     def done(self, message: QueuedMessage) -> None:
         """*message* is not in work any more."""
         if self._loading:
@@ -102,10 +110,11 @@ class DueMail:
         more = False
         try:
             now = self.clock.seconds()
-            due = await self.store.load_due(now + GRAIN_SECONDS, room, self.window.keys)
+            skip = self.window.keys | self.reserved
+            due = await self.store.load_due(now + GRAIN_SECONDS, room, skip)
             more = len(due) >= room
             for message in due:
-                if message.key not in self._done_meanwhile:
+                if message.key not in self._done_meanwhile and message.key not in self.reserved:
                     self.admit(message)
             if self.queued is None:
                 self.queued = (await self.store.counts()).messages

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from attrs import define, field
 
 from mailhost.model.address import Mailbox
+from mailhost.model.queue import QueuedMessage
 from mailhost.relay.job import Job
 
 #: One turn in so many is for reports, while some wait.
@@ -126,6 +127,20 @@ class FairQueue:
         else:
             del lane[sender]
         return job
+
+    def take_back(self, message: QueuedMessage) -> list[Job]:
+        """The jobs of *message* that have not been tried; they do not wait any longer."""
+        sender = message.reverse_path
+        lane = self._reports if sender is None else self._mail
+        messages = lane.get(sender)
+        jobs = None if messages is None else messages.pop(message.key, None)
+        if messages is None or jobs is None:
+            return []
+        self._count -= len(jobs)
+        self.message_count -= 1
+        if not messages:
+            del lane[sender]
+        return list(jobs)
 
     def clear(self) -> None:
         """Forget all; the store has them."""

@@ -40,6 +40,7 @@ from mailhost.relay.recording import Recorder
 from mailhost.relay.settlement import Settlement
 from mailhost.relay.site_table import SiteTable
 from mailhost.relay.slots import Pool, SiteSlots, Slots
+from mailhost.relay.steward import Steward
 from mailhost.relay.terms import Terms
 from mailhost.relay.views import Pressure, SiteView, Wait
 from mailhost.spool.badmail import Badmail
@@ -64,6 +65,8 @@ class RelayManager(SmartHostESMTPRelayingManager):
     :param site_slots: makes what a site, named by its key, takes connections from, in front of
         this relay's own slots; `None`: those themselves.
     :param random: chance; replaced in tests.
+    :ivar store: the queue.
+    :ivar steward: changes what is in it, as operators say.
     """
 
     _log = Logger()
@@ -83,6 +86,7 @@ class RelayManager(SmartHostESMTPRelayingManager):
         random: Random | None = None,
     ) -> None:
         super().__init__(queue)  # type: ignore[no-untyped-call]  # upstream has no annotations
+        self.store = queue
         self.mxcalc = mxcalc
         self._reactor = reactor
         self._terms = terms
@@ -111,6 +115,18 @@ class RelayManager(SmartHostESMTPRelayingManager):
             self.settle,
             self.job_done,
             random or SystemRandom(),
+        )
+        self.steward = Steward(
+            queue,
+            reactor,
+            self._window,
+            self._due,
+            self._sites,
+            self._dispatcher,
+            self._recorder,
+            self._admit,
+            self.accept,
+            self.job_done,
         )
         self.configure(terms)
 
@@ -254,13 +270,15 @@ class RelayManager(SmartHostESMTPRelayingManager):
             self._due.added(1)
             self._admit(message)
 
-    def _admit(self, message: QueuedMessage) -> None:
-        if self._stopping or message.key in self._window:
+    def _admit(self, message: QueuedMessage, insists: bool = False) -> None:
+        if self._stopping or message.key in self._window or message.key in self._due.reserved:
             return
         if not self._window.admits(message):
             self._due.backlog = True
             return
-        self._dispatcher.dispatch(self._window.add(message), self._reactor.seconds())
+        active = self._window.add(message)
+        active.insists = insists
+        self._dispatcher.dispatch(active, self._reactor.seconds())
 
     # ---- ways on (`mailhost.relay.dispatch.Ways`)
 

@@ -73,13 +73,13 @@ class Recorder:
         """*outcomes* are what became of *recipients* of *active*, in order: one of its jobs."""
         now = self.clock.seconds()
         verdict = judge(active.message, recipients, outcomes, schedule, now)
-        self._tell(active.message, recipients, verdict)
+        self.tell(active.message, recipients, verdict)
         if verdict.failed or verdict.delayed:
             self.follow(self._report(active, verdict, schedule, now))
         else:
             self._record(active, verdict.results, (), now)
 
-    def _tell(
+    def tell(
         self, message: QueuedMessage, recipients: Sequence[QueuedRecipient], verdict: Verdict
     ) -> None:
         """One line for all recipients of whom the same is to be said."""

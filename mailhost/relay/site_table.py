@@ -7,7 +7,7 @@ All sites of one virtual server: who may wait in memory, who goes back to the st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from random import Random
 from typing import Any
 
@@ -121,7 +121,9 @@ class SiteTable:
         if self._stopping:
             return
         known = self.suspensions.in_force(destination.key, self._clock.seconds())
-        if known is not None:
+        if known is not None and active.insists:
+            known.until = self._clock.seconds()
+        elif known is not None:
             self._hold_back(active, recipients, known)
             return
         site = self.queues.get(destination.key)
@@ -158,6 +160,17 @@ class SiteTable:
     def _empty(self, site: SiteQueue) -> None:
         if self.queues.get(site.key) is site:
             del self.queues[site.key]
+
+    def take_back(self, active: ActiveMessage, wanted: Set[int]) -> list[QueuedRecipient]:
+        """
+        Those of the recipients *wanted*, by number, who wait for a connection to some site.
+
+        They do not any longer; who takes them has to end the job that they are now.
+        """
+        taken: list[QueuedRecipient] = []
+        for site in list(self.queues.values()):
+            taken += site.take_back(active, wanted)
+        return taken
 
     # ---- back to the store
 

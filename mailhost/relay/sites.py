@@ -14,13 +14,15 @@ store: ten thousand messages for a dead site cost a handful of time-outs, not te
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 
 from attrs import define, field
 from twisted.logger import Logger
 
 from mailhost.interfaces import IQueueStore
 from mailhost.model.outcome import Fate, Outcome
+from mailhost.model.queue import QueuedRecipient
+from mailhost.relay.active import ActiveMessage
 from mailhost.relay.connection import Connection
 from mailhost.relay.fair_queue import FairQueue
 from mailhost.relay.job import Destination, Job
@@ -133,6 +135,24 @@ class SiteQueue:
         """Carry *job* as soon as there is a connection for it."""
         self.waiting.add(job)
         self.pump()
+
+    def take_back(self, active: ActiveMessage, wanted: Set[int]) -> list[QueuedRecipient]:
+        """
+        Those of the recipients *wanted*, by number, who wait for a connection: now they do not.
+
+        A job that nobody is left of is no job of *active* any more.
+        """
+        taken: list[QueuedRecipient] = []
+        for job in self.waiting.take_back(active.message):
+            taken += [one for one in job.recipients if one.number in wanted]
+            job.recipients = [one for one in job.recipients if one.number not in wanted]
+            if job.recipients:
+                self.waiting.add(job)
+            else:
+                active.jobs -= 1
+        if taken:
+            self._empty_if_done()
+        return taken
 
     def pump(self) -> None:
         """Bring together what waits and what may carry it."""

@@ -18,16 +18,15 @@ from pathlib import Path
 from twisted.logger import Logger
 
 from mailhost.errors import SpoolProblem, SpoolTooNew
+from mailhost.model.queue import HELD_AT
 from mailhost.spool import schema
 from mailhost.spool.files import BODY_SUFFIX, PART_NAME, PART_SUFFIX, PROBE_NAME
-from mailhost.spool.ids import QueueIds, first_key_at
+from mailhost.spool.ids import LAST_KEY, QueueIds, first_key_at
 from mailhost.spool.steps import Passed, Step
 
 _log = Logger()
 #: The first octets of every SQLite database; an empty file is a new one.
 _MAGIC = b"SQLite format 3\0"
-#: The highest that fits into a row; a clock may say anything.
-_LAST_KEY = (1 << 63) - 1
 
 
 def database_path(queue: Path) -> Path:
@@ -108,9 +107,10 @@ def wake(connection: sqlite3.Connection, now: float) -> None:
     Make due what was accepted under a clock that was ahead.
 
     A message that was never tried is due since it was accepted; if that is in
-    the future the clock has jumped back, and the message must not wait for it.
+    the future the clock has jumped back, and the message must not wait for it.  What is
+    held stays so.
     """
-    connection.execute(schema.WAKE, (now, min(first_key_at(now), _LAST_KEY), now))
+    connection.execute(schema.WAKE, (now, min(first_key_at(now), LAST_KEY), now, HELD_AT))
 
 
 def sweep(

@@ -98,6 +98,19 @@ class Growth:
 
 
 @define(eq=False)
+class Rehome:
+    """
+    Recipients of the message *key* that get another home server.
+
+    :ivar host: as it is written; `None`: they have none any more.
+    """
+
+    key: int
+    numbers: Sequence[int]
+    host: str | None
+
+
+@define(eq=False)
 class Change:
     """
     Something one caller waits for: all of it is committed, or nothing.
@@ -110,6 +123,7 @@ class Change:
     records: Sequence[Record]
     postponements: Sequence[Postponement] = ()
     growths: Sequence[Growth] = ()
+    rehomes: Sequence[Rehome] = ()
     done: Deferred[None] = field(factory=Deferred)
 
     @property
@@ -180,6 +194,7 @@ def write(
         for change in group:
             for growth in change.growths:
                 _write_growth(connection, growth)
+        _write_rehomes(connection, [one for change in group for one in change.rehomes])
         passed(Step.OUTCOMES_WRITTEN)
         if reserve is not None:
             connection.execute(schema.RESERVE_KEYS, (reserve,))
@@ -296,6 +311,11 @@ def _write_postponements(connection: sqlite3.Connection, parts: list[Postponemen
         for number in part.numbers
     ]
     connection.executemany(schema.POSTPONE, rows)
+
+
+def _write_rehomes(connection: sqlite3.Connection, rehomes: list[Rehome]) -> None:
+    rows = [(one.host, one.key, number) for one in rehomes for number in one.numbers]
+    connection.executemany(schema.REHOME, rows)
 
 
 def _parts(rows: Sequence[T]) -> Iterator[Sequence[T]]:

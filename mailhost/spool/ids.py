@@ -16,6 +16,8 @@ from collections.abc import Callable
 from attrs import define, field
 
 _SEQUENCE_BITS = 21
+#: The highest key that fits into a row; a clock may say anything.
+LAST_KEY = (1 << 63) - 1
 #: Keys are reserved for so long at a time, so that few commits have to.
 _RESERVED_MILLISECONDS = 60_000
 

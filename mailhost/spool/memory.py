@@ -21,6 +21,7 @@ from mailhost.interfaces import IIncomingMessage, IQueueStore
 from mailhost.model.address import Mailbox
 from mailhost.model.directory import EnvelopePart
 from mailhost.model.envelope import Envelope
+from mailhost.model.listing import QueueFilter, QueuePage, QueueSelection, page_of
 from mailhost.model.queue import (
     Expanded,
     Postponement,
@@ -29,10 +30,11 @@ from mailhost.model.queue import (
     Result,
     Submission,
 )
+from mailhost.model.route import NextHop
 from mailhost.spool.content import MemoryContent
 from mailhost.spool.expanding import GrowthFacts, apply_growth, plan_expansion
 from mailhost.spool.ids import QueueIds, key_of
-from mailhost.spool.recipients import apply_results, due_later, new_recipients
+from mailhost.spool.recipients import apply_results, at_home, due_later, new_recipients
 
 T = TypeVar("T")
 
@@ -228,3 +230,32 @@ class MemoryQueue:
         return succeed(
             QueueCounts(len(self.messages), sum(len(m.recipients) for m in self.messages.values()))
         )
+
+    def look_through(self, wanted: QueueFilter, after: int, limit: int) -> Deferred[QueuePage]:
+        """See `IQueueStore`.  Last outcomes are not kept here."""
+        return succeed(page_of(self.messages.values(), wanted, after, limit))
+
+    def select(self, wanted: QueueFilter, after: int, limit: int) -> Deferred[QueueSelection]:
+        """See `IQueueStore`."""
+        page = page_of(self.messages.values(), wanted, after, limit)
+        counts = {one.queue_id: len(wanted.chosen(one)) for one in page.messages}
+        return succeed(QueueSelection(counts, page.reached))
+
+    def find(self, ids: Sequence[str]) -> Deferred[list[QueuedMessage]]:
+        """See `IQueueStore`."""
+        found = (self.messages.get(key_of(one)) for one in ids)
+        return succeed([one for one in found if one is not None and one.queue_id in ids])
+
+    def rehome(
+        self, message: QueuedMessage, numbers: Sequence[int], host: NextHop | None
+    ) -> Deferred[None]:
+        """See `IQueueStore`."""
+        message.recipients = at_home(message.recipients, numbers, host)
+        return succeed(None)
+
+    def content_part(self, message: QueuedMessage, start: int, size: int) -> Deferred[bytes]:
+        """See `IQueueStore`."""
+        octets = self._contents.get(message.key)
+        if octets is None:
+            return fail(ContentDamaged(f"{message.queue_id} has left the queue"))
+        return succeed(octets[start : start + size])

@@ -25,18 +25,29 @@ from mailhost.config.units import parse_next_hop
 from mailhost.errors import ContentDamaged, SpoolProblem
 from mailhost.interfaces import IStoredContent
 from mailhost.model.address import Mailbox
-from mailhost.model.queue import QueueCounts, QueuedMessage, QueuedRecipient
+from mailhost.model.listing import (
+    PAGE_RECIPIENTS,
+    LastOutcome,
+    QueueFilter,
+    QueuePage,
+    QueueSelection,
+    page_of,
+)
+from mailhost.model.queue import HELD_AT, QueueCounts, QueuedMessage, QueuedRecipient
 from mailhost.model.route import NextHop
 from mailhost.spool import schema
 from mailhost.spool.content import FileContent, MemoryContent, Runner, check_octets
 from mailhost.spool.expanding import GrowthFacts
 from mailhost.spool.files import BODY_SUFFIX, make_directory, sync_directory, write_synced
-from mailhost.spool.ids import QueueIds
+from mailhost.spool.ids import LAST_KEY, QueueIds, key_of
 from mailhost.spool.recipients import mailbox_of
 from mailhost.spool.steps import Passed, Step
 
 _KEYS_PER_STATEMENT = 500
 _ROWS_AT_A_TIME = 1000
+#: A listing looks at so many recipients, lets others read, and goes on so many times.
+_RECIPIENTS_AT_A_TIME = 20_000
+_PARTS_AT_A_TIME = 10
 
 
 class _RowDamaged(Exception):
@@ -153,6 +164,87 @@ class QueueReader:
         with self._snapshot() as connection:
             return QueueCounts(*connection.execute(schema.SELECT_COUNTS).fetchone())
 
+    # ---- operators
+
+    def find(self, ids: Sequence[str]) -> list[QueuedMessage]:
+        """See `IQueueStore.find`."""
+        keys = [key_of(one) for one in ids]
+        ours = [key for key, one in zip(keys, ids, strict=True) if self._ids.name(key) == one]
+        with self._snapshot() as connection:
+            known: list[int] = []
+            for part in _parts(ours):
+                rows = connection.execute(schema.select_known(len(part)), part)
+                known += [key for (key,) in rows]
+            return self._load_messages(connection, known)
+
+    def look_through(self, wanted: QueueFilter, after: int, limit: int) -> QueuePage:
+        """See `IQueueStore.look_through`."""
+        if wanted.ids is not None:
+            found = page_of(self.find(sorted(wanted.ids)), wanted, after, limit)
+            keys, reached = [one.key for one in found.messages], found.reached
+        else:
+            rows, reached = self._wanted_rows(wanted, after, limit)
+            keys = [key for key, _ in rows]
+        with self._snapshot() as connection:
+            messages = self._load_messages(connection, keys)
+            last = {
+                (key, number): LastOutcome(status, words or "")
+                for part in _parts(keys)
+                for key, number, status, words in connection.execute(
+                    schema.select_last_outcomes(len(part)), part
+                )
+            }
+        return QueuePage(tuple(one for one in messages if wanted.chosen(one)), last, reached)
+
+    def select(self, wanted: QueueFilter, after: int, limit: int) -> QueueSelection:
+        """See `IQueueStore.select`."""
+        if wanted.ids is not None:
+            page = page_of(self.find(sorted(wanted.ids)), wanted, after, limit)
+            counts = {one.queue_id: len(wanted.chosen(one)) for one in page.messages}
+            return QueueSelection(counts, page.reached)
+        rows, reached = self._wanted_rows(wanted, after, limit)
+        return QueueSelection({self._ids.name(key): count for key, count in rows}, reached)
+
+    def _wanted_rows(
+        self, wanted: QueueFilter, after: int, limit: int
+    ) -> tuple[list[tuple[int, int]], int | None]:
+        """
+        Keys, with the number of recipients that are wanted, and up to which all were looked at.
+
+        A part of the queue, then others read.
+        """
+        found: list[tuple[int, int]] = []
+        room = PAGE_RECIPIENTS
+        for _ in range(_PARTS_AT_A_TIME):
+            with self._snapshot() as connection:
+                bound = _bound(connection, after)
+                rows = _wanted_part(connection, wanted, after, bound, limit - len(found))
+            for key, recipients, count in rows:
+                found.append((key, count))
+                room -= recipients
+                if room < 0 or len(found) == limit:
+                    return found, key
+            if bound == LAST_KEY:
+                return found, None
+            after = bound
+        return found, after
+
+    def content_part(self, message: QueuedMessage, start: int, size: int) -> bytes:
+        """See `IQueueStore.content_part`."""
+        with self._snapshot() as connection:
+            values = (start + 1, size, message.key)
+            row = connection.execute(schema.SELECT_CONTENT_PART, values).fetchone()
+        if row is None:
+            raise ContentDamaged(f"{message.queue_id} has left the queue")
+        if not row[0]:
+            return bytes(row[1])
+        try:
+            with open(self.body_path(message.queue_id), "rb") as body:
+                body.seek(start)
+                return body.read(size)
+        except OSError as error:
+            raise ContentDamaged(f"{message.queue_id}: {error.strerror}") from error
+
     # ---- groups
 
     def growth(self, key: int) -> GrowthFacts:
@@ -255,6 +347,31 @@ def _due_keys(
         yield list(found)
         if len(rows) < _ROWS_AT_A_TIME:
             return
+
+
+def _bound(connection: sqlite3.Connection, after: int) -> int:
+    """The message with which a part of the queue ends; `LAST_KEY`: it is the last part."""
+    row = connection.execute(schema.SELECT_BOUND, (after, _RECIPIENTS_AT_A_TIME)).fetchone()
+    return LAST_KEY if row is None else int(row[0])
+
+
+def _wanted_part(
+    connection: sqlite3.Connection, wanted: QueueFilter, after: int, bound: int, limit: int
+) -> list[tuple[int, int, int]]:
+    """The first messages that are *wanted*: key, recipients, recipients that are wanted."""
+    statement = schema.select_wanted(
+        wanted.sender is not None,
+        wanted.domain is not None,
+        wanted.recipient is not None,
+        wanted.held,
+        wanted.accepted_before is not None,
+    )
+    values: list[object] = [one.glob for one in (wanted.domain, wanted.recipient) if one]
+    values += [HELD_AT] if wanted.held is not None else []
+    values += [after, bound]
+    values += [wanted.sender.glob, after, bound] if wanted.sender is not None else []
+    values += [wanted.accepted_before] if wanted.accepted_before is not None else []
+    return connection.execute(statement, (*values, limit)).fetchall()
 
 
 def _read_messages(

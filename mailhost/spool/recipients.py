@@ -14,6 +14,7 @@ from attrs import evolve
 from mailhost.model.address import Mailbox
 from mailhost.model.envelope import Envelope
 from mailhost.model.queue import QueuedRecipient, Result
+from mailhost.model.route import NextHop
 
 
 def new_recipients(envelope: Envelope, now: float) -> dict[int, QueuedRecipient]:
@@ -64,6 +65,16 @@ def due_later(
         known = after.get(number)
         if known is not None:
             after[number] = evolve(known, due_at=due_at)
+    return after
+
+
+def at_home(
+    before: Mapping[int, QueuedRecipient], numbers: Sequence[int], host: NextHop | None
+) -> dict[int, QueuedRecipient]:
+    """Who is to be served when *numbers* have the home server *host*."""
+    after = dict(before)
+    for number in numbers:
+        after[number] = evolve(after[number], host=host)
     return after
 
 

@@ -143,7 +143,13 @@ FROM recipients WHERE key = ? ORDER BY number
 SELECT_RAW_OCTETS = "SELECT CAST(octets AS BLOB) FROM messages WHERE key = ?"
 SELECT_IS_QUEUED = "SELECT 1 FROM messages WHERE key = ?"
 #: Keys rise with time, so those of the future are few.
-WAKE = "UPDATE recipients SET due_at = ? WHERE key > ? AND due_at > ? AND attempts = 0"
+WAKE = """
+UPDATE recipients SET due_at = ? WHERE key > ? AND due_at > ? AND due_at < ? AND attempts = 0
+"""
+#: Where so many recipients from a message on end.
+SELECT_BOUND = "SELECT key FROM recipients WHERE key > ? ORDER BY key LIMIT 1 OFFSET ?"
+SELECT_CONTENT_PART = "SELECT octets IS NULL, substr(octets, ?, ?) FROM messages WHERE key = ?"
+REHOME = "UPDATE recipients SET host = ? WHERE key = ? AND number = ?"
 SELECT_LARGE = "SELECT key FROM messages WHERE octets IS NULL"
 #: No id is given twice, whatever has left the queue meanwhile.
 SELECT_LAST = """
@@ -177,12 +183,54 @@ def select_messages(count: int) -> str:
     )
 
 
+def select_known(count: int) -> str:
+    """Those of *count* messages that are there."""
+    return f"SELECT key FROM messages WHERE key IN ({_marks(count)})"
+
+
 def select_recipients(count: int) -> str:
     """All recipients of *count* messages."""
     return (
         "SELECT key, number, local, domain, due_at, attempts, notified, in_doubt, "
         "host, group_name FROM recipients "
         f"WHERE key IN ({_marks(count)}) ORDER BY key, number"
+    )
+
+
+def select_last_outcomes(count: int) -> str:
+    """What the last attempts for *count* messages came to."""
+    return (
+        "SELECT key, number, status, words FROM recipients "
+        f"WHERE key IN ({_marks(count)}) AND status IS NOT NULL"
+    )
+
+
+def select_wanted(
+    by_sender: bool, by_domain: bool, by_recipient: bool, held: bool | None, by_time: bool
+) -> str:
+    """
+    Keys of messages, the number of their recipients, and of those that are wanted: one at least.
+
+    Its variables, as far as they are asked for: patterns of domain and of address,
+    `mailhost.model.queue.HELD_AT`; the keys behind which and up to which it looks; pattern of
+    the sender and both keys again, the time; how many are wanted.
+    """
+    where, having = ["key > ?", "key <= ?"], ["1"]
+    if by_sender:
+        path = "CASE reverse_path WHEN '' THEN '<>' ELSE lower(reverse_path) END"
+        keys = f"SELECT key FROM messages WHERE {path} GLOB ? AND key > ? AND key <= ?"
+        where.append(f"key IN ({keys})")
+    if by_time:
+        where.append("(SELECT accepted_at FROM messages WHERE key = recipients.key) < ?")
+    if by_domain:
+        having.append("lower(domain) GLOB ?")
+    if by_recipient:
+        having.append("lower(local || '@' || domain) GLOB ?")
+    if held is not None:
+        having.append("due_at >= ?" if held else "due_at < ?")
+    return (
+        f"SELECT key, count(*), sum({' AND '.join(having)}) AS wanted FROM recipients "
+        f"WHERE {' AND '.join(where)} GROUP BY key HAVING wanted > 0 ORDER BY key LIMIT ?"
     )
 
 

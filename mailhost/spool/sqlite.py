@@ -35,6 +35,7 @@ from mailhost.errors import ContentDamaged, SpoolFull, SpoolProblem
 from mailhost.interfaces import IIncomingMessage, IQueueStore, IStoredContent
 from mailhost.model.directory import EnvelopePart
 from mailhost.model.envelope import Envelope
+from mailhost.model.listing import QueueFilter, QueuePage, QueueSelection
 from mailhost.model.queue import (
     Expanded,
     Postponement,
@@ -43,18 +44,19 @@ from mailhost.model.queue import (
     Result,
     Submission,
 )
+from mailhost.model.route import NextHop
 from mailhost.spool import schema
 from mailhost.spool.content import MemoryContent
 from mailhost.spool.database import connect, ids_of, prepare, sweep, wake
 from mailhost.spool.expanding import GrowthFacts, apply_growth, plan_expansion
 from mailhost.spool.files import PART_SUFFIX, make_directory, problem_of, sync_directory
-from mailhost.spool.group import Accept, Change, Growth, Record
+from mailhost.spool.group import Accept, Change, Growth, Record, Rehome
 from mailhost.spool.held import HeldContents
 from mailhost.spool.ids import key_of
 from mailhost.spool.incoming import IncomingMessage, StoredBody
 from mailhost.spool.lock import QueueLock
 from mailhost.spool.reader import QueueReader
-from mailhost.spool.recipients import apply_results, due_later, new_recipients
+from mailhost.spool.recipients import apply_results, at_home, due_later, new_recipients
 from mailhost.spool.space import DiskSpace
 from mailhost.spool.steps import Passed, Step, unwatched
 from mailhost.spool.writer import GroupWriter
@@ -484,6 +486,37 @@ class SQLiteQueue:
     def counts(self) -> Deferred[QueueCounts]:
         """See `IQueueStore`."""
         return self._run(self._reader.counts)
+
+    # ---- operators
+
+    def look_through(self, wanted: QueueFilter, after: int, limit: int) -> Deferred[QueuePage]:
+        """See `IQueueStore`."""
+        return self._run(self._reader.look_through, wanted, after, limit)
+
+    def select(self, wanted: QueueFilter, after: int, limit: int) -> Deferred[QueueSelection]:
+        """See `IQueueStore`."""
+        return self._run(self._reader.select, wanted, after, limit)
+
+    def find(self, ids: Sequence[str]) -> Deferred[list[QueuedMessage]]:
+        """See `IQueueStore`."""
+        return self._run(self._reader.find, ids)
+
+    def rehome(
+        self, message: QueuedMessage, numbers: Sequence[int], host: NextHop | None
+    ) -> Deferred[None]:
+        """See `IQueueStore`."""
+        name = None if host is None else str(host)
+        change = Change((), (), rehomes=(Rehome(message.key, numbers, name),))
+
+        def succeeded(nothing: None) -> None:
+            message.recipients = at_home(message.recipients, numbers, host)
+
+        self._writer.submit(change)
+        return change.done.addCallback(succeeded)
+
+    def content_part(self, message: QueuedMessage, start: int, size: int) -> Deferred[bytes]:
+        """See `IQueueStore`."""
+        return self._run(self._reader.content_part, message, start, size)
 
     def _run(self, function: Any, *arguments: Any) -> Deferred[Any]:
         """In a thread for files."""

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailhost.cli.words import escaped, span, table_lines
+from mailhost.cli.words import Table, counted, escaped, span, table_lines
 
 COLUMNS = {"name": "NAME", "count": "COUNT"}
 ROWS: list[dict[str, Any]] = [{"name": "a", "count": 5}, {"name": "longer", "count": 12}]
@@ -46,3 +46,27 @@ class WordTests(SynchronousTestCase):
         """The two largest units."""
         for seconds, words in ((0.9, "0s"), (61, "1m 1s"), (3600, "1h 0m"), (90061, "1d 1h")):
             self.assertEqual(words, span(seconds))
+
+    def test_pages(self) -> None:
+        """Titles once, columns as wide as the first page asks; the last one is cut."""
+        table = Table({"name": "NAME", "why": "WHY"})
+        first = list(table.lines([{"name": "a", "why": "x" * 50}], 20))
+        second = list(table.lines([{"name": "longer", "why": "y"}], 20))
+
+        self.assertEqual(["NAME  WHY", "a     " + "x" * 13 + "…"], first)
+        self.assertEqual(["longer  y"], second)
+
+    def test_narrow_pages(self) -> None:
+        """On a terminal of 40 columns, say, each row is a list on every page."""
+        table = Table({"name": "NAME", "address": "ADDRESS", "why": "WHY"})
+        row = {"name": "a" * 24, "address": "b" * 20, "why": "c"}
+        expected = [f"NAME: {'a' * 24}", f"ADDRESS: {'b' * 20}", "WHY: c"]
+
+        self.assertEqual(expected, list(table.lines([row], 40)))
+        self.assertEqual(["", *expected], list(table.lines([row], 40)))
+
+    def test_counts(self) -> None:
+        """One, and many."""
+        self.assertEqual(
+            ("1 mail", "0 mails", "1,000 mails"), tuple(counted(n, "mail") for n in (1, 0, 1000))
+        )

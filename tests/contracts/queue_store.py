@@ -17,8 +17,16 @@ from mailhost.interfaces import IIncomingMessage, IQueueStore, IStoredContent
 from mailhost.model.address import Mailbox
 from mailhost.model.directory import Destination, EnvelopePart, ReportTo
 from mailhost.model.envelope import Envelope, Handling
+from mailhost.model.listing import QueueFilter
 from mailhost.model.outcome import Fate, Outcome
-from mailhost.model.queue import Postponement, QueueCounts, QueuedMessage, Result, Submission
+from mailhost.model.queue import (
+    HELD_AT,
+    Postponement,
+    QueueCounts,
+    QueuedMessage,
+    Result,
+    Submission,
+)
 from mailhost.model.route import NextHop
 
 SENDER = Mailbox("alice", "example.com")
@@ -383,3 +391,104 @@ class QueueStoreContract:
             return await whole(self.store.open_content(message))
 
         await self.assertFailure(ensureDeferred(read()), ContentDamaged)
+
+    # ---- operators
+
+    async def look(self, after: int = 0, limit: int = 100, **wanted: Any) -> list[QueuedMessage]:
+        page = await self.store.look_through(QueueFilter(**wanted), after, limit)
+        return list(page.messages)
+
+    async def test_look_through(self) -> None:
+        """In the order in which they came, a page at a time."""
+        ids = [(await self.submit(BOB)).queue_id for _ in range(5)]
+
+        page = await self.store.look_through(QueueFilter(), 0, 3)
+        rest = await self.store.look_through(QueueFilter(), page.messages[-1].key, 3)
+
+        self.assertEqual(ids[:3], [one.queue_id for one in page.messages])
+        self.assertEqual(page.messages[-1].key, page.reached)
+        self.assertEqual((ids[3:], None), ([one.queue_id for one in rest.messages], rest.reached))
+
+    async def test_filters(self) -> None:
+        """What is given has to hold; a message is there with all its recipients."""
+        one = await self.submit(BOB, CAROL)
+        report = await self.submit(CAROL, sender=None)
+        self.now += 60
+        young = await self.submit(DAVE, sender=Mailbox("x[1]", "EXAMPLE.com"))
+        await self.store.postpone([Postponement(one, (1,), HELD_AT)])
+        for expected, wanted in (
+            ([one, report, young], {}),
+            ([one], {"domain": "EXAMPLE.NET"}),
+            ([one, report], {"domain": "example.o*"}),
+            ([], {"domain": "xample.org"}),
+            ([young], {"recipient": "DAVE@*"}),
+            ([one, report], {"recipient": '"c d"@example.org'}),
+            ([report], {"sender": "<>"}),
+            ([one, young], {"sender": "*@example.com"}),
+            ([young], {"sender": "X[1]@*"}),
+            ([], {"sender": "?[1]@*"}),
+            ([one, report], {"accepted_before": self.now}),
+            ([one], {"held": True}),
+            ([one, report, young], {"held": False}),
+            ([report], {"held": False, "domain": "example.org"}),
+            ([one, young], {"ids": frozenset({one.queue_id, young.queue_id, "0" * 24})}),
+            ([one], {"ids": frozenset({one.queue_id}), "domain": "example.org"}),
+            ([], {"ids": frozenset({young.queue_id}), "domain": "example.org"}),
+        ):
+            found = await self.look(**wanted)
+            self.assertEqual(
+                [each.queue_id for each in expected], [each.queue_id for each in found], wanted
+            )
+            chosen = {each.queue_id: len(QueueFilter(**wanted).chosen(each)) for each in found}
+            selected = await self.store.select(QueueFilter(**wanted), 0, 100)
+            self.assertEqual(chosen, selected.counts, wanted)
+        self.assertEqual({0: BOB, 1: CAROL}, paths_of((await self.look(domain="example.org"))[0]))
+
+    async def test_find(self) -> None:
+        """Those that are there; another store's are not."""
+        one, other = await self.submit(BOB), await self.submit(CAROL)
+        strange = f"{one.queue_id[:16]}{int(one.queue_id[16:], 16) ^ 1:08x}"
+
+        found = await self.store.find([other.queue_id, strange, one.queue_id, "f" * 24])
+
+        self.assertEqual({one.queue_id, other.queue_id}, {message.queue_id for message in found})
+
+    async def test_held(self) -> None:
+        """Not due, however late it is; still counted."""
+        message = await self.submit(BOB, CAROL)
+        await self.store.postpone([Postponement(message, (0, 1), HELD_AT)])
+
+        self.assertEqual([], await self.due(before=self.now + 1e9))
+        (found,) = await self.look()
+        self.assertTrue(all(one.held for one in found.recipients.values()))
+        self.assertEqual(QueueCounts(1, 2), await self.store.counts())
+        await self.store.postpone([Postponement(found, (1,), self.now)])
+        (due,) = await self.due()
+        self.assertEqual([True, False], [one.held for one in due.recipients.values()])
+
+    async def test_rehome(self) -> None:
+        """A home server comes and goes."""
+        message = await self.submit(BOB, CAROL)
+        host = NextHop("192.0.2.9", 2525, literal=True)
+
+        await self.store.rehome(message, [1], host)
+        (found,) = await self.look()
+        for one in (message, found):
+            self.assertEqual([None, host], [each.host for each in one.recipients.values()])
+        await self.store.rehome(found, [0, 1], None)
+        (found,) = await self.look()
+        self.assertEqual([None, None], [each.host for each in found.recipients.values()])
+
+    async def test_content_part(self) -> None:
+        """Any part of a small content and of a large one."""
+        for content in (b"\r\nabcdef\r\n", b"\r\n" + b"x" * 300_000 + b"yz"):
+            message = await self.submit(content=content)
+            stored = b"Received: x\r\n" + content
+            self.assertEqual(stored[5:12], await self.store.content_part(message, 5, 7))
+            self.assertEqual(
+                stored[-3:], await self.store.content_part(message, len(stored) - 3, 9)
+            )
+            self.assertEqual(b"", await self.store.content_part(message, len(stored), 9))
+            await self.store.record(message, [Result(0, DONE)], [], self.now)
+            with self.assertRaises(ContentDamaged):
+                await self.store.content_part(message, 0, 9)

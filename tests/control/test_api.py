@@ -200,6 +200,113 @@ class ChangingTests(APICase):
         self.assertEqual(200, (await self.ask("GET", "/v1/status"))[0])
 
 
+def queue_part(*ids: str, reached: str | None = None, stopped: tuple[str, ...] = ()) -> Any:
+    """What one worker says of its queues."""
+    rows = [{"id": one, "recipient_count": 2} for one in ids]
+    return {"rows": rows, "reached": reached, "stopped": stopped}
+
+
+def name(number: int) -> str:
+    """A queue id."""
+    return f"{number:016x}00000001"
+
+
+class QueueTests(APICase):
+    async def test_pages(self) -> None:
+        """In one order, as far as every worker has looked."""
+        self.steered.answers["queue_page"] = [
+            queue_part(name(1), name(4), name(6)),
+            queue_part(name(2), name(3), reached=name(4), stopped=("a b",)),
+        ]
+
+        _, table = await self.ask("GET", "/v1/queue?limit=10&domain=x.example&held=no")
+        _, short = await self.ask("GET", f"/v1/queue?limit=2&after={name(9)}")
+
+        self.assertEqual([name(n) for n in (1, 2, 3, 4)], [row["id"] for row in table["rows"]])
+        self.assertEqual((name(4), ["a b"]), (table["next"], table["stopped"]))
+        self.assertEqual((2, name(2)), (len(short["rows"]), short["next"]))
+        self.assertEqual(
+            {
+                "server": None,
+                "wanted": {"domain": "x.example", "held": False},
+                "after": "",
+                "limit": 10,
+                "brief": False,
+            },
+            self.steered.done[-2][1],
+        )
+
+    async def test_show_and_content(self) -> None:
+        """Of whichever worker has it."""
+        self.steered.answers["queue_message"] = [None, {"id": name(1)}]
+        self.steered.answers["queue_content"] = [None, "QQ=="]
+
+        _, shown = await self.ask("GET", f"/v1/queue/{name(1).upper()}")
+        _, octets = await self.ask("GET", f"/v1/queue/{name(1)}/content?start=5")
+        self.steered.answers.clear()
+
+        self.assertEqual({"id": name(1), "worker": 1}, shown)
+        self.assertEqual({"base64": "QQ=="}, octets)
+        for path in ("", "/content"):
+            status, table = await self.ask("GET", f"/v1/queue/{name(1)}{path}")
+            self.assertEqual((404, [name(1)]), (status, table["unknown"]))
+
+    async def test_change(self) -> None:
+        """Those of one page, in all workers, with who has asked for it; added up."""
+        self.steered.answers["queue_page"] = [queue_part(name(1)), queue_part(name(2))]
+        done = {"messages": 1, "recipients": 2, "busy_messages": 1, "busy_recipients": 3}
+        self.steered.answers["queue_change"] = [done, done]
+        body = {"filter": {"sender": "<>", "older": 60}, "host": "mx.example.net"}
+
+        status, table = await self.ask("POST", "/v1/queue/reroute?server=one", json.dumps(body))
+
+        self.assertEqual(200, status)
+        self.assertEqual((2, 4, 2, 6), tuple(table[key] for key in done))
+        asked: Any = self.steered.done[-1][1]
+        self.assertEqual([name(1), name(2)], asked["ids"])
+        self.assertEqual(("reroute", "mx.example.net"), (asked["action"], asked["host"]))
+        self.assertIn(str(os.getpid()), asked["who"])
+
+    async def test_dry_run(self) -> None:
+        """Only counted; ids that are there are named where they were asked for."""
+        self.steered.answers["queue_page"] = [queue_part(name(1), name(2))]
+        body = {"filter": {"ids": [name(1), name(2), name(3)]}, "dry_run": True}
+
+        _, table = await self.ask("POST", "/v1/queue/delete", json.dumps(body))
+
+        self.assertEqual((2, 4, None), (table["messages"], table["recipients"], table["next"]))
+        self.assertEqual([name(1), name(2)], table["ids"])
+        self.assertEqual(["queue_page"], [str(done[0]) for done in self.steered.done])
+
+    async def test_bad_questions(self) -> None:
+        """Each is told what is wrong with it, and nobody is asked."""
+        for status, method, path, body in (
+            (400, "GET", "/v1/queue?after=x", None),
+            (400, "GET", "/v1/queue?older=x", None),
+            (400, "GET", "/v1/queue?older=-1", None),
+            (400, "GET", "/v1/queue?held=perhaps", None),
+            (400, "GET", "/v1/queue?domain=", None),
+            (400, "GET", "/v1/queue?color=red", None),
+            (404, "GET", "/v1/queue?server=nobody", None),
+            (404, "GET", "/v1/queue/x", None),
+            (400, "GET", f"/v1/queue/{name(1)}/content?start=x", None),
+            (404, "POST", "/v1/queue/burn", {"filter": {}}),
+            (400, "POST", "/v1/queue/hold", {}),
+            (400, "POST", "/v1/queue/hold", {"filter": []}),
+            (400, "POST", "/v1/queue/hold", {"filter": {}, "limit": 1001}),
+            (400, "POST", "/v1/queue/hold", {"filter": {}, "host": "x.example"}),
+            (400, "POST", "/v1/queue/hold", {"filter": {"ids": "x"}}),
+            (404, "POST", "/v1/queue/hold", {"filter": {"ids": ["x"]}}),
+            (400, "POST", "/v1/queue/hold", {"filter": {"sender": 5}}),
+            (400, "POST", "/v1/queue/reroute", {"filter": {}}),
+            (400, "POST", "/v1/queue/reroute", {"filter": {}, "host": "192.0.2.1"}),
+        ):
+            found, table = await self.ask(method, path, body and json.dumps(body))
+            self.assertEqual(status, found, (path, body))
+            self.assertTrue(table["error"], path)
+        self.assertEqual([], self.steered.done)
+
+
 class CallerTests(APICase):
     async def test_others_are_refused(self) -> None:
         """Whatever the mode of the socket is: the kernel says who asks."""

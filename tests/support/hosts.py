@@ -27,6 +27,8 @@ GOOD = {
 }
 #: A reply that is no reply: the connection ends instead.
 HANG_UP = "hang up"
+#: No reply at all, and the connection stays.
+SILENT = "silent"
 
 
 @define
@@ -100,6 +102,8 @@ class _Wire:
         if reply == HANG_UP:
             self._clock.callLater(0, self.end)
             self._buffer, self._content = b"", None
+            return
+        if reply == SILENT:
             return
         if verb == "RCPT" and reply.startswith("2"):
             self._rcpts.append(line)
