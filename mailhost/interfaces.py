@@ -12,7 +12,7 @@ must not cost a coroutine, a Deferred or a turn of the reactor.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias, TypeVar
 
 from zope.interface import Attribute, Interface
@@ -110,6 +110,17 @@ class ICredentials(Interface):
         Both must take the same time.
 
         :raises mailhost.errors.AuthenticationProblem: it cannot be said now.
+        """
+
+    def check_proof(name: str, kind: str, fits: Callable[[bytes], bool]) -> Maybe[Account | None]:
+        """
+        The account, or `None`: there is none of this name, or its secret does not fit.
+
+        :param kind: the stored secret that *fits* takes: ``"password"``, in UTF-8, or
+            ``"nt"``, MD4 of it in UTF-16 with the low octet first.
+        :param fits: what the client has computed was computed from this secret.
+        :raises mailhost.errors.AuthenticationProblem: it cannot be said now, or not by
+            such a secret.
         """
 
     def find_keys(name: str) -> Maybe[ScramEntry]:

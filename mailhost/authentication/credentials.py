@@ -12,6 +12,7 @@ before them: a flood of logins is put off with 454, and costs mail nothing.
 from __future__ import annotations
 
 import hmac
+import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 
 from attrs import define, field, frozen
 from twisted.cred.checkers import ICredentialsChecker
-from twisted.cred.credentials import UsernamePassword
+from twisted.cred.credentials import IUsernameHashedPassword, UsernamePassword
 from twisted.cred.error import LoginFailed, UnauthorizedLogin, UnhandledCredentials
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.threads import deferToThreadPool
@@ -36,6 +37,8 @@ from mailhost.authentication.users import User, read_file, read_users, user_key
 from mailhost.errors import AuthenticationProblem, LookupProblem, SyntaxProblem
 from mailhost.interfaces import IAddressResolver, ICredentials, Maybe
 from mailhost.model.account import Account, ScramEntry, ScramKeys
+from mailhost.smtp.sasl.base import NT_HASH
+from mailhost.smtp.sasl.ntlm_messages import nt_hash
 
 #: Threads that hash at a time, and logins that wait for them.
 THREADS, MAX_WAITING = 2, 40
@@ -128,6 +131,15 @@ class FileCredentials:
 
         return self.hashers.run(lambda: _fits(password, phc)).addCallback(told)
 
+    def check_proof(self, name: str, kind: str, fits: Callable[[bytes], bool]) -> Account | None:
+        """See `ICredentials`."""
+        known = self._current()
+        user = known.users.get(user_key(name))
+        secret = user.secrets.get(kind) if user is not None else None
+        # Nobody's secret is compared as well.
+        good = fits(secret if secret is not None else _secret_of_nobody(kind))
+        return user.account if good and secret is not None and user is not None else None
+
     def find_keys(self, name: str) -> ScramEntry:
         """See `ICredentials`."""
         known = self._current()
@@ -174,6 +186,10 @@ def _stamp_of(path: Path) -> object:
     return status.st_mtime_ns, status.st_ino, status.st_size, status.st_mode
 
 
+def _secret_of_nobody(kind: str) -> bytes:
+    return os.urandom(16) if kind == NT_HASH else os.urandom(16).hex().encode("ascii")
+
+
 def _keys_of_nobody(seed: bytes, name: str) -> ScramKeys:
     def octets(what: str) -> bytes:
         return hmac.digest(seed, f"{what} {name}".encode(), "sha256")
@@ -203,6 +219,10 @@ class DirectoryCredentials:
             raise AuthenticationProblem(str(problem)) from problem
         return Account(name) if good else None
 
+    def check_proof(self, name: str, kind: str, fits: Callable[[bytes], bool]) -> Account | None:
+        """See `ICredentials`; a directory does not give passwords away."""
+        raise AuthenticationProblem("a directory takes passwords only")
+
     def find_keys(self, name: str) -> ScramEntry:
         """See `ICredentials`; a directory does not give passwords away."""
         raise AuthenticationProblem("SCRAM does not work with a directory")
@@ -227,6 +247,13 @@ class SeveralCredentials:
                 return found
         return None
 
+    def check_proof(
+        self, name: str, kind: str, fits: Callable[[bytes], bool]
+    ) -> Maybe[Account | None]:
+        """See `ICredentials`."""
+        found: Maybe[Account | None] = self.sources[0].check_proof(name, kind, fits)
+        return found
+
     def find_keys(self, name: str) -> Maybe[ScramEntry]:
         """See `ICredentials`."""
         found: Maybe[ScramEntry] = self.sources[0].find_keys(name)
@@ -239,14 +266,25 @@ class CheckerCredentials:
     """
     A ``twisted.cred`` checker, as an application for ``twisted.mail`` has one.
 
-    :ivar checker: takes ``IUsernamePassword``; names and passwords go to it as octets.
+    :ivar checker: takes ``IUsernamePassword``, and for NTLM and CRAM-MD5
+        ``IUsernameHashedPassword``; names and passwords go to it as octets.
     """
 
     checker: Any
 
     async def check_password(self, name: str, password: str) -> Account | None:
         """See `ICredentials`."""
-        given = UsernamePassword(name.encode("utf-8"), password.encode("utf-8"))
+        return await self._ask(UsernamePassword(name.encode("utf-8"), password.encode("utf-8")))
+
+    async def check_proof(
+        self, name: str, kind: str, fits: Callable[[bytes], bool]
+    ) -> Account | None:
+        """See `ICredentials`."""
+        if IUsernameHashedPassword not in self.checker.credentialInterfaces:
+            raise AuthenticationProblem("the checker takes passwords only")
+        return await self._ask(_Proof(name.encode("utf-8"), kind, fits))
+
+    async def _ask(self, given: Any) -> Account | None:
         try:
             avatar = await maybeDeferred(self.checker.requestAvatarId, given)
         except (UnauthorizedLogin, UnhandledCredentials, LoginFailed):
@@ -259,6 +297,21 @@ class CheckerCredentials:
     def find_keys(self, name: str) -> ScramEntry:
         """See `ICredentials`."""
         raise AuthenticationProblem("SCRAM does not work with a checker of passwords")
+
+
+@implementer(IUsernameHashedPassword)
+@frozen
+class _Proof:
+    """What the client has computed, for a checker that knows passwords."""
+
+    username: bytes
+    kind: str
+    fits: Callable[[bytes], bool] = field(repr=False)
+
+    def checkPassword(self, password: bytes | str) -> bool:
+        """See `IUsernameHashedPassword`."""
+        text = password if isinstance(password, str) else password.decode("utf-8", "replace")
+        return self.fits(nt_hash(text) if self.kind == NT_HASH else text.encode("utf-8"))
 
 
 def as_credentials(given: Any) -> Any:

@@ -26,8 +26,18 @@ from mailhost.model.account import Account, ScramEntry
 from mailhost.model.reply import Reply
 from mailhost.model.session import SessionFacts
 from mailhost.smtp import replies
-from mailhost.smtp.sasl import MECHANISMS, Bindings, ServerMechanism
-from mailhost.smtp.sasl.base import Challenge, Failed, KeysWanted, PasswordGiven, Proved, Step
+from mailhost.smtp.sasl import MECHANISMS, Place, ServerMechanism
+from mailhost.smtp.sasl.base import (
+    Bindings,
+    Challenge,
+    Failed,
+    KeysWanted,
+    PasswordGiven,
+    ProofGiven,
+    Proved,
+    Step,
+    TakesKeys,
+)
 from mailhost.smtp.sasl.prepare import prepared
 
 
@@ -39,11 +49,13 @@ class Authentication:
     :ivar credentials: knows names and passwords; a ``twisted.cred`` checker will do.
     :ivar clock: the time, and the delays of failures.
     :ivar default_domain: completes names without a domain (ACC-04).
+    :ivar host: our name, for mechanisms that tell it.
     """
 
     credentials: ICredentials = field(converter=as_credentials)
     clock: IReactorTime
     default_domain: str | None = None
+    host: str = ""
     throttle: Throttle = field(factory=Throttle)
 
     def exchange(self, session: SessionFacts, bindings: Bindings) -> Exchange:
@@ -88,7 +100,7 @@ class Exchange:
             # Before anything is hashed: a flood of guesses costs us nothing.
             return replies.TOO_MANY_LOGINS
         self._chosen, self._name, self._account = mechanism, "", None
-        self._mechanism = MECHANISMS[mechanism](self._bindings)
+        self._mechanism = MECHANISMS[mechanism](Place(self._bindings, self._shared.host, self._now))
         return self._follow(self._mechanism.step(response))
 
     def go_on(self, response: bytes) -> Maybe[Reply]:
@@ -105,6 +117,10 @@ class Exchange:
             return replies.challenge(step.octets)
         if isinstance(step, PasswordGiven):
             return self._with_name(step.name, lambda name: self._check(name, step.password))
+        if isinstance(step, ProofGiven):
+            return self._with_name(
+                step.name, lambda name: self._check_proof(name, step.kind, step.fits)
+            )
         if isinstance(step, KeysWanted):
             return self._with_name(step.name, self._fetch_keys)
         if isinstance(step, Proved):
@@ -134,8 +150,15 @@ class Exchange:
             return self._not_now(problem)
         return self._passed(account) if account is not None else await self._failed()
 
+    async def _check_proof(self, name: str, kind: str, fits: Callable[[bytes], bool]) -> Reply:
+        try:
+            account = await _ready(self._shared.credentials.check_proof(name, kind, fits))
+        except AuthenticationProblem as problem:
+            return self._not_now(problem)
+        return self._passed(account) if account is not None else await self._failed()
+
     async def _fetch_keys(self, name: str) -> Reply:
-        assert self._mechanism is not None
+        assert isinstance(self._mechanism, TakesKeys), "it wants keys"
         try:
             entry: ScramEntry = await _ready(self._shared.credentials.find_keys(name))
         except AuthenticationProblem as problem:

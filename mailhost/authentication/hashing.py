@@ -1,5 +1,5 @@
 """
-Password hashes: Argon2id, and the keys of SCRAM-SHA-256.
+Password hashes: Argon2id, the keys of SCRAM-SHA-256, and what weak mechanisms need.
 
 :Room: ``authentication``
 :RFC: 9106 (Argon2), 5802 §3, 7677.
@@ -18,6 +18,8 @@ from cryptography.exceptions import InvalidKey
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from mailhost.model.account import ScramKeys
+from mailhost.smtp.sasl.base import NT_HASH, PASSWORD
+from mailhost.smtp.sasl.ntlm_messages import nt_hash
 from mailhost.smtp.sasl.prepare import prepared
 from mailhost.smtp.sasl.scram import LEAST_ITERATIONS, MOST_ITERATIONS, make_keys
 
@@ -35,6 +37,8 @@ _PHC = re.compile(
 _SCRAM = re.compile(
     r"\$scram-sha-256\$i=([1-9]\d{3,6})\$([A-Za-z0-9+/=]+)\$([A-Za-z0-9+/=]+)\$([A-Za-z0-9+/=]+)"
 )
+
+_SECRET = re.compile(rf"\$({NT_HASH}|{PASSWORD})\$((?:[0-9a-f]{{2}})+)")
 
 
 def hash_password(password: str) -> str:
@@ -117,3 +121,28 @@ def read_scram(text: str) -> ScramKeys:
     if not good or not LEAST_ITERATIONS <= iterations <= MOST_ITERATIONS:
         raise wrong
     return ScramKeys(salt, iterations, stored, server)
+
+
+# ---- what weak mechanisms need
+
+
+def make_secret(kind: str, password: str) -> bytes:
+    """The secret of this *kind*; see `mailhost.smtp.sasl.base.ProofGiven`."""
+    return nt_hash(password) if kind == NT_HASH else _octets(password)
+
+
+def write_secret(kind: str, secret: bytes) -> str:
+    """*secret* as it stands in a users file; that of a password is only hidden from a glance."""
+    return f"${kind}${secret.hex()}"
+
+
+def read_secret(text: str) -> tuple[str, bytes]:
+    """
+    What `write_secret` has written.
+
+    :raises ValueError: it is no such thing; the secret is not in the words.
+    """
+    found = _SECRET.fullmatch(text.strip())
+    if found is None or (found[1] == NT_HASH and len(found[2]) != 32):
+        raise ValueError("no secret as `mailhost passwd` writes it")
+    return found[1], bytes.fromhex(found[2])

@@ -7,13 +7,15 @@ The users file: who may log in, with what password, and as whom he may send.
 :Called by: `mailhost.authentication.credentials`, `mailhost.cli.passwd`, and
     `mailhost.cli.probes`.
 
-A line has up to four parts with colons between them::
+A line has up to five parts with colons between them::
 
-    name:ARGON2ID[:SCRAM[:SENDERS]]
+    name:ARGON2ID[:SCRAM[:SENDERS[:SECRETS]]]
 
 The name has no colon, the hash is ``$argon2id$...``, the keys ``$scram-sha-256$...``
 or nothing, the senders ``user@example.com``, ``@example.com`` or ``@*.example.com``
-with commas between them; no senders: any.  A line that begins with ``#`` is a remark.
+with commas between them; no senders: any.  The secrets are what weak mechanisms need, with
+commas between them, ``$nt$...`` for NTLM in hexadecimal digits; whoever reads one can log in
+with it.  A line that begins with ``#`` is a remark.
 """
 
 from __future__ import annotations
@@ -27,9 +29,12 @@ from attrs import field, frozen
 from mailhost.authentication.hashing import (
     check_phc,
     hash_password,
+    make_secret,
     new_scram_keys,
     read_scram,
+    read_secret,
     write_scram,
+    write_secret,
 )
 from mailhost.errors import AuthenticationProblem, SyntaxProblem
 from mailhost.model.access import check_domain_pattern
@@ -48,17 +53,20 @@ class User:
 
     :ivar phc: the Argon2id hash.
     :ivar keys: for SCRAM; `None`: cannot log in by it.
+    :ivar secrets: by their kind (`mailhost.smtp.sasl.base.ProofGiven`); as good as the password.
     """
 
     account: Account
     phc: str = field(repr=False)
     keys: ScramKeys | None = None
+    secrets: Mapping[str, bytes] = field(factory=dict, repr=False)
 
     @property
     def line(self) -> str:
         """As it stands in the file."""
         scram = write_scram(self.keys) if self.keys is not None else ""
         parts = [self.account.name, self.phc, scram, ",".join(self.account.senders or ())]
+        parts.append(",".join(write_secret(*one) for one in self.secrets.items()))
         return ":".join(parts).rstrip(":")
 
 
@@ -71,10 +79,16 @@ def user_key(name: str) -> str:
     return prepared(name).casefold()
 
 
-def make_user(name: str, password: str, senders: tuple[str, ...] | None = None) -> User:
+def make_user(
+    name: str,
+    password: str,
+    senders: tuple[str, ...] | None = None,
+    kinds: tuple[str, ...] = (),
+) -> User:
     """
     A user with new hashes; takes a tenth of a second.
 
+    :param kinds: of secrets that weak mechanisms need.
     :raises SyntaxProblem: name or password has characters that none may have, or is empty.
     :raises ValueError: a sender is no address.
     """
@@ -83,7 +97,8 @@ def make_user(name: str, password: str, senders: tuple[str, ...] | None = None) 
     if not password:
         raise SyntaxProblem("the password is empty")
     given = tuple(map(check_sender, senders)) if senders is not None else None
-    return User(Account(name, given), hash_password(password), new_scram_keys(password))
+    secrets = {kind: make_secret(kind, password) for kind in kinds}
+    return User(Account(name, given), hash_password(password), new_scram_keys(password), secrets)
 
 
 def check_sender(text: str) -> str:
@@ -104,15 +119,19 @@ def check_sender(text: str) -> str:
 def read_line(line: str) -> User:
     """:raises ValueError: *line* is no user; neither hash nor keys are in the words."""
     name, *rest = line.split(":")
-    if not name or not 1 <= len(rest) <= 3:
-        raise ValueError("not name:hash, name:hash:keys or name:hash:keys:senders")
-    phc, scram, senders = (*rest, "", "")[:3]
+    if not name or not 1 <= len(rest) <= 4:
+        raise ValueError(
+            "not name:hash:keys:senders:secrets, of which the last three may be missing"
+        )
+    phc, scram, senders, secrets = (*rest, "", "", "")[:4]
     try:
         user_key(name)
     except SyntaxProblem as wrong:
         raise ValueError(str(wrong)) from None
     given = tuple(map(check_sender, senders.split(","))) if senders.strip() else None
-    return User(Account(name, given), check_phc(phc), read_scram(scram) if scram else None)
+    kept = dict(read_secret(one) for one in secrets.split(",")) if secrets.strip() else {}
+    keys = read_scram(scram) if scram else None
+    return User(Account(name, given), check_phc(phc), keys, kept)
 
 
 def read_users(text: str) -> tuple[Mapping[str, User], tuple[str, ...]]:

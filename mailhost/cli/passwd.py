@@ -16,6 +16,7 @@ import click
 
 from mailhost.authentication.users import change_file, make_user, user_key
 from mailhost.errors import AuthenticationProblem, SyntaxProblem
+from mailhost.smtp.sasl.base import NT_HASH
 
 
 @click.command()
@@ -30,16 +31,29 @@ from mailhost.errors import AuthenticationProblem, SyntaxProblem
     help="May send as this address only: user@example.com, @example.com or @*.example.com. "
     "May be given several times; without it as anybody.",
 )
+@click.option(
+    "--ntlm",
+    is_flag=True,
+    help="Keep the hash that NTLM needs, too. It is weak: whoever reads it can log in with it.",
+)
 @click.option("--delete", "-D", is_flag=True, help="Remove the user.")
 @click.option("--stdin", "-i", "from_input", is_flag=True, help="The password is the first line.")
-def passwd(file: Path, user: str, senders: tuple[str, ...], delete: bool, from_input: bool) -> None:
+def passwd(
+    file: Path,
+    user: str,
+    senders: tuple[str, ...],
+    ntlm: bool,
+    delete: bool,
+    from_input: bool,
+) -> None:
     """Add USER to the users FILE, or give USER a new password."""
     try:
         user_key(user)
         if delete:
             _delete(file, user)
             return
-        made = make_user(user, _password(from_input), senders or None)
+        kinds = (NT_HASH,) if ntlm else ()
+        made = make_user(user, _password(from_input), senders or None, kinds)
         known = change_file(file, made, user)
     except (AuthenticationProblem, SyntaxProblem, ValueError) as wrong:
         raise click.ClickException(str(wrong)) from None

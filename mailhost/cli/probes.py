@@ -25,6 +25,7 @@ from mailhost.model.security import OutboundSecurity, Secret
 from mailhost.net.tls import CertificateFiles, CertificateProblem, doubts
 from mailhost.secrets import SecretProblem, reveal
 from mailhost.server.certificates import certificate_files
+from mailhost.smtp.sasl.base import NT_HASH
 
 #: For a server that does not answer at all.
 _PATIENCE_SECONDS = 3.0
@@ -127,6 +128,8 @@ def probe_users(server: VirtualServerSettings) -> Iterator[str]:
         yield f"{users} has no user; advised: mailhost passwd {users} USER"
     elif server.access.scram and all(user.keys is None for user in found.values()):
         yield f"{users} has no keys for SCRAM; advised: passwords given by mailhost passwd"
+    elif server.access.integrated and not any(NT_HASH in user.secrets for user in found.values()):
+        yield f"{users} has no hashes for NTLM; advised: mailhost passwd --ntlm"
 
 
 def probe_ldap(server: VirtualServerSettings) -> Iterator[tuple[Path, str]]:

@@ -286,17 +286,24 @@ def _check_logins(server: VirtualServerSettings, at: Path) -> Iterator[Finding]:
     if not access.logins:
         yield from _check_no_logins(server, here)
         return
-    if access.users is None and not access.ldap:
-        yield _error(
-            (*here, "basic" if access.basic.enabled else "scram"),
-            "nobody can log in; allowed: with users or ldap",
-            here,
-        )
-    elif access.scram and access.users is None:
-        yield _error(
-            (*here, "scram"), "a directory does not know its keys; allowed: with users", here
-        )
-    yield from _check_basic(server, (*here, "basic"))
+    if access.users is None and not access.ldap and access.basic.enabled:
+        yield _error((*here, "basic"), "nobody can log in; allowed: with users or ldap", here)
+    for name, is_set in (("scram", access.scram), ("integrated", access.integrated)):
+        if is_set and access.users is None:
+            why = "a directory does not know its keys" if access.ldap else "nobody can log in"
+            yield _error((*here, name), f"{why}; allowed: with users", here)
+    basic = access.basic
+    yield from _check_offer(
+        server, (*here, "basic"), "enabled", "require_tls", basic.enabled, basic.require_tls
+    )
+    yield from _check_offer(
+        server,
+        here,
+        "integrated",
+        "integrated_require_tls",
+        access.integrated,
+        access.integrated_require_tls,
+    )
 
 
 def _check_no_logins(server: VirtualServerSettings, here: Path) -> Iterator[Finding]:
@@ -304,35 +311,44 @@ def _check_no_logins(server: VirtualServerSettings, here: Path) -> Iterator[Find
     if not access.anonymous:
         yield _error(
             (*here, "anonymous"),
-            "nobody could send: there is no way to log in; allowed: with basic.enabled or scram",
+            f"nobody could send: there is no way to log in; allowed: with {_WAYS}",
             here,
         )
     for name, is_set in (("users", access.users is not None), ("ldap", access.ldap)):
         if is_set:
             yield _warning(
-                (*here, name),
-                "does nothing without basic.enabled or scram; advised: one of them",
-                here,
+                (*here, name), f"does nothing without {_WAYS}; advised: one of them", here
             )
 
 
-def _check_basic(server: VirtualServerSettings, here: Path) -> Iterator[Finding]:
-    basic, tls = server.access.basic, server.access.tls
-    if not basic.enabled:
-        return
-    has_tls = tls.certificate is not None or any(one.certificate for one in server.listen)
-    if basic.require_tls and not has_tls:
+_WAYS = "basic.enabled, scram or integrated"
+
+
+def _has_tls(server: VirtualServerSettings) -> bool:
+    certificates = [one.certificate for one in server.listen]
+    return server.access.tls.certificate is not None or any(certificates)
+
+
+def _check_offer(
+    server: VirtualServerSettings, here: Path, name: str, safety: str, is_set: bool, safe: bool
+) -> Iterator[Finding]:
+    """
+    Whether what the key *name* offers is offered to anybody, and not to eavesdroppers.
+
+    :param safety: the key that makes it wait for TLS.
+    """
+    if is_set and safe and not _has_tls(server):
         yield _error(
-            (*here, "enabled"),
-            "is offered to nobody: there is no certificate, and require_tls is true; "
+            (*here, name),
+            f"is offered to nobody: there is no certificate, and {safety} is true; "
             "allowed: with access.tls.certificate",
-            (*here, "require_tls"),
+            (*here, safety),
         )
-    elif not basic.require_tls and not tls.require:
+    elif is_set and not safe and not server.access.tls.require:
         yield _warning(
-            (*here, "require_tls"),
-            "passwords may travel in clear text; advised: true",
-            (*here, "enabled"),
+            (*here, safety),
+            "logins may travel in clear text; advised: true",
+            (*here, name),
         )
 
 

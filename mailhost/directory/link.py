@@ -25,8 +25,8 @@ from ldap3.core.exceptions import (  # type: ignore[import-untyped] # no annotat
 )
 
 from mailhost.directory.binding import BindingKind, DirectoryServer, Terms
-from mailhost.directory.md4 import md4
 from mailhost.directory.problems import SearchFailed, ServerFailed, TimedOut
+from mailhost.smtp.sasl.ntlm_messages import nt_hash
 
 #: RFC 4511 Appendix A.
 _SUCCESS = 0
@@ -150,7 +150,7 @@ def _credentials(server: DirectoryServer, terms: Terms) -> dict[str, Any]:
             "password": binding.secret(),
         }
     if binding.kind is BindingKind.SSPI:
-        digest = md4(binding.secret().encode("utf-16-le")).hex()
+        digest = nt_hash(binding.secret()).hex()
         return {
             "authentication": ldap3.NTLM,
             "user": f"{binding.domain}\\{binding.username}",

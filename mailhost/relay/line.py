@@ -186,7 +186,9 @@ class Line:
         given = security.login
         login = None
         if given is not None:
-            login = ClientLogin(given.username, secret, given.mechanisms, host)
+            login = ClientLogin(
+                given.username, secret, given.mechanisms, host, self.reactor.seconds()
+            )
         return Protection(security.tls, host, self.tls, security.ca, login, self._in_thread)
 
     def _in_thread(self, work: Callable[[], Any]) -> Deferred[Any]:

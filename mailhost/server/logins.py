@@ -24,7 +24,12 @@ from mailhost.config.settings import VirtualServerSettings
 from mailhost.config.settings.access import AccessSettings
 from mailhost.server.directory import Directory
 from mailhost.smtp.rules import Rules
-from mailhost.smtp.sasl import BINDING_MECHANISMS, PASSWORD_MECHANISMS, SCRAM_MECHANISMS
+from mailhost.smtp.sasl import (
+    BINDING_MECHANISMS,
+    NTLM_MECHANISMS,
+    PASSWORD_MECHANISMS,
+    SCRAM_MECHANISMS,
+)
 
 
 @define(eq=False)
@@ -52,6 +57,7 @@ class Logins:
             SeveralCredentials(tuple(self._sources(settings))),
             self.reactor,
             access.basic.default_domain,
+            settings.fqdn,
             self._throttle,
         )
 
@@ -100,6 +106,8 @@ def _mechanisms(access: AccessSettings, secure: bool) -> tuple[str, ...]:
     found: tuple[str, ...] = ()
     if access.scram:
         found += (*(BINDING_MECHANISMS if secure else ()), *SCRAM_MECHANISMS)
+    if access.integrated and (secure or not access.integrated_require_tls):
+        found += NTLM_MECHANISMS
     if access.basic.enabled and (secure or not access.basic.require_tls):
         found += PASSWORD_MECHANISMS
     return found

@@ -35,12 +35,14 @@ class ClientLogin:
     :ivar secret: a password, or an access token.
     :ivar mechanisms: those that may be used, the best first.
     :ivar host: whom we mean to talk to.
+    :ivar now: seconds since the epoch.
     """
 
     username: str
     secret: str = field(repr=False)
     mechanisms: tuple[str, ...]
     host: str = ""
+    now: float = 0.0
     _chosen: str = field(default="", init=False)
     _mechanism: ClientMechanism | None = field(default=None, init=False)
     _begun: bool = field(default=False, init=False)
@@ -63,7 +65,9 @@ class ClientLogin:
                 f"we may use {', '.join(self.mechanisms)}"
             )
         self._chosen = chosen
-        self._mechanism = CLIENTS[chosen](Credentials(self.username, self.secret, self.host))
+        self._mechanism = CLIENTS[chosen](
+            Credentials(self.username, self.secret, self.host, self.now)
+        )
         first = self._mechanism.first()
         return first if isinstance(first, Work) else self._command(first)
 

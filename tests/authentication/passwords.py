@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from attrs import define, field
 from zope.interface import implementer
 
 from mailhost.interfaces import ICredentials
 from mailhost.model.account import Account, ScramEntry
+from mailhost.smtp.sasl.ntlm_messages import nt_hash
 from mailhost.smtp.sasl.scram import make_keys
 
 
@@ -34,6 +37,12 @@ class Passwords:
     def check_password(self, name: str, password: str) -> Account | None:
         good = self._look(name) == password
         return Account(name, self.senders) if good else None
+
+    def check_proof(self, name: str, kind: str, fits: Callable[[bytes], bool]) -> Account | None:
+        password = self._look(name)
+        octets = (password or "nobody's").encode()
+        good = fits(nt_hash(octets.decode()) if kind == "nt" else octets)
+        return Account(name, self.senders) if good and password else None
 
     def find_keys(self, name: str) -> ScramEntry:
         password = self._look(name)

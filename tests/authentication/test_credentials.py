@@ -6,10 +6,15 @@ import os
 from pathlib import Path
 from typing import Any
 
-from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
+from twisted.cred.checkers import (
+    ICredentialsChecker,
+    InMemoryUsernamePasswordDatabaseDontUse,
+)
+from twisted.cred.credentials import IUsernamePassword
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface import implementer
 
 from mailhost.authentication import credentials
 from mailhost.authentication.credentials import (
@@ -25,6 +30,7 @@ from mailhost.authentication.credentials import (
 from mailhost.authentication.users import change_file, make_user
 from mailhost.errors import AuthenticationProblem, LookupProblem
 from mailhost.model.account import Account
+from mailhost.smtp.sasl.ntlm_messages import nt_hash
 
 
 class FileTests(TestCase):
@@ -106,6 +112,22 @@ class FileFaultTests(SynchronousTestCase):
         self.assertEqual(len(known.salt), len(stranger.keys.salt))
         self.assertEqual(known.iterations, stranger.keys.iterations)
 
+    def test_proofs(self) -> None:
+        """The secret of its kind is compared; nobody's is as well, and never fits."""
+        change_file(self.path, make_user("lee", "pencil", None, ("nt",)), "lee")
+        compared: list[bytes] = []
+
+        def fits(secret: bytes) -> bool:
+            compared.append(secret)
+            return True
+
+        self.assertEqual(Account("lee"), self.subject.check_proof("LEE", "nt", fits))
+        self.assertIsNone(self.subject.check_proof("lee", "nt", lambda secret: False))
+        self.assertIsNone(self.subject.check_proof("lee", "password", fits))
+        self.assertIsNone(self.subject.check_proof("nobody", "nt", fits))
+        self.assertEqual(nt_hash("pencil"), compared[0])
+        self.assertEqual(3, len(set(compared)))
+
     def test_gone_or_open(self) -> None:
         """A file that has gone, or that others may read, lets nobody in, and 454 says so."""
         self.subject.find_keys("kim")
@@ -131,6 +153,14 @@ class FileFaultTests(SynchronousTestCase):
         self.assertIsNone(self.subject.find_keys("lee").account)
 
 
+@implementer(ICredentialsChecker)
+class PasswordsOnly:
+    credentialInterfaces = (IUsernamePassword,)
+
+    def requestAvatarId(self, given: Any) -> Any:
+        return given.username
+
+
 class FakeDirectory:
     """Knows one password, or nothing at all."""
 
@@ -150,6 +180,16 @@ class OtherTests(SynchronousTestCase):
             return self.successResultOf(ensureDeferred(answer))
         return answer
 
+    def prove(self, credentials: Any, name: str, kind: str, expected: bytes) -> Any:
+        answer = credentials.check_proof(name, kind, lambda secret: secret == expected)
+        return self.successResultOf(ensureDeferred(answer))
+
+    def test_checker_of_passwords_only(self) -> None:
+        """One that cannot compare what was computed says so, and refuses nobody for it."""
+        subject: Any = as_credentials(PasswordsOnly())
+        answer = ensureDeferred(subject.check_proof("kim", "nt", lambda secret: True))
+        self.failureResultOf(answer, AuthenticationProblem)
+
     def test_directory(self) -> None:
         """A bind decides; a directory that is down, or off, is no wrong password."""
         up = DirectoryCredentials(FakeDirectory)  # type: ignore[arg-type]  # the part that is used
@@ -168,6 +208,10 @@ class OtherTests(SynchronousTestCase):
         self.assertEqual(Account("kim"), self.ask(subject, "kim", "pencil"))
         self.assertIsNone(self.ask(subject, "kim", "pen"))
         self.assertIsNone(self.ask(subject, "lee", "pencil"))
+        self.assertEqual(Account("kim"), self.prove(subject, "kim", "nt", nt_hash("pencil")))
+        self.assertEqual(Account("kim"), self.prove(subject, "kim", "password", b"pencil"))
+        self.assertIsNone(self.prove(subject, "kim", "nt", nt_hash("pen")))
+        self.assertIsNone(self.prove(subject, "lee", "nt", nt_hash("pencil")))
         with self.assertRaises(TypeError):
             as_credentials(object())
 

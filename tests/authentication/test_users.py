@@ -13,6 +13,7 @@ from mailhost.authentication.users import change_file, make_user, read_line, rea
 from mailhost.cli import main
 from mailhost.errors import AuthenticationProblem, SyntaxProblem
 from mailhost.model.address import Mailbox
+from mailhost.smtp.sasl.ntlm_messages import nt_hash
 from mailhost.smtp.sasl.scram import make_keys
 
 
@@ -70,6 +71,20 @@ class FileTests(SynchronousTestCase):
         user = read_line(f"kim:{hash_password('pencil')}")
         self.assertIsNone(user.keys)
         self.assertTrue(user.account.may_send_as(Mailbox("any", "example.org")))
+
+    def test_secrets(self) -> None:
+        """What weak mechanisms need stands last, with or without senders; never in words."""
+        nt = nt_hash("pencil")
+        for senders in (None, ("@example.com",)):
+            user = make_user("kim", "pencil", senders, ("nt",))
+            self.assertEqual({"nt": nt}, user.secrets)
+            self.assertEqual(user, read_line(user.line))
+            self.assertTrue(user.line.endswith(f":$nt${nt.hex()}"))
+            self.assertNotIn(nt.hex(), repr(user))
+        good = make_user("kim", "pencil").line
+        for secret in ("$nt$00", f"$nt${'g' * 32}", f"$md5${'0' * 32}", nt.hex(), "x"):
+            wrong = self.assertRaises(ValueError, read_line, f"{good}::{secret}")
+            self.assertNotIn(secret, str(wrong))
 
     def test_faults(self) -> None:
         """A bad line is named by its number, without what it holds; the others count."""
@@ -130,7 +145,14 @@ class CommandTests(SynchronousTestCase):
         self.assertIn("kim has a new password", changed.output)
         user = read_line(self.path.read_text().strip())
         self.assertTrue(fits("pen", user.phc))
+        self.assertEqual({}, user.secrets)
         self.assertEqual(("kim@example.com",), user.account.senders)
+
+    def test_ntlm(self) -> None:
+        """The hash for NTLM is kept only where it is asked for."""
+        self.run_command("kim", "-i", "--ntlm", typed="pencil\n")
+        user = read_line(self.path.read_text().strip())
+        self.assertEqual({"nt": nt_hash("pencil")}, user.secrets)
 
     def test_refusals(self) -> None:
         """What cannot be done is told, with exit status 1, and changes nothing."""

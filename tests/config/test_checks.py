@@ -286,6 +286,16 @@ class LoginTests(_FindingsTests):
         self.assertEqual([], self.access(scram=True, users=users))
         self.assertEqual([(ERROR, "ldap"), (ERROR, "scram")], self.access(scram=True, ldap=True))
 
+    def test_integrated(self) -> None:
+        """ACC-05: NTLM needs what is in the users file, and TLS unless said otherwise."""
+        given: dict[str, Any] = {"integrated": True, "users": Path("users")}
+        tls = TLSSettings(certificate=Path("both.pem"))
+        self.assertEqual([], self.access(**given, tls=tls))
+        self.assertEqual([(ERROR, "integrated")], self.access(**given))
+        self.assertEqual([(ERROR, "integrated")], self.access(integrated=True, tls=tls))
+        given["integrated_require_tls"] = False
+        self.assertEqual([(WARNING, "integrated_require_tls")], self.access(**given))
+
     def test_basic(self) -> None:
         """ACC-03: a password mechanism that is never offered, or offered in clear."""
         users, tls = Path("users"), TLSSettings(certificate=Path("both.pem"))

@@ -321,7 +321,6 @@ class RefusedTests(SynchronousTestCase):
     protocol_log: {enabled: false}
     operators: []
     access:
-      integrated: false
       tls: {client_ca: null}
     domains:
       - {name: a.example, type: remote, hold: {}}
@@ -330,7 +329,7 @@ class RefusedTests(SynchronousTestCase):
 """
         found = [fault.words for fault in faults_of(self, top)] + self.words(keys)
 
-        self.assertEqual(["not supported yet; allowed: leave it out"] * 8, found)
+        self.assertEqual(["not supported yet; allowed: leave it out"] * 7, found)
 
     def test_workers_and_user(self) -> None:
         """1 to 64 workers, and a user there is."""

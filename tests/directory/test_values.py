@@ -18,11 +18,11 @@ from mailhost.config.yaml_source import read_yaml
 from mailhost.directory.binding import Binding, BindingKind, DirectoryServer
 from mailhost.directory.cache import TimedCache
 from mailhost.directory.making import binding_of, make_resolver, schema_of
-from mailhost.directory.md4 import md4
 from mailhost.directory.resolver import LDAPAddressResolver
 from mailhost.directory.servers import STRIKES, ServerList
 from mailhost.errors import LookupProblem
 from mailhost.model.security import Secret
+from mailhost.smtp.sasl.md4 import md4
 
 
 class BindingTests(SynchronousTestCase):

@@ -13,6 +13,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import spnego
+from spnego.channel_bindings import GssChannelBindings
+
 from mailhost.smtp.sasl.scram import ScramClient, salted_password
 from tests.peers.test_tls import TLSCase
 from tests.support.peer_case import SENDER, Server, content
@@ -29,7 +32,7 @@ class LoginCase(TLSCase):
         super().setUp()
         self.users = self.path("users")
         self.passwd("kim@example.com", SECRET, "-s", "kim@example.com")
-        self.passwd("lee@example.com", SECRET)
+        self.passwd("lee@example.com", SECRET, "--ntlm")
 
     def passwd(self, user: str, password: str, *options: str) -> None:
         """`mailhost passwd`, as an operator would type it."""
@@ -125,23 +128,29 @@ class InboundTests(LoginCase):
             server.wait_for_drop(f"s{number}@example.com")
 
     def test_curl(self) -> None:
-        """curl logs in."""
+        """curl logs in, by PLAIN and by NTLM."""
+        server = self.start_login_server(integrated=True)
+        for mechanism in ("PLAIN", "NTLM"):
+            self.curl(server, mechanism)
+            self.assertIn(f"as lee@example.com by {mechanism}", server.process.said())
+
+    def curl(self, server: Server, mechanism: str) -> None:
         program = shutil.which("curl")
         if program is None:
             self.skipTest("curl is not installed")
-        server = self.start_login_server()
         letter = self.path("letter")
         letter.write_bytes(content())
         self.run_peer(
             [
                 program, "-sS", "--ssl-reqd", "-k", "--url", f"smtp://{server.address}",
-                "--user", f"lee@example.com:{SECRET}", "--mail-from", SENDER,
-                "--mail-rcpt", "curl@example.com", "--upload-file", str(letter),
+                "--user", f"lee@example.com:{SECRET}", "--login-options", f"AUTH={mechanism}",
+                "--mail-from", SENDER, "--mail-rcpt", f"{mechanism}@example.com",
+                "--upload-file", str(letter),
             ],
             None,
             0,
         )  # fmt: skip
-        server.wait_for_drop("curl@example.com")
+        server.wait_for_drop(f"{mechanism}@example.com")
 
     def scram(self, client: smtplib.SMTP, bound: bytes, password: str = SECRET) -> int:
         mechanism = "SCRAM-SHA-256-PLUS" if bound else "SCRAM-SHA-256"
@@ -171,6 +180,51 @@ class InboundTests(LoginCase):
         self.assertEqual(235, self.scram(secure, digest))
         self.assertEqual(535, self.scram(self.session(server), b"another certificate"))
         self.assertEqual(535, self.scram(self.session(server), b"", "wrong"))
+
+    def ntlm(self, client: smtplib.SMTP, user: str, password: str = SECRET, **given: Any) -> int:
+        """pyspnego's side of it."""
+        ours = spnego.client(
+            user, password, hostname="mail.example.com", protocol="ntlm",
+            options=spnego.NegotiateOptions.use_ntlm, **given,
+        )  # fmt: skip
+        code, said = client.docmd("AUTH", "NTLM")
+        answer = ours.step()
+        while code == 334:
+            code, said = client.docmd(b64encode(answer or b"").decode())
+            if code == 334:
+                answer = ours.step(b64decode(said))
+        return code
+
+    def test_ntlm(self) -> None:
+        """ACC-05: with TLS, bound to its certificate or not; only who has a hash for it."""
+        server = self.start_login_server(integrated=True)
+        clear = self.session(server, tls=False)
+        self.assertNotIn("NTLM", clear.esmtp_features["auth"])
+        self.assertEqual(538, clear.docmd("AUTH", "NTLM")[0])
+        for user in ("lee", "lee@example.com", "EXAMPLE\\lee"):
+            self.assertEqual(235, self.ntlm(self.session(server), user), user)
+        secure: Any = self.session(server)
+        for octets, code in ((sha256(secure.sock.getpeercert(True)).digest(), 235), (b"x", 535)):
+            bound = GssChannelBindings(application_data=b"tls-server-end-point:" + octets)
+            self.assertEqual(code, self.ntlm(self.session(server), "lee", channel_bindings=bound))
+        for user, password in (("lee", "wrong"), ("kim", SECRET), ("nobody", SECRET)):
+            self.assertEqual(535, self.ntlm(self.session(server), user, password))
+            self.assertEqual(235, self.ntlm(self.session(server), "lee"))  # forgets the failure
+
+    def test_ntlm_off(self) -> None:
+        """A18: where it is off nothing of it answers."""
+        client = self.session(self.start_login_server())
+        self.assertNotIn("NTLM", client.esmtp_features["auth"])
+        self.assertEqual(504, client.docmd("AUTH", "NTLM TlRMTVNTUAABAAAAB4IIAAAAAAA=")[0])
+
+    def test_ntlm_version_1(self) -> None:
+        """swaks speaks version 1 only, and is refused with the right password."""
+        server = self.start_login_server(integrated=True)
+        said = self.swaks(
+            server.address, "--tls", "--auth", "NTLM", "--auth-user", "lee",
+            "--auth-password", SECRET, "--from", SENDER, "--to", "s@example.com", status=28,
+        )  # fmt: skip
+        self.assertIn("535 5.7.8", said)
 
     def test_new_user(self) -> None:
         """Who is added while the server runs can log in, without a reload."""
@@ -214,10 +268,17 @@ class OutboundTests(LoginCase):
     """mailhost as the client, and mailhost as the smart host that takes mail from logins only."""
 
     def start_pair(
-        self, basic: dict[str, Any] | None = None, scram: bool = False, **security: Any
+        self,
+        basic: dict[str, Any] | None = None,
+        scram: bool = False,
+        integrated: bool = False,
+        **security: Any,
     ) -> tuple[Server, Server]:
         second = self.start_login_server(
-            anonymous=False, scram=scram, basic={"enabled": True, **(basic or {})}
+            anonymous=False,
+            scram=scram,
+            integrated=integrated,
+            basic={"enabled": True, **(basic or {})},
         )
         host, port = split_address(second.address)
         first = self.start_server(
@@ -260,6 +321,13 @@ class OutboundTests(LoginCase):
         first.submit("user@example.com")
         second.wait_for_drop("user@example.com")
         self.assertIn("as lee@example.com by SCRAM-SHA-256", second.process.said())
+
+    def test_ntlm(self) -> None:
+        """DEL-22: integrated authentication, of ourselves by ourselves."""
+        first, second = self.start_pair(integrated=True, **self.security(auth="integrated"))
+        first.submit("user@example.com")
+        second.wait_for_drop("user@example.com")
+        self.assertIn("as lee@example.com by NTLM", second.process.said())
 
     def test_wrong_password(self) -> None:
         """A refused login delays the mail, and the queue says why; mended, the mail goes."""

@@ -13,7 +13,7 @@ from mailhost.model.reply import Reply
 from mailhost.smtp import replies
 from mailhost.smtp.events import Event, LoginBegun, LoginContinued, MailGiven, TLSAsked, Wait
 from mailhost.smtp.rules import Rules
-from mailhost.smtp.sasl import MECHANISMS
+from mailhost.smtp.sasl import MECHANISMS, Place
 from mailhost.smtp.sasl.base import Challenge, KeysWanted, PasswordGiven, Proved
 from mailhost.smtp.sasl.scram import ScramClient, make_keys, salted_password
 from mailhost.smtp.server_dialogue import ServerDialogue
@@ -60,7 +60,7 @@ class Peer:
         if isinstance(event, TLSAsked):
             return replies.READY_FOR_TLS
         if isinstance(event, LoginBegun):
-            self.mechanism[:] = [MECHANISMS[event.mechanism](lambda name: None)]
+            self.mechanism[:] = [MECHANISMS[event.mechanism](Place(lambda name: None))]
             return self._follow(event.response)
         if isinstance(event, LoginContinued):
             return self._follow(event.response)

@@ -178,8 +178,6 @@ class BasicKeys:
 class AccessSettings:
     """The *Access* page: authentication, connection control and relay restrictions."""
 
-    not_yet: ClassVar[NotYet] = NotYet("integrated")
-
     anonymous: bool = key(
         TRUTH,
         "true",
@@ -192,6 +190,15 @@ class AccessSettings:
         "false",
         help="AUTH SCRAM-SHA-256, and with TLS SCRAM-SHA-256-PLUS: logins that do not show the "
         "password; needs users.",
+    )
+    integrated: bool = key(
+        TRUTH,
+        "false",
+        help="AUTH NTLM, version 2; needs users with what mailhost passwd --ntlm keeps.",
+        iis="ACC-05 AuthNTLM",
+    )
+    integrated_require_tls: bool = key(
+        TRUTH, "true", help="Only where TLS is on, which binds it to the connection."
     )
     users: Path | None = key(
         PATH,
@@ -218,4 +225,4 @@ class AccessSettings:
     @property
     def logins(self) -> bool:
         """Whether anybody can log in."""
-        return self.basic.enabled or self.scram
+        return self.basic.enabled or self.scram or self.integrated

@@ -2,7 +2,7 @@
 *Outbound Security*: of a virtual server, and of a remote domain.
 
 :Room: ``config.settings``
-:IIS: DEL-20, DEL-21, DEL-23, DOM-12, ACC-14.
+:IIS: DEL-20..DEL-23, DOM-12, ACC-14.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ _AUTH = choice(
         "anonymous": (),
         "basic": ("SCRAM-SHA-256", "PLAIN", "LOGIN"),
         "scram": ("SCRAM-SHA-256",),
+        "integrated": ("NTLM",),
         "xoauth2": _BY_TOKEN,
     }
 )
@@ -138,11 +139,12 @@ class SecurityKeys:
         _AUTH,
         "anonymous",
         help="Whether to log in at the next hop. basic: by SCRAM-SHA-256 where the host offers it, "
-        "else by PLAIN or LOGIN. scram: by SCRAM-SHA-256 only. xoauth2: by an access token from "
+        "else by PLAIN or LOGIN. scram: by SCRAM-SHA-256 only. integrated: by NTLM, version 2, "
+        "with the username DOMAIN\\user or user@domain. xoauth2: by an access token from "
         "oauth, with XOAUTH2 or OAUTHBEARER. Never over clear text, but with tls "
         "none; opportunistic means required then, and verified with xoauth2. Under delivery it is "
         "for smart_host, never for hosts that DNS names.",
-        iis="DEL-20, DEL-21 RouteAction",
+        iis="DEL-20, DEL-21, DEL-22 RouteAction",
     )
     username: str | None = key(
         ONE_LINE, "null", help="The account at the next hop.", iis="DEL-21 RouteUserName"
@@ -198,7 +200,8 @@ class SecurityKeys:
             raise ValueError("auth: a login needs username, and password or password_file")
         if not self.auth and (self.username is not None or passwords):
             raise ValueError(
-                "auth: anonymous takes no username and no password; allowed: basic or scram"
+                "auth: anonymous takes no username and no password; allowed: basic, scram or "
+                "integrated"
             )
 
     def _check_tokens(self) -> None:

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mailhost.smtp.sasl.base import Bindings, ServerMechanism
+from mailhost.smtp.sasl.base import Place, ServerMechanism
 from mailhost.smtp.sasl.login import LoginServer
+from mailhost.smtp.sasl.ntlm import NTLM_MECHANISM, NTLMServer
 from mailhost.smtp.sasl.plain import PlainServer
 from mailhost.smtp.sasl.scram import PLUS, SCRAM, ScramServer
 
@@ -22,37 +23,23 @@ PASSWORD_MECHANISMS = ("PLAIN", "LOGIN")
 SCRAM_MECHANISMS = (SCRAM,)
 #: With channel binding, so with TLS only.
 BINDING_MECHANISMS = (PLUS,)
-
-
-def _plain(bindings: Bindings) -> ServerMechanism:
-    return PlainServer()
-
-
-def _login(bindings: Bindings) -> ServerMechanism:
-    return LoginServer()
-
-
-def _scram(bindings: Bindings) -> ServerMechanism:
-    return ScramServer(bindings, plus=False)
-
-
-def _plus(bindings: Bindings) -> ServerMechanism:
-    return ScramServer(bindings, plus=True)
-
+NTLM_MECHANISMS = (NTLM_MECHANISM,)
 
 #: name -> what makes its server side.
-MECHANISMS: dict[str, Callable[[Bindings], ServerMechanism]] = {
-    "PLAIN": _plain,
-    "LOGIN": _login,
-    SCRAM: _scram,
-    PLUS: _plus,
+MECHANISMS: dict[str, Callable[[Place], ServerMechanism]] = {
+    "PLAIN": lambda place: PlainServer(),
+    "LOGIN": lambda place: LoginServer(),
+    SCRAM: lambda place: ScramServer(place.bindings, plus=False),
+    PLUS: lambda place: ScramServer(place.bindings, plus=True),
+    NTLM_MECHANISM: NTLMServer,
 }
 
 __all__ = [
     "BINDING_MECHANISMS",
     "MECHANISMS",
+    "NTLM_MECHANISMS",
     "PASSWORD_MECHANISMS",
     "SCRAM_MECHANISMS",
-    "Bindings",
+    "Place",
     "ServerMechanism",
 ]

@@ -8,7 +8,7 @@ What every mechanism's server side says and hears.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from attrs import field, frozen
 
@@ -16,6 +16,25 @@ from mailhost.model.account import ScramKeys
 
 #: Channel bindings by their names; `None`: this connection does not have that one.
 Bindings = Callable[[str], bytes | None]
+
+
+#: What a stored secret is, for `ProofGiven`: the password itself, or MD4 of it in UTF-16.
+PASSWORD, NT_HASH = "password", "nt"
+
+
+@frozen
+class Place:
+    """
+    Where an exchange takes place.
+
+    :ivar bindings: of the connection.
+    :ivar host: our name.
+    :ivar now: seconds since the epoch.
+    """
+
+    bindings: Bindings
+    host: str = ""
+    now: float = 0.0
 
 
 @frozen
@@ -31,6 +50,20 @@ class PasswordGiven:
 
     name: str
     password: str = field(repr=False)
+
+
+@frozen
+class ProofGiven:
+    """
+    The client says that it is *name*, and has computed something from its password.
+
+    :ivar kind: the stored secret that *fits* takes, `PASSWORD` or `NT_HASH`.
+    :ivar fits: whether it is the one.
+    """
+
+    name: str
+    kind: str
+    fits: Callable[[bytes], bool] = field(repr=False)
 
 
 @frozen
@@ -56,7 +89,7 @@ class Failed:
     malformed: bool = False
 
 
-Step = Challenge | PasswordGiven | KeysWanted | Proved | Failed
+Step = Challenge | PasswordGiven | ProofGiven | KeysWanted | Proved | Failed
 
 
 class ServerMechanism(Protocol):
@@ -68,6 +101,11 @@ class ServerMechanism(Protocol):
 
         :param response: `None` at the beginning, where the client has sent none.
         """
+
+
+@runtime_checkable
+class TakesKeys(Protocol):
+    """A mechanism that says `KeysWanted`."""
 
     def take_keys(self, keys: ScramKeys) -> Step:
         """What follows from the keys that were wanted."""

@@ -17,6 +17,7 @@ from attrs import define, field, frozen
 
 from mailhost.errors import SyntaxProblem
 from mailhost.smtp.sasl.bearer import BEARER, XOAUTH2, BearerClient
+from mailhost.smtp.sasl.ntlm import NTLM_MECHANISM, NTLMClient
 from mailhost.smtp.sasl.plain import plain_response
 from mailhost.smtp.sasl.scram import SCRAM, ScramClient, salted_password
 
@@ -39,11 +40,13 @@ class Credentials:
 
     :ivar secret: a password, or an access token.
     :ivar host: whom we mean to talk to.
+    :ivar now: seconds since the epoch.
     """
 
     username: str
     secret: str = field(repr=False)
     host: str = ""
+    now: float = 0.0
 
 
 class ClientMechanism(Protocol):
@@ -170,6 +173,10 @@ def _bearer(given: Credentials) -> ClientMechanism:
     return BearerClient(BEARER, given.username, given.secret)
 
 
+def _ntlm(given: Credentials) -> ClientMechanism:
+    return NTLMClient(given.username, given.secret, given.now)
+
+
 #: name -> what makes our side of it.
 CLIENTS: dict[str, Callable[[Credentials], ClientMechanism]] = {
     SCRAM: _scram,
@@ -177,4 +184,5 @@ CLIENTS: dict[str, Callable[[Credentials], ClientMechanism]] = {
     "LOGIN": _login,
     XOAUTH2: _xoauth2,
     BEARER: _bearer,
+    NTLM_MECHANISM: _ntlm,
 }

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from attrs import define, field
 
-from mailhost.model.account import ScramKeys
 from mailhost.smtp.sasl.base import Challenge, Failed, PasswordGiven, Step, decoded
 
 NAME_PROMPT = b"Username:"
@@ -35,7 +34,3 @@ class LoginServer:
             self._name = text
             return Challenge(PASSWORD_PROMPT) if text else Failed(malformed=True)
         return PasswordGiven(self._name, text) if text else Failed()
-
-    def take_keys(self, keys: ScramKeys) -> Step:
-        """LOGIN wants none."""
-        return Failed()

@@ -8,7 +8,6 @@ PLAIN: authorization identity, name and password between NULs.
 
 from __future__ import annotations
 
-from mailhost.model.account import ScramKeys
 from mailhost.smtp.sasl.base import Challenge, Failed, PasswordGiven, Step, decoded
 
 MALFORMED = Failed(malformed=True)
@@ -32,10 +31,6 @@ class PlainServer:
             # password is none.
             return Failed()
         return PasswordGiven(name, password)
-
-    def take_keys(self, keys: ScramKeys) -> Step:
-        """PLAIN wants none."""
-        return Failed()
 
 
 def plain_response(username: str, password: str) -> bytes:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailhost.errors import SyntaxProblem
-from mailhost.smtp.sasl import MECHANISMS
+from mailhost.smtp.sasl import MECHANISMS, Place
 from mailhost.smtp.sasl.base import Challenge, Failed, KeysWanted, PasswordGiven, Proved, Step
 from mailhost.smtp.sasl.login import LoginServer
 from mailhost.smtp.sasl.plain import PlainServer, plain_response
@@ -196,7 +198,7 @@ class AnyInputTests(SynchronousTestCase):
     @given(st.sampled_from(sorted(MECHANISMS)), st.lists(st.none() | st.binary(), max_size=4))
     def test_any_octets(self, name: str, said: list[bytes | None]) -> None:
         """Whatever a client says is a step, never an exception."""
-        server = MECHANISMS[name](lambda binding: b"x")
+        server: Any = MECHANISMS[name](Place(lambda binding: b"x", "mail.example.com"))
         for octets in said:
             step = server.step(octets)
             if isinstance(step, KeysWanted):

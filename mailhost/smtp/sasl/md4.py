@@ -1,9 +1,9 @@
 """
 MD4, which NTLM is made of and OpenSSL 3 has no more.
 
-:Room: ``directory``
+:Room: ``smtp``
 :RFC: 1320.
-:Called by: `mailhost.directory.link` for binding ``sspi``.  Not for anything new: MD4 is broken.
+:Called by: `mailhost.smtp.sasl.ntlm_messages`.  Not for anything new: MD4 is broken.
 """
 
 from __future__ import annotations
