@@ -10,6 +10,7 @@ from __future__ import annotations
 import click
 
 from mailhost import __version__
+from mailhost.cli.badmail import badmail
 from mailhost.cli.check import check
 from mailhost.cli.ldap import ldap
 from mailhost.cli.passwd import passwd
@@ -26,6 +27,7 @@ def main() -> None:
 
 
 for command in (
+    badmail,
     check,
     ldap,
     passwd,

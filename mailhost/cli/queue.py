@@ -8,19 +8,18 @@
 from __future__ import annotations
 
 import json
-import re
-import sys
-from base64 import b64decode
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import click
 
 from mailhost.cli.bulk import Selection, command, selection_of
+from mailhost.cli.content import export_content
+from mailhost.cli.kinds import SPAN, QueueId
 from mailhost.cli.link import Link, as_json, asks
 from mailhost.cli.words import Table, echo_json, escaped, span
-from mailhost.config.units import parse_next_hop, parse_span
+from mailhost.config.units import parse_next_hop
 
 _COLUMNS = {
     "id": "ID",
@@ -41,7 +40,7 @@ _RECIPIENT_COLUMNS = {
     "why": "LAST ANSWER",
 }
 _ROWS_IN_A_PAGE = 500
-_ID = re.compile(r"[0-9a-fA-F]{24}")
+_ID = QueueId()
 
 
 @click.group()
@@ -55,38 +54,17 @@ def queue() -> None:
     """
 
 
-class _Span(click.ParamType[float]):
-    name = "time"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        try:
-            return parse_span(str(value))
-        except ValueError as wrong:
-            self.fail(f"{wrong}; such as 30m, 12h or 2d", param, ctx)
-
-
-class _QueueId(click.ParamType[str]):
-    name = "id"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not _ID.fullmatch(value):
-            self.fail(f"{escaped(value)} is not a queue id of 24 hexadecimal digits", param, ctx)
-        return str(value).lower()
-
-
 def _selects(function: Callable[..., None]) -> Callable[..., None]:
     """Give a command what it takes to select messages."""
     for option in (
         click.option("--held/--not-held", default=None, help="Only what is held, or is not."),
-        click.option("--older", type=_Span(), metavar="TIME", help="In the queue for so long."),
+        click.option("--older", type=SPAN, metavar="TIME", help="In the queue for so long."),
         click.option("--server", metavar="NAME", help="In this virtual server's queue."),
         click.option("--recipient", metavar="ADDRESS", help="For this recipient."),
         click.option("--sender", metavar="ADDRESS", help="From this sender; <> for reports."),
         click.option("--site", metavar="SITE", help="Goes to this site, or host of a site, now."),
         click.option("--domain", metavar="DOMAIN", help="For recipients in this domain."),
-        click.argument("ids", nargs=-1, type=_QueueId(), metavar="[ID]..."),
+        click.argument("ids", nargs=-1, type=_ID, metavar="[ID]..."),
     ):
         function = option(function)
     return function
@@ -122,7 +100,7 @@ def _selection(given: dict[str, Any], everything: bool = True) -> Selection:
 
 @queue.command(name="list")
 @click.option("--limit", type=click.IntRange(1), help="So many messages at most.")
-@click.option("--after", type=_QueueId(), metavar="ID", help="Go on behind this message.")
+@click.option("--after", type=_ID, metavar="ID", help="Go on behind this message.")
 @_selects
 @as_json
 @asks
@@ -210,7 +188,7 @@ def _warn(found: dict[str, Any]) -> None:
 
 
 @queue.command()
-@click.argument("id", type=_QueueId())
+@click.argument("id", type=_ID)
 @as_json
 @asks
 def show(link: Link, id: str, in_json: bool) -> None:
@@ -245,7 +223,7 @@ def show(link: Link, id: str, in_json: bool) -> None:
 
 
 @queue.command()
-@click.argument("id", type=_QueueId())
+@click.argument("id", type=_ID)
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="A file; else the output.")
 @click.option("--envelope", is_flag=True, help="With x-sender and x-receiver, as Pickup takes it.")
 @asks
@@ -256,43 +234,18 @@ def export(link: Link, id: str, output: Path | None, envelope: bool) -> None:
     Example: mailhost queue export -o message.eml 34414817ec600000e83b1095
     """
     found = link.get(f"/v1/queue/{id}")
-    if output is not None:
-        try:
-            with output.open("xb") as file:
-                _export(link, found, file, envelope)
-        except OSError as problem:
-            raise click.ClickException(f"{output}: {problem.strerror}") from None
-    elif sys.stdout.isatty():
-        _export(link, found, _Escaping(), envelope)
-    else:
-        _export(link, found, sys.stdout.buffer, envelope)
+    export_content(
+        link, f"/v1/queue/{id}/content", found["size"], output, _fields(found) if envelope else b""
+    )
 
 
-class _Escaping:
-    """A terminal that obeys nothing of a content."""
-
-    def write(self, octets: bytes) -> int:
-        for line in octets.decode("utf-8", "backslashreplace").splitlines():
-            click.echo(escaped(line))
-        return len(octets)
-
-
-def _export(
-    link: Link, found: dict[str, Any], output: IO[bytes] | _Escaping, envelope: bool
-) -> None:
-    if envelope:
-        if found["recipient_count"] > len(found["recipients"]):
-            raise click.ClickException("too many recipients for an envelope in a file")
-        lines = [f"x-sender: {found['sender']}"]
-        lines += [f"x-receiver: {one['address']}" for one in found["recipients"]]
-        output.write("".join(f"{line}\r\n" for line in lines).encode("utf-8"))
-    start = 0
-    while start < found["size"]:
-        part = b64decode(link.get(f"/v1/queue/{found['id']}/content", start=start)["base64"])
-        if not part:
-            raise click.ClickException(f"only {start} of {found['size']} octets are there")
-        output.write(part)
-        start += len(part)
+def _fields(found: dict[str, Any]) -> bytes:
+    """What Pickup wants in front of a message."""
+    if found["recipient_count"] > len(found["recipients"]):
+        raise click.ClickException("too many recipients for an envelope in a file")
+    lines = [f"x-sender: {found['sender']}"]
+    lines += [f"x-receiver: {one['address']}" for one in found["recipients"]]
+    return "".join(f"{line}\r\n" for line in lines).encode("utf-8")
 
 
 # ---- changing

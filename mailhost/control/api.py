@@ -23,7 +23,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from mailhost.config.faults import ConfigurationFaults
-from mailhost.control import queue
+from mailhost.control import badmail, queue
 from mailhost.control.answers import session_order
 from mailhost.control.callers import Caller
 from mailhost.control.calls import Call, Refusal, Route, check_server, no_server
@@ -123,6 +123,7 @@ ROUTES = (
     Route("POST", "/v1/sessions/terminate", _terminate),
     Route("POST", "/v1/reload", _reload),
     *queue.ROUTES,
+    *badmail.ROUTES,
 )
 
 

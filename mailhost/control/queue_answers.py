@@ -17,6 +17,7 @@ from typing import Any
 from attrs import asdict
 
 from mailhost.config.units import parse_next_hop
+from mailhost.control.badmail import header_lines
 from mailhost.control.steered import Parts, chosen_parts
 from mailhost.interfaces import Maybe
 from mailhost.model.listing import LastOutcome, QueueFilter, QueuePage, sender_text
@@ -166,15 +167,9 @@ async def _message(parts: Parts, id: str) -> dict[str, Any] | None:
                 **_row(name, relay, page, message, everyone, SHOWN_RECIPIENTS),
                 "body": message.body,
                 "hello": message.hello,
-                "header": _header(start),
+                "header": header_lines(start),
             }
     return None
-
-
-def _header(start: bytes) -> list[str]:
-    """The lines of the header at the *start* of a content; what is no UTF-8 is escaped."""
-    header, _, _ = start.replace(b"\r\n", b"\n").partition(b"\n\n")
-    return header.decode("utf-8", "backslashreplace").splitlines()
 
 
 async def _content(parts: Parts, id: str, start: int, size: int) -> str | None:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from attrs import frozen
 
+from mailhost.intake.badmail_desk import BadmailDesk
 from mailhost.model.view import ServiceView, SessionView
 from mailhost.relay.manager import RelayManager
 
@@ -97,6 +98,10 @@ class Part(Protocol):
     @property
     def relays(self) -> Sequence[RelayManager]:
         """Those that deliver its mail; none while it is stopped."""
+
+    @property
+    def badmail_desk(self) -> BadmailDesk | None:
+        """Looks after Badmail; `None`: another process does, or nobody while it is stopped."""
 
     def session_views(self) -> list[SessionView]:
         """Its sessions now."""

@@ -22,6 +22,7 @@ from twisted.python.threadpool import ThreadPool
 from mailhost.config.settings import ListenAddress, VirtualServerSettings
 from mailhost.delivery.drop import DropDelivery, Run
 from mailhost.errors import DirectoryProblem, MailhostError, SpoolInUse
+from mailhost.intake.badmail_desk import BadmailDesk
 from mailhost.intake.desk import Desk
 from mailhost.intake.pickup import Pickup
 from mailhost.intake.reception import Reception
@@ -169,6 +170,12 @@ class VirtualServer:
         found = (self.relay, *(orphan.relay for orphan in self._orphans))
         return tuple(relay for relay in found if relay is not None)
 
+    @property
+    def badmail_desk(self) -> BadmailDesk | None:
+        """Looks after Badmail, in the one process that does while it is not stopped."""
+        mine = self._share.owns_pickup and self.state != "stopped"
+        return self._badmail_desk if mine else None
+
     async def view(self) -> ServerView:
         """What operators see of this process's part of it."""
         if self.state == "stopped":
@@ -307,6 +314,7 @@ class VirtualServer:
             self._directory.resolver,
         )
         self._pickup = Pickup(self._desk, settings.pickup_directory, badmail, self._reactor, run)
+        self._badmail_desk = BadmailDesk(self._desk, badmail, settings.pickup_directory, run)
 
     def _full(self) -> str | None:
         assert self.relay is not None

@@ -36,7 +36,7 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Set
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -160,7 +160,13 @@ class Badmail:
         return Deferred.fromCoroutine(self._store(message, content, now))
 
     def purge(
-        self, keep_seconds: float | None, max_octets: int | None, now: float
+        self,
+        keep_seconds: float | None,
+        max_octets: int | None,
+        now: float,
+        *,
+        stems: Set[str] | None = None,
+        dry_run: bool = False,
     ) -> Deferred[int]:
         """
         Remove what is too old, then the oldest until the rest is small enough.
@@ -170,22 +176,30 @@ class Badmail:
         :param keep_seconds: how long a triple is kept; `None` for ever.
         :param max_octets: of all triples together; `None` for any number.
         :param now: seconds since the epoch.
+        :param stems: only these are looked at; `None`: all.
+        :param dry_run: they are only counted.
         :returns: how many triples were removed.
         :raises DirectoryProblem: the directory cannot be used now.
         """
         oldest_at = None if keep_seconds is None else now - keep_seconds
-        return Deferred.fromCoroutine(self._purge(oldest_at, max_octets))
+        return Deferred.fromCoroutine(self._purge(oldest_at, max_octets, stems, dry_run))
 
-    async def _purge(self, oldest_at: float | None, max_octets: int | None) -> int:
-        count: int = await self.run(self._purge_now, oldest_at, max_octets)
+    async def _purge(self, *chosen: Any) -> int:
+        count: int = await self.run(self._purge_now, *chosen)
         return count
 
-    def _purge_now(self, oldest_at: float | None, max_octets: int | None) -> int:
+    def _purge_now(
+        self,
+        oldest_at: float | None,
+        max_octets: int | None,
+        stems: Set[str] | None,
+        dry_run: bool,
+    ) -> int:
         """In a thread."""
         try:
             directory_fd = _open_directory(self.directory)
             try:
-                return purge.purge(directory_fd, oldest_at, max_octets, self.passed)
+                return purge.purge(directory_fd, oldest_at, max_octets, self.passed, stems, dry_run)
             finally:
                 os.close(directory_fd)
         except OSError as error:

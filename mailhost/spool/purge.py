@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Set
 
 from attrs import define, field
 
@@ -34,7 +35,12 @@ class _Triple:
 
 
 def purge(
-    directory_fd: int, oldest_at: float | None, max_octets: int | None, passed: Passed
+    directory_fd: int,
+    oldest_at: float | None,
+    max_octets: int | None,
+    passed: Passed,
+    stems: Set[str] | None = None,
+    dry_run: bool = False,
 ) -> int:
     """
     See `mailhost.spool.badmail.Badmail.purge`.
@@ -42,25 +48,36 @@ def purge(
     :param oldest_at: triples written before are removed.
     :raises OSError: the directory cannot be used.
     """
-    triples = sorted(_triples(directory_fd), key=lambda triple: triple.written_at)
+    chosen = _chosen(_triples(directory_fd, stems), oldest_at, max_octets)
+    if dry_run:
+        return len(chosen)
+    for triple in chosen:
+        _remove(triple, directory_fd, passed)
+    if chosen:
+        os.fsync(directory_fd)
+    return len(chosen)
+
+
+def _chosen(
+    triples: list[_Triple], oldest_at: float | None, max_octets: int | None
+) -> list[_Triple]:
+    """Those that go, the oldest first."""
+    triples.sort(key=lambda triple: triple.written_at)
     octets = sum(triple.octets for triple in triples)
-    count = 0
-    for triple in triples:
+    for count, triple in enumerate(triples):
         old = oldest_at is not None and triple.written_at < oldest_at
         if not old and (max_octets is None or octets <= max_octets):
-            break
-        _remove(triple, directory_fd, passed)
+            return triples[:count]
         octets -= triple.octets
-        count += 1
-    if count:
-        os.fsync(directory_fd)
-    return count
+    return triples
 
 
-def _triples(directory_fd: int) -> list[_Triple]:
+def _triples(directory_fd: int, stems: Set[str] | None) -> list[_Triple]:
     found: dict[str, _Triple] = {}
     for name in sorted(os.listdir(directory_fd)):
         match = _NAME.fullmatch(name)
+        if match is not None and stems is not None and match[1] not in stems:
+            continue
         facts = _facts(name, directory_fd) if match is not None else None
         if match is not None and facts is not None:
             triple = found.setdefault(match[1], _Triple())

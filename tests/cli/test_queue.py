@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stdout
 from email import message_from_bytes
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from click.testing import CliRunner
 
 from mailhost.cli import main
 from mailhost.cli.bulk import interruptible
-from mailhost.cli.queue import _Escaping
+from mailhost.cli.content import EscapingOutput
 from tests.cli.test_steer import SteerCase
 from tests.support.many import make_queue
 from tests.support.process import (
@@ -309,4 +311,6 @@ class TerminalTests(SteerCase):
     def test_content_on_a_terminal(self) -> None:
         """Nothing in it is obeyed."""
         octets = b"a\x1b]0;x\x07\r\n\xff\r\n"
-        self.assertEqual(len(octets), _Escaping().write(octets))
+        with redirect_stdout(io.StringIO()) as shown:
+            EscapingOutput().write(octets)
+        self.assertEqual("a\\x1b]0;x\\x07\n\\xff\n", shown.getvalue())
