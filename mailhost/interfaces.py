@@ -22,6 +22,7 @@ from mailhost.model.address import Mailbox
 from mailhost.model.directory import EnvelopePart, Expansion, GroupRef, Refused, Resolution
 from mailhost.model.envelope import Envelope
 from mailhost.model.listing import QueueFilter, QueuePage, QueueSelection
+from mailhost.model.parameters import MailParameters, RecipientParameters
 from mailhost.model.queue import (
     Expanded,
     Postponement,
@@ -57,16 +58,24 @@ class IReception(Interface):
     def hello(name: str, extended: bool) -> Maybe[Reply]:
         """HELO, or EHLO where *extended*; a positive reply opens the session."""
 
-    def sender(reverse_path: Mailbox | None, size: int | None, body: str) -> Maybe[Reply]:
+    def sender(
+        reverse_path: Mailbox | None, size: int | None, body: str, parameters: MailParameters
+    ) -> Maybe[Reply]:
         """
         MAIL.  A 250 opens a transaction.
 
         :param size: the octets announced (RFC 1870), or `None`.
         :param body: ``"7BIT"`` or ``"8BITMIME"``.
+        :param parameters: what else the client asks for, of what was offered to it.
         """
 
-    def recipient(forward_path: Mailbox) -> Maybe[Reply]:
-        """RCPT.  *forward_path* may be unqualified (no domain)."""
+    def recipient(forward_path: Mailbox, parameters: RecipientParameters) -> Maybe[Reply]:
+        """
+        RCPT.
+
+        :param forward_path: may be unqualified (no domain).
+        :param parameters: what the client asks for, of what was offered to it.
+        """
 
     def content() -> Maybe[Reply]:
         """DATA.  A 354 makes `write` and `end_of_content` follow."""

@@ -25,6 +25,7 @@ from zope.interface import implementer
 from mailhost import ESMTPFactory
 from mailhost.interfaces import IReception
 from mailhost.model.address import Mailbox
+from mailhost.model.parameters import MailParameters, RecipientParameters
 from mailhost.model.reply import Reply
 from mailhost.model.session import SessionFacts
 from mailhost.smtp import replies
@@ -55,13 +56,19 @@ class FileReception:
         self.session.hello = name
         return replies.OK
 
-    def sender(self, reverse_path: Mailbox | None, size: int | None, body: str) -> Reply:
+    def sender(
+        self,
+        reverse_path: Mailbox | None,
+        size: int | None,
+        body: str,
+        parameters: MailParameters,
+    ) -> Reply:
         """An answer that is known at once is simply returned."""
         if size is not None and size > MAX_OCTETS:
             return replies.MESSAGE_TOO_BIG
         return replies.sender_ok(reverse_path)
 
-    def recipient(self, forward_path: Mailbox) -> Reply:
+    def recipient(self, forward_path: Mailbox, parameters: RecipientParameters) -> Reply:
         """Only our own domain."""
         if forward_path.domain_key != self.domain:
             return NO_SUCH_DOMAIN

@@ -28,6 +28,8 @@ from mailhost.interfaces import IAddressResolver, IIncomingMessage, IReception, 
 from mailhost.model.address import Mailbox
 from mailhost.model.client import ClientLimits
 from mailhost.model.directory import Found, Refused, Resolution
+from mailhost.model.envelope import Envelope
+from mailhost.model.parameters import MailParameters, RecipientParameters
 from mailhost.model.queue import QueuedMessage
 from mailhost.model.reply import Reply
 from mailhost.model.session import SessionFacts
@@ -59,6 +61,7 @@ class _Transaction:
     reverse_path: Mailbox | None
     size: int | None
     body: str
+    parameters: MailParameters
     to: Destinations = field(factory=Destinations)
     queue_id: str = ""
     incoming: IIncomingMessage | None = None
@@ -66,6 +69,9 @@ class _Transaction:
     header: bytes = b""
     header_whole: bool = False
     fault: Reply | None = None
+
+    def envelope(self, wire_ready: bool) -> Envelope:
+        return self.to.envelope(self.reverse_path, self.body, wire_ready, self.parameters)
 
 
 @implementer(IReception)
@@ -137,21 +143,28 @@ class Reception:
 
     # ---- the transaction
 
-    def sender(self, reverse_path: Mailbox | None, size: int | None, body: str) -> Maybe[Reply]:
+    def sender(
+        self,
+        reverse_path: Mailbox | None,
+        size: int | None,
+        body: str,
+        parameters: MailParameters,
+    ) -> Maybe[Reply]:
         """See `IReception`."""
+        asked = _Transaction(reverse_path, size, body, parameters)
         if reverse_path is not None:
-            reverse_path = self.desk.categorizer.qualify(reverse_path)
+            reverse_path = asked.reverse_path = self.desk.categorizer.qualify(reverse_path)
             refused = check_sender(self.session, reverse_path)
             if refused is not None:
                 self._log.info("{peer}: {reply}", peer=self.session.peer, reply=str(refused))
                 return refused
             directory = self.desk.rewriter_of(reverse_path)
             if directory is not None:
-                return self._rewrite(directory, reverse_path, size, body)
-        return self._begin(reverse_path, size, body)
+                return self._rewrite(directory, reverse_path, asked)
+        return self._begin(asked)
 
     def _rewrite(
-        self, directory: IAddressResolver, given: Mailbox, size: int | None, body: str
+        self, directory: IAddressResolver, given: Mailbox, asked: _Transaction
     ) -> Maybe[Reply]:
         """The sender gets his primary address."""
         try:
@@ -159,19 +172,19 @@ class Reception:
         except LookupProblem as problem:
             return replies.directory_failed(problem.status)
         if isinstance(primary, Mailbox):
-            return self._begin(primary, size, body)
-        return self._rewrite_later(primary, size, body)
+            asked.reverse_path = primary
+            return self._begin(asked)
+        return self._rewrite_later(primary, asked)
 
-    async def _rewrite_later(
-        self, finding: Awaitable[Mailbox], size: int | None, body: str
-    ) -> Reply:
+    async def _rewrite_later(self, finding: Awaitable[Mailbox], asked: _Transaction) -> Reply:
         try:
-            primary = await finding
+            asked.reverse_path = await finding
         except LookupProblem as problem:
             return replies.directory_failed(problem.status)
-        return self._begin(primary, size, body)
+        return self._begin(asked)
 
-    def _begin(self, reverse_path: Mailbox | None, size: int | None, body: str) -> Reply:
+    def _begin(self, asked: _Transaction) -> Reply:
+        size = asked.size
         limits, clients = self.desk.settings.messages, self.desk.clients
         refused = check_message_size(size, limits.max_message_size) or check_session_size(
             self.session.content_octets, size, limits.max_session_size
@@ -186,10 +199,10 @@ class Reception:
             self.desk.check_room(size)
         except SpoolProblem as problem:
             return self._no_room(problem)
-        self._transaction = _Transaction(reverse_path, size, body)
-        return replies.sender_ok(reverse_path)
+        self._transaction = asked
+        return replies.sender_ok(asked.reverse_path)
 
-    def recipient(self, forward_path: Mailbox) -> Maybe[Reply]:
+    def recipient(self, forward_path: Mailbox, parameters: RecipientParameters) -> Maybe[Reply]:
         """See `IReception`."""
         to = self._open.to
         categorizer = self.desk.categorizer
@@ -204,13 +217,13 @@ class Reception:
                 )
                 return refused
         elif self.desk.directory is not None:
-            return self._look_up(self.desk.directory, to, path)
+            return self._look_up(self.desk.directory, to, path, parameters)
         stamped = categorizer.stamp(path)
         if stamped not in to.paths:
             refused = self._one_too_many(to)
             if refused is not None:
                 return refused
-            to.add(stamped)
+            to.add(stamped, path, parameters)
         return replies.recipient_ok(path)
 
     def _one_too_many(self, to: Destinations) -> Reply | None:
@@ -221,7 +234,11 @@ class Reception:
         return self.desk.clients.check_recipient(self.session.peer, self._limits, now)
 
     def _look_up(
-        self, directory: IAddressResolver, to: Destinations, path: Mailbox
+        self,
+        directory: IAddressResolver,
+        to: Destinations,
+        path: Mailbox,
+        parameters: RecipientParameters,
     ) -> Maybe[Reply]:
         """Ask who *path*, which is local, is."""
         try:
@@ -229,19 +246,29 @@ class Reception:
         except LookupProblem as problem:
             return replies.directory_failed(problem.status)
         if isinstance(answer, Found | Refused):
-            return self._looked_up(answer, to, path)
-        return self._look_up_later(answer, to, path)
+            return self._looked_up(answer, to, path, parameters)
+        return self._look_up_later(answer, to, path, parameters)
 
     async def _look_up_later(
-        self, finding: Awaitable[Resolution], to: Destinations, path: Mailbox
+        self,
+        finding: Awaitable[Resolution],
+        to: Destinations,
+        path: Mailbox,
+        parameters: RecipientParameters,
     ) -> Reply:
         try:
             answer = await finding
         except LookupProblem as problem:
             return replies.directory_failed(problem.status)
-        return self._looked_up(answer, to, path)
+        return self._looked_up(answer, to, path, parameters)
 
-    def _looked_up(self, answer: Resolution, to: Destinations, path: Mailbox) -> Reply:
+    def _looked_up(
+        self,
+        answer: Resolution,
+        to: Destinations,
+        path: Mailbox,
+        parameters: RecipientParameters,
+    ) -> Reply:
         found = recipients_of(answer, self.desk.categorizer.stamp(path))
         if isinstance(found, Refused):
             self._log.info("{peer}: {reply}", peer=self.session.peer, reply=str(found.reply))
@@ -250,7 +277,7 @@ class Reception:
             refused = self._one_too_many(to)
             if refused is not None:
                 return refused
-            to.add_found(found)
+            to.add_found(found, path, parameters)
         return replies.recipient_ok(path)
 
     def content(self) -> Reply:
@@ -364,7 +391,7 @@ class Reception:
         committed = desk.store.commit(
             incoming,
             transaction.queue_id,
-            transaction.to.envelope(transaction.reverse_path, transaction.body, wire_ready),
+            transaction.envelope(wire_ready),
             self.session.hello,
             desk.clock.seconds(),
         )

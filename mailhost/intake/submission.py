@@ -187,7 +187,7 @@ class Submitter:
         for path in recipients:
             local = isinstance(desk.categorizer.find_domain(path), LocalDomain)
             if desk.directory is None or not local:
-                to.add_found({path: None})
+                to.add_found({path: None}, path)
                 continue
             answer = desk.directory.resolve(path)
             if not isinstance(answer, Found | Refused):
@@ -195,7 +195,7 @@ class Submitter:
             found = recipients_of(answer, path)
             if isinstance(found, Refused):
                 raise BadPickupFile(f"{found.words} ({found.status})")
-            to.add_found(found)
+            to.add_found(found, path)
         return to.envelope(sender)
 
     def _check_hops(self, header: PickupHeader) -> None:

@@ -13,6 +13,12 @@ from types import MappingProxyType
 from attrs import evolve, field, frozen
 
 from mailhost.model.address import Mailbox
+from mailhost.model.parameters import (
+    NO_MAIL_PARAMETERS,
+    NO_RECIPIENT_PARAMETERS,
+    MailParameters,
+    RecipientParameters,
+)
 from mailhost.model.route import NextHop
 
 
@@ -24,10 +30,12 @@ class Handling:
     :ivar host: its home server, where its mail goes; `None`: as its domain says.
     :ivar group: name (DN) of the group it stands for, which is expanded before anything is
         sent; empty: it is no group.
+    :ivar parameters: what its sender asked for.
     """
 
     host: NextHop | None = None
     group: str = ""
+    parameters: RecipientParameters = NO_RECIPIENT_PARAMETERS
 
 
 _NOBODY: Mapping[int, Handling] = MappingProxyType({})
@@ -45,6 +53,7 @@ class Envelope:
     :ivar wire_ready: the content was seen to have CRLF at the end of each line, of the last
         too, and no dot at the start of one, so it can be sent as it is (RFC 5321 §4.5.2);
         `False`: not known.
+    :ivar parameters: what the sender asked for the whole message.
     """
 
     reverse_path: Mailbox | None
@@ -52,6 +61,12 @@ class Envelope:
     body: str = "7BIT"
     special: Mapping[int, Handling] = field(default=_NOBODY, hash=False)
     wire_ready: bool = False
+    parameters: MailParameters = NO_MAIL_PARAMETERS
+
+    @property
+    def is_special(self) -> bool:
+        """Whether it says more than addresses."""
+        return bool(self.special) or self.parameters is not NO_MAIL_PARAMETERS
 
     def part(self, start: int, end: int) -> Envelope:
         """The same for the recipients from *start* to before *end* only."""

@@ -44,6 +44,8 @@ class Outcome:
         ``Diagnostic-Code: smtp;`` (RFC 3464 §2.3.6).
     :ivar in_doubt: the connection died between our final dot and the reply
         (promise P3).
+    :ivar dsn: *peer* offers DSN: what is to be told of success it will tell (RFC 3461
+        §5.2.2).
     """
 
     fate: Fate
@@ -52,15 +54,18 @@ class Outcome:
     peer: str | None = None
     spoken: bool = False
     in_doubt: bool = False
+    dsn: bool = False
 
 
-def outcome_of(reply: Reply, peer: str) -> Outcome:
+def outcome_of(reply: Reply, peer: str, dsn: bool = False) -> Outcome:
     """
     The outcome that a peer's *reply* means for a recipient.
+
+    :param dsn: see `Outcome`.
 
     A reply without enhanced status gets ``x.0.0`` (RFC 3463 §2: other or
     undefined status).
     """
     fate = Fate.RELAYED if reply.positive else Fate.DELAYED if reply.temporary else Fate.FAILED
     status = reply.status or f"{max(2, reply.code // 100) if not reply.positive else 2}.0.0"
-    return Outcome(fate, status, str(reply), peer=peer, spoken=True)
+    return Outcome(fate, status, str(reply), peer=peer, spoken=True, dsn=dsn)

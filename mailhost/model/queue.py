@@ -10,8 +10,14 @@ from __future__ import annotations
 from attrs import define, field, frozen
 
 from mailhost.model.address import Mailbox
-from mailhost.model.envelope import Envelope
+from mailhost.model.envelope import Envelope, Handling
 from mailhost.model.outcome import Outcome
+from mailhost.model.parameters import (
+    NO_MAIL_PARAMETERS,
+    NO_RECIPIENT_PARAMETERS,
+    MailParameters,
+    RecipientParameters,
+)
 from mailhost.model.route import NextHop
 
 #: A recipient that is due at this time is held: no clock comes so far.
@@ -28,11 +34,12 @@ class QueuedRecipient:
     :ivar forward_path: where the mail is to go.
     :ivar attempts: how many attempts have failed so far.
     :ivar due_at: seconds since the epoch of the next attempt; `HELD_AT`: an operator decides.
-    :ivar notified: a delay report about this recipient went out.
+    :ivar notified: a delay report about this recipient went out, or its sender wants none.
     :ivar in_doubt: a connection died between our final dot and the reply: a host
         may have the message (promise P3).
     :ivar host: its home server; `None`: where its domain says.
     :ivar group: name (DN) of the group that is to be expanded; empty: it is none.
+    :ivar parameters: what its sender asked for.
     """
 
     number: int
@@ -43,6 +50,22 @@ class QueuedRecipient:
     in_doubt: bool = False
     host: NextHop | None = None
     group: str = ""
+    parameters: RecipientParameters = NO_RECIPIENT_PARAMETERS
+
+    def handle(self, handling: Handling) -> None:
+        """It needs more than its address says."""
+        self.host, self.group = handling.host, handling.group
+        self.parameters = handling.parameters
+        self.notified = self.notified or not handling.parameters.wants("DELAY")
+
+    @property
+    def is_special(self) -> bool:
+        """Whether it needs more than its address says."""
+        return (
+            self.host is not None
+            or self.group != ""
+            or self.parameters is not NO_RECIPIENT_PARAMETERS
+        )
 
     @property
     def held(self) -> bool:
@@ -65,6 +88,7 @@ class QueuedMessage:
     :ivar recipients: those without a terminal outcome, by number.
     :ivar wire_ready: see `mailhost.model.envelope.Envelope`; known until it is read back from
         the disk.
+    :ivar parameters: what the sender asked for the whole message.
     """
 
     key: int
@@ -76,6 +100,7 @@ class QueuedMessage:
     hello: str = ""
     recipients: dict[int, QueuedRecipient] = field(factory=dict)
     wire_ready: bool = False
+    parameters: MailParameters = NO_MAIL_PARAMETERS
 
     @property
     def has_groups(self) -> bool:

@@ -369,10 +369,12 @@ class InboundProtocol(Protocol):
         return channel_binding(connection_of(self.transport), name)
 
     def _on_mail(self, event: MailGiven) -> None:
-        self._ask(self._reception.sender(event.reverse_path, event.size, event.body))
+        self._ask(
+            self._reception.sender(event.reverse_path, event.size, event.body, event.parameters)
+        )
 
     def _on_recipient(self, event: RecipientGiven) -> None:
-        self._ask(self._reception.recipient(event.forward_path))
+        self._ask(self._reception.recipient(event.forward_path, event.parameters))
 
     def _on_content_asked(self, event: ContentAsked) -> None:
         self._ask(self._reception.content())

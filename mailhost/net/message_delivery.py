@@ -23,6 +23,7 @@ from zope.interface import implementer
 
 from mailhost.interfaces import IReception
 from mailhost.model.address import Mailbox
+from mailhost.model.parameters import MailParameters, RecipientParameters
 from mailhost.model.reply import Reply
 from mailhost.model.session import SessionFacts
 from mailhost.policy.limits import check_message_size
@@ -64,7 +65,13 @@ class MessageDeliveryReception:
         self.session.protocol = "ESMTP" if extended else "SMTP"
         return replies.OK
 
-    async def sender(self, reverse_path: Mailbox | None, size: int | None, body: str) -> Reply:
+    async def sender(
+        self,
+        reverse_path: Mailbox | None,
+        size: int | None,
+        body: str,
+        parameters: MailParameters,
+    ) -> Reply:
         """See `IReception`: ``validateFrom`` decides."""
         refused = check_message_size(size, self.rules.max_message_octets)
         if refused is not None:
@@ -77,7 +84,7 @@ class MessageDeliveryReception:
             return _reply_of(error)
         return replies.sender_ok(reverse_path)
 
-    async def recipient(self, forward_path: Mailbox) -> Reply:
+    async def recipient(self, forward_path: Mailbox, parameters: RecipientParameters) -> Reply:
         """See `IReception`: ``validateTo`` decides."""
         make_user: Any = User
         user = make_user(str(forward_path).encode("ascii"), self._helo, None, self._sender)

@@ -11,7 +11,7 @@ long as there is work for its site.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,7 +25,7 @@ from zope.interface import implementer
 
 from mailhost.errors import MailhostError, SpoolProblem
 from mailhost.interfaces import IStoredContent
-from mailhost.model.address import Mailbox
+from mailhost.model.envelope import Envelope
 from mailhost.model.reply import Reply
 from mailhost.model.security import TLSLevel
 from mailhost.net.deadlines import Deadlines
@@ -140,7 +140,7 @@ class OutboundProtocol(Protocol):
         self._gone = gone
         self._waiting: Deferred[Transcript] | None = None
         self._content: IStoredContent | None = None
-        self._recipients: Sequence[Mailbox] = ()
+        self._recipient_count = 0
         self._full = False
         self._reading = False
         self._lost = False
@@ -152,29 +152,21 @@ class OutboundProtocol(Protocol):
         """What the peer offered: keyword -> words."""
         return self._dialogue.extensions
 
-    def send(
-        self,
-        reverse_path: Mailbox | None,
-        recipients: Sequence[Mailbox],
-        content: IStoredContent,
-        body: str,
-        wire_ready: bool = False,
-    ) -> Deferred[Transcript]:
+    def send(self, envelope: Envelope, content: IStoredContent) -> Deferred[Transcript]:
         """
         Carry one transaction; allowed when the last one is over.
 
         :param content: read block by block; when it turns out to be damaged or
             to hold a bare CR or LF the connection is dropped before the final dot.
-        :param wire_ready: see `mailhost.model.envelope.Envelope`.
         """
         waiting: Deferred[Transcript] = Deferred()
         self._waiting = waiting
         self._content = content
-        self._recipients = recipients
+        self._recipient_count = count = len(envelope.forward_paths)
         if self._lost or self._dialogue.phase is not Phase.READY:
-            self._answer(Transcript((None,) * len(recipients), "connection lost", False, False))
+            self._answer(Transcript((None,) * count, "connection lost", False, False))
             return waiting
-        self._dialogue.send_envelope(reverse_path, recipients, content.size, body, wire_ready)
+        self._dialogue.send_envelope(envelope, content.size)
         self._flush()
         return waiting
 
@@ -370,7 +362,7 @@ class OutboundProtocol(Protocol):
         transport.loseConnection()
 
     def _tell_over(self, event: SessionOver) -> None:
-        replies = event.replies or (None,) * len(self._recipients)
+        replies = event.replies or (None,) * self._recipient_count
         transcript = Transcript(
             replies, event.words, event.in_doubt, False, event.reply, event.phase
         )

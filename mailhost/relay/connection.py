@@ -190,13 +190,8 @@ class Connection:
         assert self._opened is not None
         message = job.message
         try:
-            transcript = await session.send(
-                self.site.terms.categorizer.masquerade(message.reverse_path),
-                [recipient.forward_path for recipient in job.recipients],
-                content,
-                message.body,
-                message.wire_ready,
-            )
+            sender = self.site.terms.categorizer.masquerade(message.reverse_path)
+            transcript = await session.send(job.envelope(sender), content)
         except ContentDamaged as problem:
             self._settle_all(job, await damaged(self.site.store, message, problem))
             return False
@@ -208,7 +203,7 @@ class Connection:
             return False
         finally:
             content.close()
-        self._settle_transcript(job, transcript)
+        self._settle_transcript(job, transcript, "DSN" in session.extensions)
         return transcript.alive
 
     def _settle_all(self, job: Job, outcome: Outcome) -> None:
@@ -218,7 +213,7 @@ class Connection:
         self._current = None
         self.site.settle(job, outcomes)
 
-    def _settle_transcript(self, job: Job, transcript: Transcript) -> None:
+    def _settle_transcript(self, job: Job, transcript: Transcript, dsn: bool) -> None:
         assert self._opened is not None
         place = self._opened.place
         lost = _is_lost(transcript)
@@ -231,7 +226,7 @@ class Connection:
             self._current = None
             self.site.try_again(job)
             return
-        outcomes = transcript_outcomes(transcript, f"{place.host} [{place.address}]")
+        outcomes = transcript_outcomes(transcript, f"{place.host} [{place.address}]", dsn)
         if not worth_another_host(outcomes):
             self._settle(job, outcomes)
             if lost:

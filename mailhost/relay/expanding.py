@@ -2,7 +2,7 @@
 Groups make way for their members, a few groups at a time.
 
 :Room: ``relay``
-:RFC: 5321 §3.9; 3464 §2.3.3 (expanded); promises P2, P4, P7.
+:RFC: 5321 §3.9; 3461 §5.2.7, 3464 §2.3.3 (expanded); promises P2, P4, P7.
 :IIS: §6, point 5.
 :Called by: `mailhost.relay.manager`.
 
@@ -23,10 +23,12 @@ from mailhost.errors import ContentDamaged, LookupProblem, MailhostError
 from mailhost.interfaces import IAddressResolver, IQueueStore
 from mailhost.model.directory import EnvelopePart, Expansion, GroupRef
 from mailhost.model.outcome import Fate, Outcome
+from mailhost.model.parameters import NO_RECIPIENT_PARAMETERS, RecipientParameters
 from mailhost.model.queue import Expanded, QueuedMessage, QueuedRecipient, Submission
 from mailhost.relay.active import ActiveMessage
 from mailhost.relay.outcomes import STUMBLED, damaged
-from mailhost.relay.settlement import Settlement, Verdict
+from mailhost.relay.settlement import Settlement, Verdict, is_to_confirm
+from mailhost.spool.expanding import inherited
 
 #: Groups being expanded at once; the members of so many are in memory.
 AT_ONCE = 2
@@ -134,24 +136,39 @@ class GroupQueue:
         if not isinstance(answer, Expansion):
             return Outcome(Fate.FAILED, answer.status, answer.words)
         now = self.clock.seconds()
-        reports = await self._reports(message, answer.parts, now)
+        reports = await self._reports(message, group, answer.parts, now)
         result = await self.store.expand(message, group.number, answer.parts, reports, now)
         self._tell(message, group, answer, result)
         return result
 
     async def _reports(
-        self, message: QueuedMessage, parts: Sequence[EnvelopePart], now: float
+        self,
+        message: QueuedMessage,
+        group: QueuedRecipient,
+        parts: Sequence[EnvelopePart],
+        now: float,
     ) -> list[Submission]:
-        """About members that cannot be reached, to whom the rule of their group says."""
+        """
+        About the group, to the sender who has asked for it; about members that cannot be
+        reached, to whom the rule of their group says.
+        """
         made: list[Submission] = []
+        outcome = _group_outcome(message, parts)
+        if is_to_confirm(group, outcome):
+            confirmed = Verdict((), (), (), ((group, outcome),))
+            made += await self.settlement.reports(message, confirmed, now)
         for part in parts:
+            told, asked = _whom_to_tell(message, group, part)
             failed = tuple(
-                (QueuedRecipient(-1, path), Outcome(Fate.FAILED, refused.status, refused.words))
+                (
+                    QueuedRecipient(-1, path, parameters=asked),
+                    Outcome(Fate.FAILED, refused.status, refused.words),
+                )
                 for path, refused in part.refused
+                if asked.wants("FAILURE")
             )
             if failed:
-                told = evolve(message, reverse_path=part.reverse_path(message.reverse_path))
-                made += await self.settlement.reports(told, Verdict((), failed, ()), now)
+                made += await self.settlement.reports(told, Verdict((), failed), now)
         return made
 
     def _tell(
@@ -172,3 +189,27 @@ class GroupQueue:
             refused=len(answer.refused),
             skipped=answer.skipped,
         )
+
+
+def _group_outcome(message: QueuedMessage, parts: Sequence[EnvelopePart]) -> Outcome:
+    """
+    What the sender is told of the group itself.
+
+    A list that sends in its own name has the mail with that (RFC 3461 §5.2.7.1); of members
+    who get it in the sender's name more may be heard (§5.2.7.3).
+    """
+    path = message.reverse_path
+    if any(part.destinations and part.reverse_path(path) == path for part in parts):
+        return Outcome(Fate.EXPANDED, "2.0.0", "sent on to the members")
+    return Outcome(Fate.DELIVERED, "2.0.0", "given to the list")
+
+
+def _whom_to_tell(
+    message: QueuedMessage, group: QueuedRecipient, part: EnvelopePart
+) -> tuple[QueuedMessage, RecipientParameters]:
+    """Whose mail it is for the members of *part*, and what he wants to hear."""
+    path = part.reverse_path(message.reverse_path)
+    if path == message.reverse_path:
+        return message, inherited(group)
+    asked = message.parameters.of_list()
+    return evolve(message, reverse_path=path, parameters=asked), NO_RECIPIENT_PARAMETERS

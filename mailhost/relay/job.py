@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from attrs import define, field, frozen
 
+from mailhost.model.address import Mailbox
+from mailhost.model.envelope import Envelope, Handling
 from mailhost.model.outcome import Outcome
+from mailhost.model.parameters import NO_RECIPIENT_PARAMETERS
 from mailhost.model.queue import QueuedMessage, QueuedRecipient
 from mailhost.model.route import NextHop
 from mailhost.model.security import OutboundSecurity
@@ -53,3 +56,20 @@ class Job:
     tried: set[tuple[str, int]] = field(factory=set)
     so_far: list[Outcome] | None = None
     session_lost: bool = False
+
+    def envelope(self, reverse_path: Mailbox | None) -> Envelope:
+        """What MAIL and RCPT are to say, with *reverse_path*."""
+        message = self.message
+        special = {
+            place: Handling(parameters=one.parameters)
+            for place, one in enumerate(self.recipients)
+            if one.parameters is not NO_RECIPIENT_PARAMETERS
+        }
+        return Envelope(
+            reverse_path,
+            tuple([one.forward_path for one in self.recipients]),
+            message.body,
+            special,
+            message.wire_ready,
+            message.parameters,
+        )

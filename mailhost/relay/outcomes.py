@@ -19,16 +19,20 @@ from mailhost.net.outbound import Transcript
 from mailhost.smtp.client_events import Phase
 
 
-def transcript_outcomes(transcript: Transcript, peer: str) -> list[Outcome]:
+def transcript_outcomes(transcript: Transcript, peer: str, dsn: bool = False) -> list[Outcome]:
     """
     One outcome per recipient of the transaction.
 
     A recipient about whom *peer* said nothing is delayed (4.4.2), in doubt when
     our final dot was on its way.
+
+    :param dsn: *peer* offers DSN.
     """
     words = f"in doubt: {transcript.words}" if transcript.in_doubt else transcript.words
     silent = Outcome(Fate.DELAYED, "4.4.2", words, peer=peer, in_doubt=transcript.in_doubt)
-    return [silent if reply is None else outcome_of(reply, peer) for reply in transcript.replies]
+    return [
+        silent if reply is None else outcome_of(reply, peer, dsn) for reply in transcript.replies
+    ]
 
 
 def unopened_outcome(transcript: Transcript, peer: str) -> Outcome:

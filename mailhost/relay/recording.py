@@ -74,7 +74,7 @@ class Recorder:
         now = self.clock.seconds()
         verdict = judge(active.message, recipients, outcomes, schedule, now)
         self.tell(active.message, recipients, verdict)
-        if verdict.failed or verdict.delayed:
+        if verdict.tells:
             self.follow(self._report(active, verdict, schedule, now))
         else:
             self._record(active, verdict.results, (), now)

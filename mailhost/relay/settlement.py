@@ -3,7 +3,7 @@ From outcomes to what is written down, and who is told.
 
 :Room: ``relay``
 :RFC: 5321 §4.5.4.1 (retry), §6.1 (who fails is told), §4.5.5 (no report about a
-    report); 3464; promises P2, P4.
+    report); 3461 §5.2 (who wants to hear of what), 3464; promises P2, P4.
 :IIS: DEL-01..08, MSG-05, MSG-06, §10.5.
 :Called by: `mailhost.relay.manager`.
 """
@@ -48,11 +48,18 @@ class Verdict:
     :ivar results: for the store, one per recipient.
     :ivar failed: recipients whose sender must be told.
     :ivar delayed: recipients whose sender is to hear that it takes longer.
+    :ivar succeeded: recipients whose sender has asked to hear that they have it.
     """
 
     results: tuple[Result, ...]
     failed: tuple[Told, ...]
-    delayed: tuple[Told, ...]
+    delayed: tuple[Told, ...] = ()
+    succeeded: tuple[Told, ...] = ()
+
+    @property
+    def tells(self) -> bool:
+        """Whether somebody is to hear of it."""
+        return bool(self.failed or self.delayed or self.succeeded)
 
 
 def judge(
@@ -66,13 +73,17 @@ def judge(
     results: list[Result] = []
     failed: list[Told] = []
     delayed: list[Told] = []
+    succeeded: list[Told] = []
     for recipient, outcome in zip(recipients, outcomes, strict=True):
         if recipient.in_doubt and not outcome.in_doubt and outcome.fate in _UNDELIVERED:
             outcome = still_in_doubt(outcome)
         if not outcome.fate.terminal and now >= schedule.expires_at(message.accepted_at):
             outcome = expired(outcome)
         if outcome.fate is Fate.FAILED:
-            failed.append((recipient, outcome))
+            if recipient.parameters.wants("FAILURE"):
+                failed.append((recipient, outcome))
+        elif recipient.parameters.notify and is_to_confirm(recipient, outcome):
+            succeeded.append((recipient, outcome))
         if outcome.fate.terminal:
             results.append(Result(recipient.number, outcome))
             continue
@@ -81,7 +92,18 @@ def judge(
             delayed.append((recipient, outcome))
         due_at = _due_at(message, recipient, schedule, recipient.notified or warn, now)
         results.append(Result(recipient.number, outcome, due_at, warn))
-    return Verdict(tuple(results), tuple(failed), tuple(delayed))
+    return Verdict(tuple(results), tuple(failed), tuple(delayed), tuple(succeeded))
+
+
+def is_to_confirm(recipient: QueuedRecipient, outcome: Outcome) -> bool:
+    """
+    Whether the sender hears from us that *recipient* has the mail, or has it as far as we know.
+
+    A host that offers DSN has been told of the wish, and will tell itself (RFC 3461 §5.2.2).
+    """
+    if outcome.fate is Fate.DELAYED or outcome.dsn:
+        return False
+    return recipient.parameters.wants("SUCCESS")
 
 
 def _due_at(
@@ -128,8 +150,12 @@ class Settlement:
             await self._to_badmail(message, verdict.failed, now)
         elif verdict.failed:
             made += self._compose(ReportKind.FAILURE, message, excerpt, verdict.failed, now)
-        if verdict.delayed and reportable(message):
+        if not reportable(message):
+            return made
+        if verdict.delayed:
             made += self._compose(ReportKind.DELAY, message, excerpt, verdict.delayed, now)
+        if verdict.succeeded:
+            made += self._compose(ReportKind.SUCCESS, message, excerpt, verdict.succeeded, now)
         return made
 
     def _compose(
@@ -140,14 +166,7 @@ class Settlement:
         told: Sequence[Told],
         now: float,
     ) -> tuple[Submission, ...]:
-        original = OriginalMessage(
-            message.reverse_path,
-            message.queue_id,
-            message.accepted_at,
-            message.hello,
-            message.size,
-            excerpt,
-        )
+        original = OriginalMessage.of(message, excerpt)
         until = self.terms.outbound.expires_at(message.accepted_at)
         return compose_report(
             kind,
@@ -157,6 +176,7 @@ class Settlement:
                     recipient.forward_path,
                     outcome,
                     until if kind is ReportKind.DELAY else None,
+                    parameters=recipient.parameters,
                 )
                 for recipient, outcome in told
             ],
@@ -197,13 +217,16 @@ class Settlement:
             reason=failed[0][1].words,
             reverse_path=message.reverse_path,
             recipients=tuple(
-                BadRecipient(recipient.forward_path, recipient.attempts + 1, outcome)
+                BadRecipient(
+                    recipient.forward_path, recipient.attempts + 1, outcome, recipient.parameters
+                )
                 for recipient, outcome in failed
             ),
             code=CODE_REPORT,
             body=message.body,
             hello=message.hello,
             accepted_at=message.accepted_at,
+            parameters=message.parameters,
         )
         try:
             stem = await self.badmail.store(bad, await open_stored(self.store, message), now)

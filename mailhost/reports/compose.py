@@ -2,7 +2,7 @@
 A delivery report, from outcomes to octets.
 
 :Room: ``reports``
-:RFC: 3464, 6522 (its earlier form is 3462), 3834 §3.1, 5321 §6.1.
+:RFC: 3461 §6 (what a report says), 3464, 6522 (its earlier form is 3462), 3834 §3.1, 5321 §6.1.
 :IIS: §10.6; MSG-05 (copies of failure reports).
 :Called by: `mailhost.relay`, which hands the result to the spool in one
     transaction with the outcomes it tells of.
@@ -28,9 +28,11 @@ from mailhost.content.words import line_octets, mailbox_octets, token_octets
 from mailhost.model.address import Mailbox
 from mailhost.model.envelope import Envelope
 from mailhost.model.outcome import Fate
+from mailhost.model.parameters import RecipientParameters
 from mailhost.model.queue import Submission
 from mailhost.reports.returned import ReturnedPart, returned_part
 from mailhost.reports.values import OriginalMessage, ReportedRecipient, ReportKind, reportable
+from mailhost.smtp.xtext import from_xtext
 
 #: Of what a peer said, one line of so much is passed on (attacks.md A58).
 MAX_WORDS_OCTETS = 512
@@ -85,7 +87,7 @@ def compose_report(
         raise ValueError(f"no report may be sent about {original.queue_id}")
     if not recipients or len(boundary_random) < 16:
         raise ValueError("a report needs a recipient and 16 octets of randomness")
-    returned = returned_part(original, max_original_octets)
+    returned = returned_part(original, _returned_octets(kind, original, max_original_octets))
     text = _text_part(kind, recipients)
     status = _status_part(original, recipients, fqdn, now)
     boundary = _boundary(boundary_random, now, (text, status, returned.octets))
@@ -104,6 +106,12 @@ def compose_report(
         receivers.append(copy_to)
     body = "8BITMIME" if returned.encoding == b"8bit" else "7BIT"
     return tuple(Submission(Envelope(None, (path,), body), octets) for path in receivers)
+
+
+def _returned_octets(kind: ReportKind, original: OriginalMessage, most: int) -> int:
+    """RFC 3461 §4.3: RET is about reports of failure; no other returns a content."""
+    whole = kind is ReportKind.FAILURE and original.parameters.ret != "HDRS"
+    return most if whole else -1
 
 
 def _header(
@@ -193,7 +201,11 @@ def _status_part(
     now: float,
 ) -> bytes:
     """RFC 3464 §2.1: the fields of the message, then a group for each recipient."""
-    fields = [b"Reporting-MTA: dns;%b" % token_octets(fqdn)]
+    fields = []
+    if original.parameters.envid:
+        envelope_id = line_octets(from_xtext(original.parameters.envid), MAX_WORDS_OCTETS)
+        fields.append(b"Original-Envelope-Id: %b" % envelope_id)
+    fields.append(b"Reporting-MTA: dns;%b" % token_octets(fqdn))
     if original.hello:
         fields.append(b"Received-From-MTA: dns;%b" % token_octets(original.hello))
     fields.append(b"Arrival-Date: %b" % rfc5322_date(original.accepted_at))
@@ -206,6 +218,7 @@ def _recipient_fields(recipient: ReportedRecipient, now: float) -> list[bytes]:
     outcome = recipient.outcome
     attempted_at = now if recipient.attempted_at is None else recipient.attempted_at
     fields = [
+        *_original_recipient(recipient.parameters),
         b"Final-Recipient: rfc822;%b" % mailbox_octets(recipient.forward_path),
         b"Action: %b" % outcome.fate.value.encode("ascii"),
         b"Status: %b" % _status(recipient),
@@ -222,6 +235,15 @@ def _recipient_fields(recipient: ReportedRecipient, now: float) -> list[bytes]:
         # RFC 3464 §2.3.9: in the report of a delay only.
         fields.append(b"Will-Retry-Until: %b" % rfc5322_date(recipient.will_retry_until))
     return fields
+
+
+def _original_recipient(asked: RecipientParameters) -> list[bytes]:
+    """RFC 3464 §2.3.1: as the sender has named it, if he has."""
+    if not asked.orcpt:
+        return []
+    kind, _, address = asked.orcpt.partition(";")
+    words = f"{kind};{from_xtext(address)}"
+    return [b"Original-Recipient: %b" % line_octets(words, MAX_WORDS_OCTETS)]
 
 
 def _status(recipient: ReportedRecipient) -> bytes:

@@ -2,7 +2,7 @@
 What a delivery report is made from.
 
 :Room: ``reports``
-:RFC: 3464 §2.2, §2.3.
+:RFC: 3464 §2.2, §2.3; 3461 §6.
 :Called by: `mailhost.relay`, which fills them in, and `mailhost.reports.compose`.
 """
 
@@ -14,6 +14,12 @@ from attrs import field, frozen
 
 from mailhost.model.address import Mailbox
 from mailhost.model.outcome import Outcome
+from mailhost.model.parameters import (
+    NO_MAIL_PARAMETERS,
+    NO_RECIPIENT_PARAMETERS,
+    MailParameters,
+    RecipientParameters,
+)
 from mailhost.model.queue import QueuedMessage
 
 
@@ -36,6 +42,7 @@ class OriginalMessage:
     :ivar hello: what the submitting client called itself; ``""`` for Pickup.
     :ivar size: octets of the whole content.
     :ivar octets: as much of the content's beginning as the caller has read.
+    :ivar parameters: what the sender asked for.
     """
 
     reverse_path: Mailbox | None
@@ -44,6 +51,7 @@ class OriginalMessage:
     hello: str
     size: int
     octets: bytes = field(repr=False)
+    parameters: MailParameters = NO_MAIL_PARAMETERS
 
     @classmethod
     def of(cls, message: QueuedMessage, octets: bytes) -> OriginalMessage:
@@ -58,6 +66,7 @@ class OriginalMessage:
             message.hello,
             message.size,
             octets,
+            message.parameters,
         )
 
 
@@ -70,12 +79,14 @@ class ReportedRecipient:
     :ivar outcome: of the last attempt.
     :ivar will_retry_until: seconds since the epoch; for delay reports.
     :ivar attempted_at: when the last attempt was; `None` means just now.
+    :ivar parameters: what the sender asked for.
     """
 
     forward_path: Mailbox
     outcome: Outcome
     will_retry_until: float | None = None
     attempted_at: float | None = None
+    parameters: RecipientParameters = NO_RECIPIENT_PARAMETERS
 
 
 def reportable(message: OriginalMessage | QueuedMessage) -> bool:

@@ -18,12 +18,13 @@ before its question answers nothing: the session is over.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 
 from attrs import define, field
 
 from mailhost.errors import SyntaxProblem
-from mailhost.model.address import Mailbox, path_text
+from mailhost.model.address import path_text
+from mailhost.model.envelope import Envelope
+from mailhost.model.parameters import NO_MAIL_PARAMETERS
 from mailhost.model.reply import Reply
 from mailhost.model.security import TLSLevel
 from mailhost.smtp.client_events import (
@@ -38,6 +39,7 @@ from mailhost.smtp.client_events import (
 from mailhost.smtp.client_login import ClientLogin, LoggedIn
 from mailhost.smtp.content import ContentWriter
 from mailhost.smtp.events import Wait
+from mailhost.smtp.extensions import mail_words, rcpt_words
 from mailhost.smtp.reply_reader import ReplyReader
 from mailhost.smtp.sasl.client import Work
 
@@ -138,29 +140,31 @@ class ClientDialogue:
         self._out.clear()
         return octets
 
-    def send_envelope(
-        self,
-        reverse_path: Mailbox | None,
-        recipients: Sequence[Mailbox],
-        size: int,
-        body: str,
-        wire_ready: bool = False,
-    ) -> None:
+    def send_envelope(self, envelope: Envelope, size: int) -> None:
         """
         Open a transaction; allowed after `Ready` and `TransactionDone`.
 
+        What was asked for is sent on as far as the peer offers it; whether the mail may go
+        there without the rest is for the caller to know.
+
         :param size: octets of the content, for SIZE where the peer wants it.
-        :param body: ``"8BITMIME"`` only where the peer offers it.
-        :param wire_ready: see `mailhost.model.envelope.Envelope`.
         """
         assert self.phase is Phase.READY, f"no envelope while {self.phase.name}"
-        mail = f"MAIL FROM:{path_text(reverse_path)}"
+        mail = f"MAIL FROM:{path_text(envelope.reverse_path)}"
         if "SIZE" in self.extensions:
             mail += f" SIZE={size}"
-        if body == "8BITMIME" and "8BITMIME" in self.extensions:
+        if envelope.body == "8BITMIME" and "8BITMIME" in self.extensions:
             mail += " BODY=8BITMIME"
+        if envelope.parameters is not NO_MAIL_PARAMETERS:
+            mail += mail_words(envelope.parameters, self.extensions)
         steps = [(mail, "MAIL", 0)]
-        steps += [(f"RCPT TO:<{path}>", "RCPT", n) for n, path in enumerate(recipients)]
+        steps += [
+            (f"RCPT TO:<{path}>", "RCPT", number)
+            for number, path in enumerate(envelope.forward_paths)
+        ]
+        for number, handling in envelope.special.items():
+            words = rcpt_words(handling.parameters, self.extensions)
+            steps[number + 1] = (steps[number + 1][0] + words, "RCPT", number)
         # BDAT goes with the content, when it is known that somebody is to get it.
         chunk = size if "CHUNKING" in self.extensions else None
         if chunk is None:
@@ -169,7 +173,9 @@ class ClientDialogue:
             self._reset_first = False
             steps.insert(0, ("RSET", "RSET", 0))
         lines = deque((f"{text}\r\n".encode("ascii"), label, n) for text, label, n in steps)
-        self._transaction = _Transaction([None] * len(recipients), lines, chunk, wire_ready)
+        self._transaction = _Transaction(
+            [None] * len(envelope.forward_paths), lines, chunk, envelope.wire_ready
+        )
         self.phase = Phase.ENVELOPE
         if "PIPELINING" in self.extensions:
             while lines:

@@ -5,16 +5,17 @@ The command table: what a command's argument means.
 :RFC: 5321 §4.1.1.
 :Called by: `mailhost.smtp.server_dialogue`, after the order was checked.
 
-One row per verb.  A row turns the argument into an event that somebody must
-decide, or into the reply itself where nothing is to be decided.
+One row per verb.  A row turns the argument, and what the session may use, into an event
+that somebody must decide, or into the reply itself where nothing is to be decided.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import cast
 
 from mailhost.errors import SyntaxProblem
+from mailhost.model.parameters import MailParameters, RecipientParameters
 from mailhost.model.reply import Reply
 from mailhost.smtp import grammar, replies
 from mailhost.smtp.events import (
@@ -27,21 +28,18 @@ from mailhost.smtp.events import (
     RecipientGiven,
     TLSAsked,
 )
-from mailhost.smtp.extensions import EXTENSIONS
+from mailhost.smtp.extensions import Offer
+from mailhost.smtp.extensions.base import Parse
 
 _CONTENT_ASKED = ContentAsked()
 _TLS_ASKED = TLSAsked()
-_MAIL_PARAMETERS: dict[str, Callable[[str | None], object]] = {
-    name: parse for extension in EXTENSIONS for name, parse in extension.mail_parameters.items()
-}
-NO_PARAMETERS: dict[str, Callable[[str | None], object]] = {}
 
 
-def _helo(argument: str) -> Event | Reply:
+def _helo(argument: str, offer: Offer) -> Event | Reply:
     return _hello(argument, extended=False)
 
 
-def _ehlo(argument: str) -> Event | Reply:
+def _ehlo(argument: str, offer: Offer) -> Event | Reply:
     return _hello(argument, extended=True)
 
 
@@ -52,54 +50,62 @@ def _hello(argument: str, extended: bool) -> Event | Reply:
         return replies.BAD_HELLO
 
 
-def _mail(argument: str) -> Event | Reply:
+def _mail(argument: str, offer: Offer) -> Event | Reply:
     try:
         path, given = grammar.parse_mail(argument)
     except SyntaxProblem:
         return replies.BAD_ADDRESS
     if not given:
         return MailGiven(path, None, "7BIT")
-    parsed = _parameters(given, _MAIL_PARAMETERS)
+    parsed = _parameters(given, offer.mail_parameters)
     if isinstance(parsed, Reply):
         return parsed
-    return MailGiven(
-        path, cast("int | None", parsed.get("SIZE")), cast("str", parsed.get("BODY", "7BIT"))
-    )
+    size = cast("int | None", parsed.pop("size", None))
+    body = cast("str", parsed.pop("body", "7BIT"))
+    parsed.pop("auth", None)
+    if not parsed:
+        return MailGiven(path, size, body)
+    return MailGiven(path, size, body, MailParameters(**parsed))  # type: ignore[arg-type]  # parsed
 
 
-def _rcpt(argument: str) -> Event | Reply:
+def _rcpt(argument: str, offer: Offer) -> Event | Reply:
     try:
         path, given = grammar.parse_rcpt(argument)
     except SyntaxProblem:
         return replies.BAD_ADDRESS
-    parsed = _parameters(given, NO_PARAMETERS)
-    return parsed if isinstance(parsed, Reply) else RecipientGiven(path)
+    if not given:
+        return RecipientGiven(path)
+    parsed = _parameters(given, offer.rcpt_parameters)
+    if isinstance(parsed, Reply):
+        return parsed
+    return RecipientGiven(path, RecipientParameters(**parsed))  # type: ignore[arg-type]  # parsed
 
 
 def _parameters(
-    given: dict[str, str | None], known: dict[str, Callable[[str | None], object]]
+    given: Mapping[str, str | None], known: Mapping[str, Parse]
 ) -> dict[str, object] | Reply:
+    """Their values, by the names that `mailhost.model.parameters` has for them."""
     found: dict[str, object] = {}
     for name, value in given.items():
         parse = known.get(name)
         if parse is None:
             return replies.unknown_parameter(name)
         try:
-            found[name] = parse(value)
+            found[name.lower().replace("-", "_")] = parse(value)
         except SyntaxProblem:
             return replies.BAD_ARGUMENTS
     return found
 
 
-def _data(argument: str) -> Event | Reply:
+def _data(argument: str, offer: Offer) -> Event | Reply:
     return replies.BAD_ARGUMENTS if argument else _CONTENT_ASKED
 
 
-def _starttls(argument: str) -> Event | Reply:
+def _starttls(argument: str, offer: Offer) -> Event | Reply:
     return replies.BAD_ARGUMENTS if argument else _TLS_ASKED  # RFC 3207 §4
 
 
-def _auth(argument: str) -> Event | Reply:
+def _auth(argument: str, offer: Offer) -> Event | Reply:
     try:
         return LoginBegun(*grammar.parse_auth(argument))
     except grammar.EncodingProblem:
@@ -108,30 +114,30 @@ def _auth(argument: str) -> Event | Reply:
         return replies.BAD_ARGUMENTS
 
 
-def _bdat(argument: str) -> ChunkGiven | Reply:
+def _bdat(argument: str, offer: Offer) -> ChunkGiven | Reply:
     try:
         return ChunkGiven(*grammar.parse_chunk(argument))
     except SyntaxProblem:
         return replies.BAD_ARGUMENTS
 
 
-def _rset(argument: str) -> Event | Reply:
+def _rset(argument: str, offer: Offer) -> Event | Reply:
     return replies.BAD_ARGUMENTS if argument else replies.RESET
 
 
-def _noop(argument: str) -> Event | Reply:
+def _noop(argument: str, offer: Offer) -> Event | Reply:
     return replies.OK  # §4.1.1.9: an argument is ignored
 
 
-def _vrfy(argument: str) -> Event | Reply:
+def _vrfy(argument: str, offer: Offer) -> Event | Reply:
     return replies.cannot_verify(argument.strip("<>")) if argument else replies.BAD_ARGUMENTS
 
 
-def _help(argument: str) -> Event | Reply:
+def _help(argument: str, offer: Offer) -> Event | Reply:
     return HELP_GIVEN  # the verbs that are on are the dialogue's to add
 
 
-def _quit(argument: str) -> Event | Reply:
+def _quit(argument: str, offer: Offer) -> Event | Reply:
     # The name in the reply is the dialogue's to add; see `QUIT_ACCEPTED`.
     return replies.BAD_ARGUMENTS if argument else QUIT_ACCEPTED
 
@@ -141,7 +147,7 @@ HELP_GIVEN = replies.commands(())
 #: Stands for "QUIT is in order"; the dialogue says it with its own name.
 QUIT_ACCEPTED = replies.closing("")
 
-TABLE: dict[str, Callable[[str], Event | ChunkGiven | Reply]] = {
+TABLE: dict[str, Callable[[str, Offer], Event | ChunkGiven | Reply]] = {
     "HELO": _helo,
     "EHLO": _ehlo,
     "MAIL": _mail,

@@ -16,6 +16,12 @@ from enum import Enum
 from attrs import field, frozen
 
 from mailhost.model.address import Mailbox
+from mailhost.model.parameters import (
+    NO_MAIL_PARAMETERS,
+    NO_RECIPIENT_PARAMETERS,
+    MailParameters,
+    RecipientParameters,
+)
 from mailhost.model.reply import Reply
 
 
@@ -72,6 +78,7 @@ class MailGiven:
     reverse_path: Mailbox | None
     size: int | None
     body: str
+    parameters: MailParameters = NO_MAIL_PARAMETERS
 
 
 @frozen
@@ -79,6 +86,7 @@ class RecipientGiven:
     """RCPT."""
 
     forward_path: Mailbox
+    parameters: RecipientParameters = NO_RECIPIENT_PARAMETERS
 
 
 @frozen

@@ -10,8 +10,21 @@ from __future__ import annotations
 from attrs import field, frozen
 from attrs.validators import ge
 
+#: Extensions that ask nothing of whoever decides about the mail.
+PLAIN_EXTENSIONS = frozenset(
+    {
+        "SIZE",
+        "PIPELINING",
+        "ENHANCEDSTATUSCODES",
+        "8BITMIME",
+        "CHUNKING",
+        "STARTTLS",
+        "AUTH",
+    }
+)
 
-@frozen
+
+@frozen(cache_hash=True)
 class Rules:
     """
     :ivar fqdn: our name in the banner and after HELO.
@@ -25,6 +38,8 @@ class Rules:
     :ivar secure_mechanisms: of AUTH, offered with TLS; see `mailhost.smtp.sasl`.
     :ivar clear_mechanisms: of AUTH, offered without.
     :ivar require_login: no mail from those who have not logged in (IIS ACC-01).
+    :ivar extensions: EHLO keywords that are on; by default those that an `IReception` need not
+        know of.
     :ivar max_errors: so many wrong commands end the session with 421.
     """
 
@@ -38,6 +53,7 @@ class Rules:
     secure_mechanisms: tuple[str, ...] = ()
     clear_mechanisms: tuple[str, ...] = ()
     require_login: bool = False
+    extensions: frozenset[str] = PLAIN_EXTENSIONS
     max_errors: int = field(default=10, validator=ge(1))
 
     def mechanisms(self, secure: bool) -> tuple[str, ...]:

@@ -44,7 +44,7 @@ from mailhost.smtp.events import (
     TransactionOver,
     Wait,
 )
-from mailhost.smtp.extensions import ehlo_lines
+from mailhost.smtp.extensions import Offer, offer
 from mailhost.smtp.grammar import EncodingProblem, parse_base64, parse_verb
 from mailhost.smtp.order import State
 from mailhost.smtp.rules import Rules
@@ -93,6 +93,10 @@ class ServerDialogue:
     # Octets of a refused chunk that have not come yet.
     _skipping: int = field(default=0, init=False)
     _errors: int = field(default=0, init=False)
+    _offer: Offer = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._offer = offer(self.rules, self.secure)
 
     # ---- the caller's side
 
@@ -212,7 +216,7 @@ class ServerDialogue:
             return
         keywords: tuple[str, ...] = ()
         if event.extended:
-            keywords = ehlo_lines(self.rules, self.secure)
+            keywords = self._offer.ehlo_lines
         self._say(replies.hello(self.rules.fqdn, self.peer, keywords))
         self._end_transaction()  # §4.1.4: EHLO in mid-session is a RSET as well
         self.state = State.GREETED
@@ -227,6 +231,7 @@ class ServerDialogue:
         self._say(reply)
         if reply.code == 220:
             self.secure, self.logged_in = True, False
+            self._offer = offer(self.rules, True)
             self.state = order.after(self.state, "STARTTLS", reply)
 
     def _answer_login(self, reply: Reply) -> None:
@@ -427,7 +432,7 @@ class ServerDialogue:
         if row is None:
             self._unknown(verb)
             return
-        meant = row(argument)
+        meant = row(argument, self._offer)
         met = self._refusal(verb) or meant
         if isinstance(met, ChunkGiven):
             self._begin_chunk(met)

@@ -50,8 +50,15 @@ from mailhost.errors import DirectoryProblem
 from mailhost.interfaces import IStoredContent, next_block
 from mailhost.model.address import Mailbox, path_text
 from mailhost.model.outcome import Outcome
+from mailhost.model.parameters import (
+    NO_MAIL_PARAMETERS,
+    NO_RECIPIENT_PARAMETERS,
+    MailParameters,
+    RecipientParameters,
+)
 from mailhost.spool import purge
 from mailhost.spool.files import make_directory
+from mailhost.spool.parameters import parameters_tree
 from mailhost.spool.steps import Passed, Step, unwatched
 
 #: ``run(function, *arguments)`` runs it where it may block.
@@ -82,11 +89,13 @@ class BadRecipient:
 
     :ivar attempts: how many have failed.
     :ivar outcome: of the last attempt; `None` where there was none.
+    :ivar parameters: what the sender asked for.
     """
 
     forward_path: Mailbox
     attempts: int = 0
     outcome: Outcome | None = None
+    parameters: RecipientParameters = NO_RECIPIENT_PARAMETERS
 
 
 @frozen
@@ -104,6 +113,7 @@ class BadMessage:
     :ivar hello: what the submitting client called itself.
     :ivar accepted_at: seconds since the epoch; `None` if it never was.
     :ivar source: the name of the Pickup file; only written down.
+    :ivar parameters: what the sender asked for the whole message.
     """
 
     queue_id: str
@@ -116,6 +126,7 @@ class BadMessage:
     hello: str = ""
     accepted_at: float | None = None
     source: str = ""
+    parameters: MailParameters = NO_MAIL_PARAMETERS
 
 
 @define(eq=False)
@@ -252,6 +263,7 @@ def envelope_json(message: BadMessage, now: float) -> bytes:
         "source": message.source,
         "reason": message.reason,
         "code": message.code,
+        "parameters": parameters_tree(message.parameters),
         "recipients": [_recipient_tree(recipient) for recipient in message.recipients],
     }
     return json.dumps(tree, indent=1).encode("ascii") + b"\n"
@@ -261,6 +273,7 @@ def _recipient_tree(recipient: BadRecipient) -> dict[str, object]:
     tree: dict[str, object] = {
         "forward_path": path_text(recipient.forward_path),
         "attempts": recipient.attempts,
+        "parameters": parameters_tree(recipient.parameters),
     }
     outcome = recipient.outcome
     if outcome is not None:

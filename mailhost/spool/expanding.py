@@ -2,7 +2,7 @@
 A group in the queue makes way for its members: who is added to what.
 
 :Room: ``spool``
-:RFC: 5321 §3.9.2 (a list has a return path of its own).
+:RFC: 5321 §3.9.2 (a list has a return path of its own); 3461 §5.2.7 (who hears of members).
 :Called by: every store, so that they agree.
 """
 
@@ -15,7 +15,10 @@ from attrs import evolve, frozen
 
 from mailhost.model.address import Mailbox
 from mailhost.model.directory import Destination, EnvelopePart
+from mailhost.model.envelope import Handling
+from mailhost.model.parameters import NO_RECIPIENT_PARAMETERS, RecipientParameters
 from mailhost.model.queue import QueuedMessage, QueuedRecipient
+from mailhost.smtp.extensions.dsn import with_original
 from mailhost.spool.ids import key_of
 
 
@@ -50,12 +53,19 @@ class Plan:
 
 def plan_expansion(
     message: QueuedMessage,
+    number: int,
     parts: Sequence[EnvelopePart],
     facts: GrowthFacts,
     new_queue_id: Callable[[], str],
     now: float,
 ) -> Plan:
-    """Each destination of *parts* once, by its return path; all are due at *now*."""
+    """
+    Each destination of *parts* once, by its return path; all are due at *now*.
+
+    What was asked for the group *number* holds for members that keep the return path, but for
+    a report of success, which is about the group.  With another return path it is another
+    message, and the sender has asked nothing of it.
+    """
     known = set(facts.known)
     paths: dict[Mailbox | None, list[Destination]] = {message.reverse_path: []}
     for part in parts:
@@ -69,7 +79,16 @@ def plan_expansion(
     copies = (
         _copy(message, new_queue_id(), path, found, now) for path, found in paths.items() if found
     )
-    return Plan(_recipients(own, facts.next_number, now), tuple(copies))
+    asked = inherited(message.recipients[number])
+    return Plan(_recipients(own, facts.next_number, now, asked), tuple(copies))
+
+
+def inherited(group: QueuedRecipient) -> RecipientParameters:
+    """What was asked for *group*, as it holds for its members."""
+    asked = group.parameters
+    if asked is NO_RECIPIENT_PARAMETERS:
+        return asked
+    return with_original(asked.quiet, group.forward_path)
 
 
 def _copy(
@@ -86,16 +105,22 @@ def _copy(
         queue_id=queue_id,
         reverse_path=reverse_path,
         recipients=recipients,
+        parameters=message.parameters.of_list(),
     )
 
 
 def _recipients(
-    found: Iterable[Destination], first: int, now: float
+    found: Sequence[Destination],
+    first: int,
+    now: float,
+    asked: RecipientParameters = NO_RECIPIENT_PARAMETERS,
 ) -> tuple[QueuedRecipient, ...]:
-    return tuple(
-        QueuedRecipient(number, one.address, 0, now, host=one.host)
-        for number, one in enumerate(found, first)
+    recipients = tuple(
+        QueuedRecipient(number, one.address, 0, now) for number, one in enumerate(found, first)
     )
+    for recipient, one in zip(recipients, found, strict=True):
+        recipient.handle(Handling(one.host, parameters=asked))
+    return recipients
 
 
 def apply_growth(message: QueuedMessage, number: int, added: Iterable[QueuedRecipient]) -> None:

@@ -21,9 +21,11 @@ from typing import TypeVar
 from attrs import define, field
 from twisted.internet.defer import Deferred
 
+from mailhost.model.parameters import NO_MAIL_PARAMETERS
 from mailhost.model.queue import Postponement, QueuedMessage, QueuedRecipient, Result
 from mailhost.spool import schema
 from mailhost.spool.incoming import StoredBody
+from mailhost.spool.parameters import parameters_text
 from mailhost.spool.steps import Passed, Step, unwatched
 
 T = TypeVar("T")
@@ -37,7 +39,8 @@ class Accept:
     """
     A message to take over.
 
-    :ivar special: some recipient has a home server or is a group.
+    :ivar special: more was asked than the addresses say, or some recipient has a home server
+        or is a group.
     """
 
     message: QueuedMessage
@@ -238,18 +241,31 @@ def _insert_recipients(
 
 def _mark_special(connection: sqlite3.Connection, message: QueuedMessage) -> None:
     recipients = message.recipients.values()
+    _ask(connection, message)
     _handle(connection, message.key, recipients)
     if message.has_groups:
         connection.execute(schema.NUMBER_NEXT, (len(recipients), message.key))
+
+
+def _ask(connection: sqlite3.Connection, message: QueuedMessage) -> None:
+    if message.parameters is not NO_MAIL_PARAMETERS:
+        text = parameters_text(message.parameters)
+        connection.execute(schema.ASK, (text, message.key))
 
 
 def _handle(
     connection: sqlite3.Connection, key: int, recipients: Iterable[QueuedRecipient]
 ) -> None:
     rows = [
-        (str(one.host) if one.host is not None else None, one.group or None, key, one.number)
+        (
+            str(one.host) if one.host is not None else None,
+            one.group or None,
+            parameters_text(one.parameters),
+            key,
+            one.number,
+        )
         for one in recipients
-        if one.host is not None or one.group
+        if one.is_special
     ]
     connection.executemany(schema.HANDLE, rows)
 
@@ -259,6 +275,7 @@ def _write_growth(connection: sqlite3.Connection, growth: Growth) -> None:
     for copy in growth.copies:
         path = "" if copy.reverse_path is None else str(copy.reverse_path)
         connection.execute(schema.COPY_MESSAGE, (copy.key, path, key))
+        _ask(connection, copy)
     comers: list[tuple[int, Iterable[QueuedRecipient]]] = [(key, growth.added)]
     comers += [(copy.key, copy.recipients.values()) for copy in growth.copies]
     _insert_recipients(connection, comers)

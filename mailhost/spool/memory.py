@@ -124,6 +124,7 @@ class MemoryQueue:
             hello,
             new_recipients(envelope, now),
             envelope.wire_ready,
+            envelope.parameters,
         )
         if message.has_groups:
             self._grown[message.key] = GrowthFacts(frozenset(), len(message.recipients))
@@ -205,7 +206,7 @@ class MemoryQueue:
         here = (one.forward_path for one in message.recipients.values() if not one.group)
         self._remember(message, here)
         facts, octets = self._grown[message.key], self._contents[message.key]
-        plan = plan_expansion(message, parts, facts, self.new_queue_id, now)
+        plan = plan_expansion(message, number, parts, facts, self.new_queue_id, now)
         self._grown[message.key] = evolve(facts, next_number=facts.next_number + len(plan.added))
         for copy in plan.copies:
             self._keep(copy, octets)

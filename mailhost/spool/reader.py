@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
+from typing import TypeVar
 
 from twisted.logger import Logger
 
@@ -25,6 +26,7 @@ from mailhost.config.units import parse_next_hop
 from mailhost.errors import ContentDamaged, SpoolProblem
 from mailhost.interfaces import IStoredContent
 from mailhost.model.address import Mailbox
+from mailhost.model.envelope import Handling
 from mailhost.model.listing import (
     PAGE_RECIPIENTS,
     LastOutcome,
@@ -33,13 +35,19 @@ from mailhost.model.listing import (
     QueueSelection,
     page_of,
 )
+from mailhost.model.parameters import (
+    NO_MAIL_PARAMETERS,
+    NO_RECIPIENT_PARAMETERS,
+    MailParameters,
+    RecipientParameters,
+)
 from mailhost.model.queue import HELD_AT, QueueCounts, QueuedMessage, QueuedRecipient
-from mailhost.model.route import NextHop
 from mailhost.spool import schema
 from mailhost.spool.content import FileContent, MemoryContent, Runner, check_octets
 from mailhost.spool.expanding import GrowthFacts
 from mailhost.spool.files import BODY_SUFFIX, make_directory, sync_directory, write_synced
 from mailhost.spool.ids import LAST_KEY, QueueIds, key_of
+from mailhost.spool.parameters import read_parameters
 from mailhost.spool.recipients import mailbox_of
 from mailhost.spool.steps import Passed, Step
 
@@ -48,6 +56,10 @@ _ROWS_AT_A_TIME = 1000
 #: A listing looks at so many recipients, lets others read, and goes on so many times.
 _RECIPIENTS_AT_A_TIME = 20_000
 _PARTS_AT_A_TIME = 10
+#: What stands last in nearly every recipient's row.
+_NOTHING_SPECIAL = [None, None, None]
+
+_P = TypeVar("_P", MailParameters, RecipientParameters)
 
 
 class _RowDamaged(Exception):
@@ -380,29 +392,39 @@ def _read_messages(
     """:raises _RowDamaged: one of them is not to be understood."""
     found: dict[int, QueuedMessage] = {}
     for row in connection.execute(schema.select_messages(len(keys)), keys):
-        key, path, body, hello, accepted_at, size = row
-        _check(row, (int, str, str, str, float, int))
+        key, path, body, hello, accepted_at, size, asked = row
+        _check(row[:6], (int, str, str, str, float, int))
         found[key] = QueuedMessage(
             key, ids.name(key), mailbox_of(path), body, size, accepted_at, hello
         )
+        if asked is not None:
+            found[key].parameters = _asked(asked, NO_MAIL_PARAMETERS)
     for row in connection.execute(schema.select_recipients(len(keys)), keys):
-        key, number, local, domain, due_at, attempts, notified, in_doubt, host, group = row
+        key, number, local, domain, due_at, attempts, notified, in_doubt, *special = row
         _check(row[:8], (int, int, str, str, float, int, int, int))
         if key not in found:
             raise _RowDamaged("a recipient belongs to no message")
         recipient = found[key].recipients[number] = QueuedRecipient(
             number, Mailbox(local, domain), attempts, due_at, bool(notified), bool(in_doubt)
         )
-        if host is not None or group is not None:
-            recipient.host, recipient.group = _handling(host, group)
+        if special != _NOTHING_SPECIAL:
+            recipient.handle(_handling(*special))
     return [found[key] for key in keys]
 
 
-def _handling(host: object, group: object) -> tuple[NextHop | None, str]:
+def _handling(host: object, group: object, asked: object) -> Handling:
     if not isinstance(host, str | None) or not isinstance(group, str | None):
         raise _RowDamaged("a home server or a group is no text")
     try:
-        return None if host is None else parse_next_hop(host), group or ""
+        hop = None if host is None else parse_next_hop(host)
+    except ValueError as error:
+        raise _RowDamaged(str(error)) from error
+    return Handling(hop, group or "", _asked(asked, NO_RECIPIENT_PARAMETERS))
+
+
+def _asked(text: object, nothing: _P) -> _P:
+    try:
+        return read_parameters(text, nothing)
     except ValueError as error:
         raise _RowDamaged(str(error)) from error
 

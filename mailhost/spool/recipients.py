@@ -24,7 +24,7 @@ def new_recipients(envelope: Envelope, now: float) -> dict[int, QueuedRecipient]
         for number, path in enumerate(envelope.forward_paths)
     }
     for number, handling in envelope.special.items():
-        found[number].host, found[number].group = handling.host, handling.group
+        found[number].handle(handling)
     return found
 
 
@@ -52,6 +52,7 @@ def apply_results(
                 known.in_doubt or result.outcome.in_doubt,
                 known.host,
                 known.group,
+                known.parameters,
             )
     return after
 

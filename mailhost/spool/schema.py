@@ -12,12 +12,15 @@ reverse-path.
 A recipient with a ``group_name`` is to be expanded.  Only a message that has or had one
 has a ``next_number``, the number of the next recipient to be added; as long as it has one,
 ``served`` knows in small letters who has left it and who has got a copy of it.
+
+``parameters`` are what the sender asked for beside the addresses; see
+`mailhost.spool.parameters`.
 """
 
 from __future__ import annotations
 
 #: Kept in ``PRAGMA user_version``.
-FORMAT = 3
+FORMAT = 4
 
 #: format -> what makes the next one of it, in one transaction.
 MIGRATE = {
@@ -33,6 +36,10 @@ CREATE TABLE served (
     key INTEGER NOT NULL, address TEXT NOT NULL, PRIMARY KEY (key, address)
 ) WITHOUT ROWID;
 """,
+    3: """
+ALTER TABLE messages ADD COLUMN parameters TEXT;
+ALTER TABLE recipients ADD COLUMN parameters TEXT;
+""",
 }
 
 CREATE = """
@@ -46,7 +53,8 @@ CREATE TABLE messages (
     size INTEGER NOT NULL,
     digest BLOB NOT NULL,
     octets BLOB,
-    next_number INTEGER
+    next_number INTEGER,
+    parameters TEXT
 );
 CREATE INDEX messages_large ON messages (key) WHERE octets IS NULL;
 CREATE TABLE recipients (
@@ -62,6 +70,7 @@ CREATE TABLE recipients (
     in_doubt INTEGER NOT NULL DEFAULT 0,
     host TEXT,
     group_name TEXT,
+    parameters TEXT,
     PRIMARY KEY (key, number)
 ) WITHOUT ROWID;
 CREATE TABLE served (
@@ -97,8 +106,12 @@ SET due_at = ?1,
     words = CASE ?2 WHEN '' THEN words ELSE ?3 END
 WHERE key = ?4 AND number = ?5
 """
-#: Nearly all recipients have neither, so that an INSERT leaves both out.
-HANDLE = "UPDATE recipients SET host = ?, group_name = ? WHERE key = ? AND number = ?"
+#: Nearly all recipients have nothing of it, so that an INSERT leaves it out.
+HANDLE = """
+UPDATE recipients SET host = ?, group_name = ?, parameters = ? WHERE key = ? AND number = ?
+"""
+#: The same holds for messages.
+ASK = "UPDATE messages SET parameters = ? WHERE key = ?"
 NUMBER_NEXT = "UPDATE messages SET next_number = ? WHERE key = ?"
 COPY_MESSAGE = """
 INSERT INTO messages (key, reverse_path, body, hello, accepted_at, size, digest, octets)
@@ -132,12 +145,13 @@ SELECT (SELECT count(*) FROM (SELECT DISTINCT key FROM recipients)),
 """
 #: What is left of damaged rows; hexadecimal, because it may not even be text.
 SELECT_RAW_MESSAGE = """
-SELECT hex(reverse_path), hex(body), hex(hello), hex(accepted_at), hex(size), hex(digest)
+SELECT hex(reverse_path), hex(body), hex(hello), hex(accepted_at), hex(size), hex(digest),
+    hex(parameters)
 FROM messages WHERE key = ?
 """
 SELECT_RAW_RECIPIENTS = """
 SELECT hex(number), hex(local), hex(domain), hex(due_at), hex(attempts), hex(notified),
-    hex(in_doubt), hex(host), hex(group_name)
+    hex(in_doubt), hex(host), hex(group_name), hex(parameters)
 FROM recipients WHERE key = ? ORDER BY number
 """
 SELECT_RAW_OCTETS = "SELECT CAST(octets AS BLOB) FROM messages WHERE key = ?"
@@ -178,7 +192,7 @@ def insert_recipients(count: int) -> str:
 def select_messages(count: int) -> str:
     """Everything about *count* messages but their content."""
     return (
-        "SELECT key, reverse_path, body, hello, accepted_at, size FROM messages "
+        "SELECT key, reverse_path, body, hello, accepted_at, size, parameters FROM messages "
         f"WHERE key IN ({_marks(count)})"
     )
 
@@ -192,7 +206,7 @@ def select_recipients(count: int) -> str:
     """All recipients of *count* messages."""
     return (
         "SELECT key, number, local, domain, due_at, attempts, notified, in_doubt, "
-        "host, group_name FROM recipients "
+        "host, group_name, parameters FROM recipients "
         f"WHERE key IN ({_marks(count)}) ORDER BY key, number"
     )
 

@@ -288,8 +288,9 @@ class SQLiteQueue:
             hello,
             new_recipients(envelope, now),
             envelope.wire_ready,
+            envelope.parameters,
         )
-        return Accept(message, body, bool(envelope.special))
+        return Accept(message, body, envelope.is_special)
 
     def _hold(self, accept: Accept) -> None:
         """Keep a small content for the first attempt."""
@@ -385,7 +386,7 @@ class SQLiteQueue:
         self._recording[message.key] += 1
         try:
             facts: GrowthFacts = await self._run(self._reader.growth, message.key)
-            plan = plan_expansion(message, parts, facts, self.new_queue_id, now)
+            plan = plan_expansion(message, number, parts, facts, self.new_queue_id, now)
             accepts = [self._accept_report(report, now) for report in reports]
             next_number = facts.next_number + len(plan.added)
             growth = Growth(message.key, number, plan.added, next_number, plan.copies, facts.large)

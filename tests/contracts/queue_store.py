@@ -19,6 +19,7 @@ from mailhost.model.directory import Destination, EnvelopePart, ReportTo
 from mailhost.model.envelope import Envelope, Handling
 from mailhost.model.listing import QueueFilter
 from mailhost.model.outcome import Fate, Outcome
+from mailhost.model.parameters import NO_MAIL_PARAMETERS, MailParameters, RecipientParameters
 from mailhost.model.queue import (
     HELD_AT,
     Postponement,
@@ -89,6 +90,7 @@ class QueueStoreContract:
         content: bytes = b"\r\ntext\r\n",
         sender: Mailbox | None = SENDER,
         special: Mapping[int, Handling] | None = None,
+        asked: MailParameters = NO_MAIL_PARAMETERS,
     ) -> QueuedMessage:
         incoming = self.store.new_message(b"Received: x\r\n", None)
         verifyObject(IIncomingMessage, incoming)
@@ -96,7 +98,7 @@ class QueueStoreContract:
             waiting = incoming.write(content[start : start + 100_000])
             if waiting is not None:
                 await waiting
-        envelope = Envelope(sender, paths or (BOB,), "8BITMIME", special or {})
+        envelope = Envelope(sender, paths or (BOB,), "8BITMIME", special or {}, parameters=asked)
         message: QueuedMessage = await self.store.commit(
             incoming, self.store.new_queue_id(), envelope, "client.example", self.now
         )
@@ -272,6 +274,41 @@ class QueueStoreContract:
         for one in (message, found):
             kept = [(recipient.host, recipient.group) for recipient in one.recipients.values()]
             self.assertEqual([(None, ""), (hop, ""), (None, "cn=team")], kept)
+
+    async def test_parameters(self) -> None:
+        """What was asked for comes back, and stays; who wants no delay report has had it."""
+        asked = MailParameters("HDRS", "QQ+2B1")
+        mine = RecipientParameters(("SUCCESS", "FAILURE"), "rfc822;bob")
+        message = await self.submit(BOB, CAROL, special={0: Handling(parameters=mine)}, asked=asked)
+        ordinary = await self.submit(BOB)
+        await self.store.record(message, [Result(n, LATER, self.now) for n in range(2)], [], 0)
+        found, plain = await self.due()
+
+        for one in (message, found):
+            self.assertEqual(asked, one.parameters)
+            kept = [(each.parameters, each.notified) for each in one.recipients.values()]
+            self.assertEqual([(mine, True), (RecipientParameters(), False)], kept)
+        for one in (ordinary, plain):
+            self.assertIs(NO_MAIL_PARAMETERS, one.parameters)
+            self.assertFalse(one.recipients[0].is_special)
+
+    async def test_expand_what_was_asked_for(self) -> None:
+        """It holds for members in the sender's name, and for nobody in a list's."""
+        asked = RecipientParameters(("SUCCESS", "DELAY"))
+        special = {0: Handling(group="cn=team", parameters=asked)}
+        message = await self.submit(TEAM, special=special, asked=MailParameters("FULL", "id"))
+
+        made = await self.store.expand(message, 0, [members(CAROL), owned(DAVE)], [], self.now)
+        found, copy = await self.due()
+
+        inherited = RecipientParameters(("DELAY",), "rfc822;team@example.com")
+        for one in (message, found):
+            self.assertEqual([inherited], [each.parameters for each in one.recipients.values()])
+            self.assertEqual(MailParameters("FULL", "id"), one.parameters)
+        for one in (*made.made, copy):
+            self.assertEqual(OWNER, one.reverse_path)
+            self.assertFalse(one.recipients[0].is_special)
+            self.assertEqual(MailParameters(), one.parameters)
 
     async def test_expand(self) -> None:
         """Members take their group's place, with numbers that nobody ever had."""

@@ -22,6 +22,7 @@ from twisted.trial.unittest import TestCase
 
 from mailhost import ESMTPFactory
 from mailhost.model.address import Mailbox
+from mailhost.model.parameters import MailParameters, RecipientParameters
 from mailhost.model.reply import Reply
 from mailhost.model.session import SessionFacts
 from mailhost.smtp import replies
@@ -101,11 +102,17 @@ class NextHop:
     def hello(self, name: str, extended: bool) -> Reply:
         return replies.OK
 
-    def sender(self, reverse_path: Mailbox | None, size: int | None, body: str) -> Reply:
+    def sender(
+        self,
+        reverse_path: Mailbox | None,
+        size: int | None,
+        body: str,
+        parameters: MailParameters,
+    ) -> Reply:
         self._sender = str(reverse_path or "<>")
         return replies.OK
 
-    def recipient(self, forward_path: Mailbox) -> Reply:
+    def recipient(self, forward_path: Mailbox, parameters: RecipientParameters) -> Reply:
         if self._refuses:
             return replies.NO_ROOM
         self._recipients.append(str(forward_path))

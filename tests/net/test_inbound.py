@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mailhost.errors import SpoolFull, SpoolProblem
 from mailhost.model.address import Mailbox
+from mailhost.model.parameters import MailParameters
 from mailhost.model.reply import Reply
 from mailhost.model.session import SessionFacts
 from mailhost.net.factory import ESMTPFactory
@@ -308,7 +309,13 @@ class PlainReception:
     def hello(self, name: str, extended: bool) -> Reply:
         return replies.OK
 
-    async def sender(self, reverse_path: Mailbox | None, size: int | None, body: str) -> Reply:
+    async def sender(
+        self,
+        reverse_path: Mailbox | None,
+        size: int | None,
+        body: str,
+        parameters: MailParameters,
+    ) -> Reply:
         return replies.sender_ok(reverse_path)
 
     def reset(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -45,20 +45,13 @@ class Session:
     extensions: dict[str, str] = field(factory=lambda: {"8BITMIME": ""})
     over: bool = False
 
-    def send(
-        self,
-        reverse_path: Any,
-        recipients: Sequence[Mailbox],
-        content: Any,
-        body: str,
-        wire_ready: bool,
-    ) -> Deferred[Transcript]:
+    def send(self, envelope: Envelope, content: Any) -> Deferred[Transcript]:
         return deferLater(
             self.peers.reactor,
             self.peers.seconds.get(self.key, self.peers.usual_seconds),
             self._taken,
-            reverse_path,
-            list(recipients),
+            envelope.reverse_path,
+            list(envelope.forward_paths),
         )
 
     def _taken(self, reverse_path: Any, recipients: list[Mailbox]) -> Transcript:

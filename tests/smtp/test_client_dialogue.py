@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailhost.model.address import Mailbox
+from mailhost.model.envelope import Envelope
 from mailhost.model.reply import Reply
 from mailhost.model.security import TLSLevel
 from mailhost.smtp.client_dialogue import ClientDialogue
@@ -108,7 +109,17 @@ class ChunkTests(SynchronousTestCase):
     def begin(self, *replies: bytes) -> tuple[ClientDialogue, list[ClientEvent]]:
         """An envelope for two recipients, and the answers to it."""
         dialogue = ready(WITH_CHUNKS)
-        dialogue.send_envelope(A, [A, B], len(CONTENT), "7BIT")
+        dialogue.send_envelope(
+            Envelope(
+                A,
+                (
+                    A,
+                    B,
+                ),
+                "7BIT",
+            ),
+            len(CONTENT),
+        )
         self.assertNotIn(b"DATA", dialogue.octets_to_send())
         return dialogue, hear(dialogue, *replies)
 
@@ -135,7 +146,7 @@ class ChunkTests(SynchronousTestCase):
         assert isinstance(done, TransactionDone)
         self.assertEqual([550, 451], [reply.code for reply in done.replies])
         self.assertEqual(b"", dialogue.octets_to_send())
-        dialogue.send_envelope(A, [B], 5, "7BIT")
+        dialogue.send_envelope(Envelope(A, (B,), "7BIT"), 5)
         self.assertTrue(dialogue.octets_to_send().startswith(b"RSET\r\nMAIL "))
 
     def test_not_as_announced(self) -> None:
@@ -207,7 +218,17 @@ class TransactionTests(SynchronousTestCase):
         """RFC 2920 §3.1."""
         dialogue = ready()
 
-        dialogue.send_envelope(None, [A, B], 7, "8BITMIME")
+        dialogue.send_envelope(
+            Envelope(
+                None,
+                (
+                    A,
+                    B,
+                ),
+                "8BITMIME",
+            ),
+            7,
+        )
 
         self.assertEqual(
             b"MAIL FROM:<> SIZE=7 BODY=8BITMIME\r\nRCPT TO:<a@example.com>\r\n"
@@ -218,7 +239,17 @@ class TransactionTests(SynchronousTestCase):
     def test_each_recipient_has_its_reply(self) -> None:
         """A refused RCPT keeps its reply; the final dot answers the others."""
         dialogue = ready()
-        dialogue.send_envelope(A, [A, B], 7, "7BIT")
+        dialogue.send_envelope(
+            Envelope(
+                A,
+                (
+                    A,
+                    B,
+                ),
+                "7BIT",
+            ),
+            7,
+        )
 
         wanted = hear(dialogue, b"250 ok\r\n550 5.1.1 who\r\n250 ok\r\n354 go\r\n")
         dialogue.write_content(b"x\r\n")
@@ -232,7 +263,17 @@ class TransactionTests(SynchronousTestCase):
     def test_one_at_a_time_without_pipelining(self) -> None:
         """Each command waits for the reply to the one before."""
         dialogue = ready(b"250 x\r\n")
-        dialogue.send_envelope(A, [A, B], 7, "8BITMIME")
+        dialogue.send_envelope(
+            Envelope(
+                A,
+                (
+                    A,
+                    B,
+                ),
+                "8BITMIME",
+            ),
+            7,
+        )
         sent = [dialogue.octets_to_send()]
         for reply in (b"250 ok\r\n", b"250 ok\r\n", b"250 ok\r\n"):
             hear(dialogue, reply)
@@ -251,11 +292,11 @@ class TransactionTests(SynchronousTestCase):
     def test_nobody_accepted(self) -> None:
         """When all are refused DATA is not sent, and RSET comes before the next MAIL."""
         dialogue = ready(b"250 x\r\n")
-        dialogue.send_envelope(A, [A], 7, "7BIT")
+        dialogue.send_envelope(Envelope(A, (A,), "7BIT"), 7)
         (done,) = hear(dialogue, b"250 ok\r\n", b"550 no\r\n")
         dialogue.octets_to_send()
 
-        dialogue.send_envelope(A, [B], 7, "7BIT")
+        dialogue.send_envelope(Envelope(A, (B,), "7BIT"), 7)
 
         assert isinstance(done, TransactionDone)
         self.assertEqual(b"RSET\r\n", dialogue.octets_to_send())
@@ -263,7 +304,7 @@ class TransactionTests(SynchronousTestCase):
     def test_354_for_nobody(self) -> None:
         """A peer that wants content for nobody gets an empty one (RFC 2920 §3.1)."""
         dialogue = ready()
-        dialogue.send_envelope(A, [A], 7, "7BIT")
+        dialogue.send_envelope(Envelope(A, (A,), "7BIT"), 7)
         dialogue.octets_to_send()
 
         before = hear(dialogue, b"250 ok\r\n450 4.2.0 no\r\n354 go\r\n")
@@ -278,7 +319,17 @@ class TransactionTests(SynchronousTestCase):
     def test_refused_sender_is_everybodys_reply(self) -> None:
         """MAIL 550: the 503 that follow are not what recipients are told."""
         dialogue = ready()
-        dialogue.send_envelope(A, [A, B], 7, "7BIT")
+        dialogue.send_envelope(
+            Envelope(
+                A,
+                (
+                    A,
+                    B,
+                ),
+                "7BIT",
+            ),
+            7,
+        )
 
         (done,) = hear(dialogue, b"550 5.7.1 go away\r\n503 x\r\n503 x\r\n503 x\r\n")
 
@@ -288,7 +339,17 @@ class TransactionTests(SynchronousTestCase):
     def test_421_in_mid_envelope(self) -> None:
         """Who has no refusal of its own has the 421; the session is over."""
         dialogue = ready()
-        dialogue.send_envelope(A, [A, B], 7, "7BIT")
+        dialogue.send_envelope(
+            Envelope(
+                A,
+                (
+                    A,
+                    B,
+                ),
+                "7BIT",
+            ),
+            7,
+        )
 
         (over,) = hear(dialogue, b"250 ok\r\n550 no\r\n421 4.3.2 bye\r\n")
 
@@ -298,7 +359,7 @@ class TransactionTests(SynchronousTestCase):
     def test_silence_after_the_dot_is_doubt(self) -> None:
         """P3: the connection dies between our final dot and the reply."""
         dialogue = ready()
-        dialogue.send_envelope(A, [A], 3, "7BIT")
+        dialogue.send_envelope(Envelope(A, (A,), "7BIT"), 3)
         hear(dialogue, b"250 ok\r\n250 ok\r\n354 go\r\n")
         dialogue.write_content(b"x\r\n")
         dialogue.end_content()
@@ -313,7 +374,17 @@ class TransactionTests(SynchronousTestCase):
     def test_loss_before_the_dot_is_no_doubt(self) -> None:
         """A refusal that was heard stays; a 250 to RCPT promises nothing."""
         dialogue = ready()
-        dialogue.send_envelope(A, [A, B], 3, "7BIT")
+        dialogue.send_envelope(
+            Envelope(
+                A,
+                (
+                    A,
+                    B,
+                ),
+                "7BIT",
+            ),
+            3,
+        )
         hear(dialogue, b"250 ok\r\n250 ok\r\n550 no\r\n")
 
         dialogue.receive_end("connection lost")
@@ -327,7 +398,7 @@ class TransactionTests(SynchronousTestCase):
         """P6: the final dot is withheld from content with a bare CR or LF."""
         for content in (b"a\nb\r\n", b"a\rb\r\n", b"a\r"):
             dialogue = ready()
-            dialogue.send_envelope(A, [A], 3, "7BIT")
+            dialogue.send_envelope(Envelope(A, (A,), "7BIT"), 3)
             hear(dialogue, b"250 ok\r\n250 ok\r\n354 go\r\n")
             dialogue.write_content(content)
 
@@ -363,7 +434,7 @@ class HostilePeerTests(SynchronousTestCase):
             b"250 x\r\n250 x\r\n250 x\r\n",
         ):
             dialogue = ready()
-            dialogue.send_envelope(A, [A], 3, "7BIT")
+            dialogue.send_envelope(Envelope(A, (A,), "7BIT"), 3)
 
             (over,) = hear(dialogue, replies)
 
@@ -373,7 +444,7 @@ class HostilePeerTests(SynchronousTestCase):
     def test_354_to_the_dot(self) -> None:
         """P3: it says neither yes nor no."""
         dialogue = ready()
-        dialogue.send_envelope(A, [A], 3, "7BIT")
+        dialogue.send_envelope(Envelope(A, (A,), "7BIT"), 3)
         hear(dialogue, b"250 ok\r\n250 ok\r\n354 go\r\n")
         dialogue.end_content()
 
@@ -391,7 +462,7 @@ class HostilePeerTests(SynchronousTestCase):
             (chunking, b"250 ok\r\n250 ok\r\n250 taken\r\n"),
         ):
             dialogue = ready(ehlo)
-            dialogue.send_envelope(A, [A], 3, "7BIT")
+            dialogue.send_envelope(Envelope(A, (A,), "7BIT"), 3)
             dialogue.octets_to_send()
 
             (over,) = hear(dialogue, replies)
@@ -412,7 +483,7 @@ class HostilePeerTests(SynchronousTestCase):
     def test_taken_and_more(self) -> None:
         """A 250 to the dot counts, whatever comes behind it."""
         dialogue = ready()
-        dialogue.send_envelope(A, [A], 3, "7BIT")
+        dialogue.send_envelope(Envelope(A, (A,), "7BIT"), 3)
         hear(dialogue, b"250 ok\r\n250 ok\r\n354 go\r\n")
         dialogue.end_content()
 
@@ -425,7 +496,17 @@ class HostilePeerTests(SynchronousTestCase):
     def test_any_octets(self, pieces: list[bytes]) -> None:
         """Whatever the peer sends becomes events, never an exception."""
         dialogue = ready()
-        dialogue.send_envelope(A, [A, B], 3, "7BIT")
+        dialogue.send_envelope(
+            Envelope(
+                A,
+                (
+                    A,
+                    B,
+                ),
+                "7BIT",
+            ),
+            3,
+        )
         for event in hear(dialogue, *pieces):
             if isinstance(event, ContentWanted):
                 dialogue.write_content(b"x\r\n")
@@ -437,7 +518,17 @@ class HostilePeerTests(SynchronousTestCase):
     def test_plausible_replies(self, data: st.DataObject) -> None:
         """Any sequence of good replies gives each recipient one reply or none, once."""
         dialogue = ready()
-        dialogue.send_envelope(A, [A, B], 3, "7BIT")
+        dialogue.send_envelope(
+            Envelope(
+                A,
+                (
+                    A,
+                    B,
+                ),
+                "7BIT",
+            ),
+            3,
+        )
         codes = st.sampled_from([220, 250, 354, 421, 450, 500, 550, 221])
         finished = []
         for code in data.draw(st.lists(codes, max_size=10)):

@@ -24,6 +24,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mailhost.errors import ContentDamaged, DirectoryProblem
 from mailhost.model.address import Mailbox
 from mailhost.model.outcome import Fate, Outcome
+from mailhost.model.parameters import MailParameters, RecipientParameters
 from mailhost.spool.badmail import (
     BATCH_OCTETS,
     CODE_PICKUP,
@@ -175,6 +176,8 @@ class WordsTests(SynchronousTestCase):
 
     def test_envelope(self) -> None:
         """All that is needed to send it again can be read back."""
+        asked = MailParameters(envid="QQ1")
+        one = evolve(MESSAGE.recipients[0], parameters=RecipientParameters(("FAILURE",)))
         self.assertEqual(
             {
                 "version": 1,
@@ -187,10 +190,12 @@ class WordsTests(SynchronousTestCase):
                 "source": "",
                 "reason": MESSAGE.reason,
                 "code": 0xC00402C7,
+                "parameters": {"envid": "QQ1"},
                 "recipients": [
                     {
                         "forward_path": "<nobody@example.net>",
                         "attempts": 3,
+                        "parameters": {"notify": ["FAILURE"]},
                         "fate": "failed",
                         "status": "5.1.1",
                         "words": "550 5.1.1 no such user",
@@ -200,7 +205,7 @@ class WordsTests(SynchronousTestCase):
                     }
                 ],
             },
-            json.loads(envelope_json(MESSAGE, NOW)),
+            json.loads(envelope_json(evolve(MESSAGE, recipients=(one,), parameters=asked), NOW)),
         )
 
     def test_unknown_sender(self) -> None:

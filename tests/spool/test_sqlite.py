@@ -19,6 +19,7 @@ from twisted.trial.unittest import TestCase
 
 from mailhost.errors import ContentDamaged, SpoolFull, SpoolInUse, SpoolProblem, SpoolTooNew
 from mailhost.model.envelope import Handling
+from mailhost.model.parameters import MailParameters
 from mailhost.model.queue import QueueCounts, QueuedMessage, Result
 from mailhost.spool import files, group
 from mailhost.spool.held import HeldContents
@@ -150,6 +151,8 @@ class SQLiteQueueTests(SQLiteTestCase, TestCase):
             "ALTER TABLE recipients DROP COLUMN host; "
             "ALTER TABLE recipients DROP COLUMN group_name; "
             "ALTER TABLE messages DROP COLUMN next_number; DROP TABLE served; "
+            "ALTER TABLE messages DROP COLUMN parameters; "
+            "ALTER TABLE recipients DROP COLUMN parameters; "
             "PRAGMA user_version = 1"
         )
         connection.close()
@@ -163,6 +166,11 @@ class SQLiteQueueTests(SQLiteTestCase, TestCase):
         team = await self.submit(BOB, special={0: Handling(group="cn=team")})
         await self.store.expand(team, 0, (), (), START)
         self.assertEqual(1, (await self.store.counts()).messages)
+        await self.submit(BOB, asked=MailParameters(envid="id"))
+        kept = [
+            one.parameters.envid for one in await self.store.load_due(START + 1, 10, frozenset())
+        ]
+        self.assertEqual(["", "id"], kept)
 
     async def test_nothing_is_left_of_groups(self) -> None:
         """Neither rows of those who were served, nor files of the copies."""

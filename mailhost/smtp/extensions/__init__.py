@@ -5,11 +5,16 @@ The service extensions, one file per EHLO keyword.
 :RFC: 5321 §2.2 (the extension model), §4.1.1.11 (parameters).
 """
 
+from collections.abc import Mapping
 from functools import lru_cache
 
+from attrs import frozen
+
+from mailhost.model.parameters import MailParameters, RecipientParameters
 from mailhost.smtp.extensions.auth import AUTH
-from mailhost.smtp.extensions.base import Extension
+from mailhost.smtp.extensions.base import Extension, Parse
 from mailhost.smtp.extensions.chunking import CHUNKING
+from mailhost.smtp.extensions.dsn import DSN
 from mailhost.smtp.extensions.eightbitmime import EIGHTBITMIME
 from mailhost.smtp.extensions.enhancedstatuscodes import ENHANCEDSTATUSCODES
 from mailhost.smtp.extensions.pipelining import PIPELINING
@@ -21,6 +26,7 @@ from mailhost.smtp.rules import Rules
 EXTENSIONS: tuple[Extension, ...] = (
     SIZE,
     PIPELINING,
+    DSN,
     ENHANCEDSTATUSCODES,
     EIGHTBITMIME,
     CHUNKING,
@@ -29,14 +35,54 @@ EXTENSIONS: tuple[Extension, ...] = (
 )
 
 
-@lru_cache(maxsize=256)
-def ehlo_lines(rules: Rules, secure: bool) -> tuple[str, ...]:
+@frozen
+class Offer:
     """
-    What stands in the answer to EHLO behind the greeting.
+    What a session may use: nothing else is accepted.
+
+    :ivar ehlo_lines: what stands in the answer to EHLO behind the greeting.
+    :ivar mail_parameters: of MAIL, each with its parser.
+    :ivar rcpt_parameters: of RCPT.
+    """
+
+    ehlo_lines: tuple[str, ...]
+    mail_parameters: Mapping[str, Parse]
+    rcpt_parameters: Mapping[str, Parse]
+
+
+@lru_cache(maxsize=256)
+def offer(rules: Rules, secure: bool) -> Offer:
+    """
+    What *rules* allow.
 
     :param secure: TLS is on.
     """
-    return tuple(one.ehlo_line(rules, secure) for one in EXTENSIONS if one.offered(rules, secure))
+    there = [
+        one for one in EXTENSIONS if one.keyword in rules.extensions and one.offered(rules, secure)
+    ]
+    return Offer(
+        tuple(one.ehlo_line(rules, secure) for one in there),
+        {name: parse for one in there for name, parse in one.mail_parameters.items()},
+        {name: parse for one in there for name, parse in one.rcpt_parameters.items()},
+    )
 
 
-__all__ = ["EXTENSIONS", "Extension", "ehlo_lines"]
+def mail_words(asked: MailParameters, peer: Mapping[str, str]) -> str:
+    """
+    What MAIL says of *asked* to a host.
+
+    :param peer: what it offers: keyword -> words.
+    """
+    return "".join(
+        one.mail_words(asked) for one in EXTENSIONS if one.mail_words and one.keyword in peer
+    )
+
+
+def rcpt_words(asked: RecipientParameters, peer: Mapping[str, str]) -> str:
+    """What RCPT says of *asked* to a host that offers *peer*."""
+    return "".join(
+        one.rcpt_words(asked) for one in EXTENSIONS if one.rcpt_words and one.keyword in peer
+    )
+
+
+__all__ = ["EXTENSIONS", "Extension", "Offer", "mail_words", "offer", "rcpt_words"]

@@ -6,14 +6,10 @@ AUTH: the client proves who it is.
     the operator has not said otherwise.
 """
 
-import re
-
 from mailhost.errors import SyntaxProblem
 from mailhost.smtp.extensions.base import Extension
 from mailhost.smtp.rules import Rules
-
-# §5 refers to xtext, RFC 3461 §4.
-_XTEXT = re.compile(r"<>|(?:[!-*,-<>-~]|\+[0-9A-F]{2})+")
+from mailhost.smtp.xtext import is_xtext
 
 
 def _parse_submitter(value: str | None) -> str:
@@ -24,7 +20,7 @@ def _parse_submitter(value: str | None) -> str:
 
     :raises SyntaxProblem: not ``<>`` and no xtext.
     """
-    if value is None or not _XTEXT.fullmatch(value):
+    if value is None or not (value == "<>" or is_xtext(value)):
         raise SyntaxProblem("AUTH takes xtext or <>")
     return value
 

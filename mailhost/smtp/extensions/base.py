@@ -11,7 +11,11 @@ from collections.abc import Callable, Mapping
 
 from attrs import Factory, frozen
 
+from mailhost.model.parameters import MailParameters, RecipientParameters
 from mailhost.smtp.rules import Rules
+
+#: Reads the value of a parameter; raises `mailhost.errors.SyntaxProblem`.
+Parse = Callable[[str | None], object]
 
 
 def keyword_alone(rules: Rules, secure: bool) -> str:
@@ -29,17 +33,26 @@ class Extension:
     """
     One row of the EHLO answer.
 
+    What `mailhost.model.parameters` keeps of a parameter has the parameter's name there, in
+    small letters and with ``_`` for ``-``.
+
     :ivar keyword: as registered.
     :ivar ehlo_words: what stands behind the keyword; ``""`` for nothing.
-    :ivar mail_parameters: parameters it adds to MAIL, each with its parser,
-        which raises `mailhost.errors.SyntaxProblem`.
+    :ivar mail_parameters: parameters it adds to MAIL, each with its parser.
+    :ivar rcpt_parameters: the same for RCPT.
     :ivar offered: whether it is offered by these rules, with or without TLS.
+    :ivar mail_words: what we say behind MAIL to a host that offers it, with a blank before
+        each word; `None`: nothing.
+    :ivar rcpt_words: the same for RCPT.
     """
 
     keyword: str
     ehlo_words: Callable[[Rules, bool], str] = keyword_alone
-    mail_parameters: Mapping[str, Callable[[str | None], object]] = Factory(dict)
+    mail_parameters: Mapping[str, Parse] = Factory(dict)
+    rcpt_parameters: Mapping[str, Parse] = Factory(dict)
     offered: Callable[[Rules, bool], bool] = always
+    mail_words: Callable[[MailParameters], str] | None = None
+    rcpt_words: Callable[[RecipientParameters], str] | None = None
 
     def ehlo_line(self, rules: Rules, secure: bool) -> str:
         """The line in the answer to EHLO."""

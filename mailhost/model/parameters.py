@@ -1,0 +1,81 @@
+"""
+What a sender asks for beside the addresses: the parameters of MAIL and RCPT.
+
+:Room: ``model``
+:RFC: 5321 §4.1.1.11 (parameters), 3461 §4 (delivery status notifications).
+:Made by: `mailhost.smtp.commands`; kept by `mailhost.spool`, obeyed by `mailhost.relay`.
+
+SIZE, BODY and AUTH are not among them: they are about the transaction, or the content.
+Nearly every message asks for nothing; then it has the one value that says so, and whoever
+wants to know compares identities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from attrs import evolve, field, frozen
+from attrs.validators import deep_iterable, in_, instance_of
+
+#: NOTIFY's words (RFC 3461 §4.1); NEVER stands alone.
+NOTIFY_WORDS = ("NEVER", "SUCCESS", "FAILURE", "DELAY")
+_TEXT = instance_of(str)
+
+
+def _tuple(words: Iterable[str]) -> tuple[str, ...]:
+    return tuple(words)
+
+
+@frozen
+class MailParameters:
+    """
+    What was asked for the message, with MAIL.
+
+    :ivar ret: what a report of failure returns: ``FULL``, ``HDRS``, or empty: it was not said
+        (RFC 3461 §4.3).
+    :ivar envid: the sender's name for the transaction, as xtext (RFC 3461 §4.4).
+    """
+
+    ret: str = field(default="", validator=in_(("", "FULL", "HDRS")))
+    envid: str = field(default="", validator=_TEXT)
+
+    def of_list(self) -> MailParameters:
+        """What is left of them when a list sends in its own name (RFC 3461 §5.2.7.1)."""
+        return self if self is NO_MAIL_PARAMETERS else evolve(self, ret="", envid="")
+
+
+@frozen
+class RecipientParameters:
+    """
+    What was asked for one recipient, with RCPT.
+
+    :ivar notify: of what the sender wants to hear, of `NOTIFY_WORDS`; empty: it was not said
+        (RFC 3461 §4.1).
+    :ivar orcpt: who the recipient was in the beginning: address type, semicolon, xtext
+        (RFC 3461 §4.2).
+    """
+
+    notify: tuple[str, ...] = field(
+        default=(), converter=_tuple, validator=deep_iterable(in_(NOTIFY_WORDS))
+    )
+    orcpt: str = field(default="", validator=_TEXT)
+
+    def wants(self, what: str) -> bool:
+        """
+        Whether the sender is to hear of *what*: ``SUCCESS``, ``FAILURE`` or ``DELAY``.
+
+        Who has not said anything hears of failure and delay (RFC 3461 §4.1).
+        """
+        return what in self.notify if self.notify else what != "SUCCESS"
+
+    @property
+    def quiet(self) -> RecipientParameters:
+        """Without SUCCESS: for copies of a mail whose success is told of already."""
+        if "SUCCESS" not in self.notify:
+            return self
+        left = tuple(word for word in self.notify if word != "SUCCESS")
+        return evolve(self, notify=left or ("NEVER",))
+
+
+NO_MAIL_PARAMETERS = MailParameters()
+NO_RECIPIENT_PARAMETERS = RecipientParameters()

@@ -1,0 +1,99 @@
+"""A real Postfix between two of ours: what a sender asks for arrives, and is answered."""
+
+from __future__ import annotations
+
+import os
+from email.message import Message
+from typing import Any
+
+from tests.bench.postfix_instance import start_postfix
+from tests.support.mailroot import Delivered
+from tests.support.peer_case import SENDER, PeerCase, content
+from tests.support.process import reserve_address, split_address, takes_connections, wait_until
+
+RELAY = {"relay": {"default": "allow"}}
+HOME = {"name": "example.com", "type": "remote", "relay": True}
+
+
+class ChainCase(PeerCase):
+    """
+    `first` (example.com) sends to Postfix, Postfix to `last` (other.example), which takes mail for
+    the sender too, and has it for `first`.
+    """
+
+    if os.geteuid() != 0:
+        skip = "Postfix changes users, so root has to start it"
+
+    def start_chain(self, **last: Any) -> None:
+        """All three."""
+        postfix = reserve_address("127.0.0.1")
+        self.first = self.start_server(
+            access=RELAY, delivery={"smart_host": _hop(postfix), "security": {"tls": "none"}}
+        )
+        self.last = self.start_server(
+            fqdn="mail.other.example",
+            domain="other.example",
+            domains=[{**HOME, "route": _hop(self.first.address)}],
+            **last,
+        )
+        self.directory.chmod(0o711)  # its processes have users of their own
+        port = split_address(postfix)[1]
+        running = start_postfix(self.path("postfix"), port, split_address(self.last.address))
+        self.addCleanup(running.wait)
+        self.addCleanup(running.terminate)
+        wait_until(lambda: takes_connections(postfix), "Postfix")
+
+    def ask(self, mail: list[str], rcpt: list[str], receiver: str, octets: bytes) -> None:
+        """One message to `first`, with parameters."""
+        with self.first.client() as client:
+            client.ehlo()
+            self.assertEqual(250, client.mail(SENDER, mail)[0])
+            code, words = client.rcpt(receiver, rcpt)
+            self.assertEqual(250, code, words)
+            self.assertEqual(250, client.data(octets)[0])
+
+    def report(self) -> tuple[str, Message, Message]:
+        """The report that has come back: who made it, and its two groups of fields."""
+        (found,) = self.first.wait_for_drop(SENDER)
+        return _fields(found)
+
+
+class DSNTests(ChainCase):
+    MAIL = ("RET=HDRS", "ENVID=QQ+2B1")
+    RCPT = ("NOTIFY=SUCCESS,FAILURE", "ORCPT=rfc822;Bob@old.example")
+
+    def test_success(self) -> None:
+        """It goes through Postfix, and the host that delivers it tells."""
+        self.start_chain()
+
+        self.ask([*self.MAIL], [*self.RCPT], "bob@other.example", content("dsn"))
+
+        self.last.wait_for_drop("bob@other.example")
+        maker, message, recipient = self.report()
+        self.assertIn("mail.other.example", maker)
+        self.assertEqual("QQ+1", message["Original-Envelope-Id"])
+        self.assertEqual("rfc822;Bob@old.example", recipient["Original-Recipient"])
+        self.assertEqual("delivered", recipient["Action"])
+
+    def test_failure(self) -> None:
+        """Postfix knows what it was told when the mail goes no further."""
+        self.start_chain()
+
+        self.ask([*self.MAIL], [*self.RCPT], "bob@elsewhere.example", content())
+
+        maker, message, recipient = self.report()
+        self.assertIn("postfix.example", maker)
+        self.assertEqual("QQ+1", message["Original-Envelope-Id"])
+        self.assertEqual("rfc822;Bob@old.example", recipient["Original-Recipient"].replace(" ", ""))
+        self.assertEqual("failed", recipient["Action"])
+
+
+def _hop(address: str) -> str:
+    host, port = split_address(address)
+    return f"[{host}]:{port}"
+
+
+def _fields(found: Delivered) -> tuple[str, Message, Message]:
+    parts: Any = found.message.get_payload()
+    status = parts[1].get_payload()
+    return str(status[0]["Reporting-MTA"]), status[0], status[1]

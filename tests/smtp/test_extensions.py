@@ -1,0 +1,113 @@
+"""Tests for `mailhost.smtp.extensions` and `mailhost.smtp.xtext`."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from mailhost.errors import SyntaxProblem
+from mailhost.model.address import Mailbox
+from mailhost.model.envelope import Envelope, Handling
+from mailhost.model.parameters import MailParameters, RecipientParameters
+from mailhost.smtp.extensions import EXTENSIONS, offer
+from mailhost.smtp.extensions.dsn import with_original
+from mailhost.smtp.rules import PLAIN_EXTENSIONS, Rules
+from mailhost.smtp.xtext import from_xtext, to_xtext
+from tests.smtp.test_client_dialogue import ready
+
+A, B, C = (Mailbox(name, "example.com") for name in "abc")
+PRINTABLE = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1)
+
+
+def envelope_lines(envelope: Envelope, *keywords: str) -> list[str]:
+    """MAIL and RCPT as they are said to a host that offers *keywords*."""
+    offered = ["x", "PIPELINING", *keywords]
+    last = len(offered) - 1
+    ehlo = "".join(f"250{' ' if n == last else '-'}{word}\r\n" for n, word in enumerate(offered))
+    dialogue = ready(ehlo.encode())
+    dialogue.send_envelope(envelope, 7)
+    return dialogue.octets_to_send().decode().splitlines()[:-1]
+
+
+class OfferTests(SynchronousTestCase):
+    def test_plain(self) -> None:
+        """Whoever embeds the protocol has to ask for what his own code must keep."""
+        offered = offer(Rules("mail.example.com"), secure=False)
+
+        self.assertEqual({}, offered.rcpt_parameters)
+        self.assertNotIn("DSN", offered.ehlo_lines)
+
+    def test_what_is_off(self) -> None:
+        """It is neither announced, nor are its parameters known."""
+        every = frozenset(one.keyword for one in EXTENSIONS)
+        for one in EXTENSIONS:
+            offered = offer(Rules("x", starttls=True, extensions=every - {one.keyword}), False)
+            named = [line.partition(" ")[0] for line in offered.ehlo_lines]
+            self.assertNotIn(one.keyword, named)
+            self.assertFalse(offered.mail_parameters.keys() & one.mail_parameters.keys())
+            self.assertFalse(offered.rcpt_parameters.keys() & one.rcpt_parameters.keys())
+        self.assertLess(PLAIN_EXTENSIONS, every)
+
+
+class XtextTests(SynchronousTestCase):
+    @given(PRINTABLE)
+    def test_round_trip(self, text: str) -> None:
+        """Whatever can be printed comes back, and goes as one word."""
+        coded = to_xtext(text)
+
+        self.assertEqual(text, from_xtext(coded))
+        self.assertNotIn(" ", coded)
+        self.assertNotIn("=", coded)
+
+    def test_refused(self) -> None:
+        """RFC 3461 §4: two capital digits behind a plus sign, and nothing that ends a line."""
+        for text in ("", "+", "+4", "+4g", "+e9", "a b", "a=b", "+0A", "+FF", "é"):
+            self.assertRaises(SyntaxProblem, from_xtext, text)
+
+
+class DSNTests(SynchronousTestCase):
+    ENVELOPE = Envelope(
+        A,
+        (B, C, A),
+        special={
+            0: Handling(parameters=RecipientParameters(("SUCCESS", "DELAY"), "rfc822;b@old")),
+            2: Handling(parameters=RecipientParameters(("NEVER",))),
+        },
+        parameters=MailParameters("HDRS", "QQ+2B1"),
+    )
+
+    def test_sent_on(self) -> None:
+        """RFC 3461 §5.2.1: as it was given, to a host that offers it."""
+        self.assertEqual(
+            [
+                "MAIL FROM:<a@example.com> RET=HDRS ENVID=QQ+2B1",
+                "RCPT TO:<b@example.com> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;b@old",
+                "RCPT TO:<c@example.com>",
+                "RCPT TO:<a@example.com> NOTIFY=NEVER",
+            ],
+            envelope_lines(self.ENVELOPE, "DSN"),
+        )
+
+    def test_not_offered(self) -> None:
+        """A host that does not know of it hears nothing of it."""
+        self.assertEqual(
+            ["MAIL FROM:<a@example.com>"]
+            + [f"RCPT TO:<{path}>" for path in self.ENVELOPE.forward_paths],
+            envelope_lines(self.ENVELOPE),
+        )
+
+    def test_original_recipient(self) -> None:
+        """It is noted where somebody wants to hear, and has not noted it himself."""
+        asked = RecipientParameters(("SUCCESS",))
+        named = RecipientParameters(("SUCCESS",), "rfc822;x")
+
+        self.assertEqual("rfc822;b@example.com", with_original(asked, B).orcpt)
+        self.assertEqual("rfc822;a+20b@x", with_original(asked, Mailbox("a b", "x")).orcpt)
+        self.assertEqual(named, with_original(named, B))
+        self.assertEqual("", with_original(RecipientParameters(orcpt=""), B).orcpt)
+
+    def test_copies(self) -> None:
+        """Copies of a mail do not each tell of success (RFC 3461 §5.2.7.3)."""
+        self.assertEqual(("NEVER",), RecipientParameters(("SUCCESS",)).quiet.notify)
+        self.assertEqual(("DELAY",), RecipientParameters(("SUCCESS", "DELAY")).quiet.notify)
