@@ -77,6 +77,12 @@ class IReception(Interface):
         :param parameters: what the client asks for, of what was offered to it.
         """
 
+    def verify(path: Mailbox) -> Maybe[Reply]:
+        """VRFY, where `Rules.extensions` has it.  *path* may be unqualified."""
+
+    def expand(path: Mailbox) -> Maybe[Reply]:
+        """EXPN, where `Rules.extensions` has it.  *path* may be unqualified."""
+
     def content() -> Maybe[Reply]:
         """DATA.  A 354 makes `write` and `end_of_content` follow."""
 

@@ -65,6 +65,7 @@ def cross_check(settings: Settings) -> tuple[Finding, ...]:
         findings += _check_tls(server, at)
         findings += _check_logins(server, at)
         findings += _check_own_logins(server, at)
+        findings += _check_extensions(server, at)
     return tuple(findings)
 
 
@@ -270,6 +271,32 @@ def _check_tls(server: VirtualServerSettings, at: Path) -> Iterator[Finding]:
                 f"{address} is to begin with TLS, and there is no certificate; "
                 "allowed: with access.tls.certificate only",
                 here,
+            )
+
+
+# ---- extensions
+
+
+def _check_extensions(server: VirtualServerSettings, at: Path) -> Iterator[Finding]:
+    on, access = server.extensions, server.access
+    here: Path = (*at, "extensions")
+    plain = [one for one in server.listen if not one.implicit_tls]
+    if access.tls.require and plain and not on.starttls:
+        yield _error(
+            (*here, "starttls"),
+            f"TLS is required, and on {plain[0]} it could not begin; allowed: true",
+            (*at, "access", "tls", "require"),
+        )
+    if not access.anonymous and not on.auth:
+        yield _error(
+            (*here, "auth"),
+            "nobody could send: everybody has to log in; allowed: true",
+            (*at, "access", "anonymous"),
+        )
+    for name, is_on in (("vrfy", on.vrfy), ("expn", on.expn)):
+        if is_on and not server.ldap.enabled:
+            yield _warning(
+                (*here, name), "there is nobody to ask; advised: with ldap.enabled", (*at, "ldap")
             )
 
 

@@ -159,7 +159,7 @@ def key(
         "validator": _validator(kind),
         "converter": converter,
     }
-    if name:
+    if name.isidentifier():
         options["alias"] = name + "_"
     if computed is not None:
         options["default"] = Factory(computed, takes_self=True)

@@ -22,6 +22,7 @@ from zope.interface import implementer
 from mailhost.content.headers import header_end, scan_header
 from mailhost.content.trace import PeerNote, received_field
 from mailhost.errors import LookupProblem, SpoolFull, SpoolProblem
+from mailhost.intake import inquiries
 from mailhost.intake.desk import Desk
 from mailhost.intake.destinations import Destinations, recipients_of
 from mailhost.interfaces import IAddressResolver, IIncomingMessage, IReception, Maybe
@@ -279,6 +280,14 @@ class Reception:
                 return refused
             to.add_found(found, path, parameters)
         return replies.recipient_ok(path)
+
+    def verify(self, path: Mailbox) -> Maybe[Reply]:
+        """See `IReception`."""
+        return inquiries.verify(self.desk, self.session, path)
+
+    def expand(self, path: Mailbox) -> Maybe[Reply]:
+        """See `IReception`."""
+        return inquiries.expand(self.desk, self.session, path)
 
     def content(self) -> Reply:
         """See `IReception`."""

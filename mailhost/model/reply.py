@@ -89,6 +89,12 @@ class Reply:
         return _encode(self)
 
 
+@lru_cache(maxsize=1024)
+def without_status(reply: Reply) -> Reply:
+    """The same for a session that does not offer ENHANCEDSTATUSCODES (RFC 2034)."""
+    return reply if reply.status is None else Reply(reply.code, None, reply.words)
+
+
 # Most of what is said is said again and again.
 @lru_cache(maxsize=1024)
 def _encode(reply: Reply) -> bytes:

@@ -37,6 +37,7 @@ from mailhost.smtp.events import (
     ContentAsked,
     ContentBlock,
     ContentEnded,
+    ExpandGiven,
     HelloGiven,
     LoginBegun,
     LoginContinued,
@@ -44,6 +45,7 @@ from mailhost.smtp.events import (
     RecipientGiven,
     TLSAsked,
     TransactionOver,
+    VerifyGiven,
     Wait,
 )
 from mailhost.smtp.rules import Rules
@@ -376,6 +378,12 @@ class InboundProtocol(Protocol):
     def _on_recipient(self, event: RecipientGiven) -> None:
         self._ask(self._reception.recipient(event.forward_path, event.parameters))
 
+    def _on_verify(self, event: VerifyGiven) -> None:
+        self._ask(self._reception.verify(event.path))
+
+    def _on_expand(self, event: ExpandGiven) -> None:
+        self._ask(self._reception.expand(event.path))
+
     def _on_content_asked(self, event: ContentAsked) -> None:
         self._ask(self._reception.content())
 
@@ -426,6 +434,8 @@ _EVENTS: dict[type, Callable[[InboundProtocol, Any], None]] = {
     LoginContinued: InboundProtocol._on_login_continued,
     MailGiven: InboundProtocol._on_mail,
     RecipientGiven: InboundProtocol._on_recipient,
+    VerifyGiven: InboundProtocol._on_verify,
+    ExpandGiven: InboundProtocol._on_expand,
     ContentAsked: InboundProtocol._on_content_asked,
     ContentBlock: InboundProtocol._on_block,
     ContentEnded: InboundProtocol._on_content_ended,

@@ -95,6 +95,14 @@ class MessageDeliveryReception:
         self._targets.append((user, make_message))
         return replies.recipient_ok(forward_path)
 
+    def verify(self, path: Mailbox) -> Reply:
+        """See `IReception`: the application cannot be asked."""
+        return replies.cannot_verify(str(path))
+
+    def expand(self, path: Mailbox) -> Reply:
+        """See `IReception`: the application cannot be asked."""
+        return replies.NOT_SUPPORTED
+
     def content(self) -> Reply:
         """See `IReception`."""
         for _, make_message in self._targets:

@@ -23,7 +23,6 @@ from mailhost.authentication.throttle import Throttle
 from mailhost.config.settings import VirtualServerSettings
 from mailhost.config.settings.access import AccessSettings
 from mailhost.server.directory import Directory
-from mailhost.smtp.extensions import EXTENSIONS
 from mailhost.smtp.rules import Rules
 from mailhost.smtp.sasl import (
     BINDING_MECHANISMS,
@@ -83,9 +82,6 @@ class Logins:
             hashers.stop()
 
 
-_EXTENSIONS = frozenset(one.keyword for one in EXTENSIONS)
-
-
 def rules_of(settings: VirtualServerSettings, starttls: bool) -> Rules:
     """
     What sessions are told and allowed.
@@ -102,7 +98,7 @@ def rules_of(settings: VirtualServerSettings, starttls: bool) -> Rules:
         secure_mechanisms=_mechanisms(access, secure=True),
         clear_mechanisms=_mechanisms(access, secure=False),
         require_login=not access.anonymous,
-        extensions=_EXTENSIONS,
+        extensions=settings.extensions.keywords,
     )
 
 

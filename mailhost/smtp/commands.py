@@ -22,11 +22,13 @@ from mailhost.smtp.events import (
     ChunkGiven,
     ContentAsked,
     Event,
+    ExpandGiven,
     HelloGiven,
     LoginBegun,
     MailGiven,
     RecipientGiven,
     TLSAsked,
+    VerifyGiven,
 )
 from mailhost.smtp.extensions import Offer
 from mailhost.smtp.extensions.base import Parse
@@ -130,7 +132,21 @@ def _noop(argument: str, offer: Offer) -> Event | Reply:
 
 
 def _vrfy(argument: str, offer: Offer) -> Event | Reply:
-    return replies.cannot_verify(argument.strip("<>")) if argument else replies.BAD_ARGUMENTS
+    if not argument:
+        return replies.BAD_ARGUMENTS
+    if not offer.verifies:
+        return replies.cannot_verify(argument.strip("<>"))
+    try:
+        return VerifyGiven(grammar.parse_named(argument))
+    except SyntaxProblem:
+        return replies.BAD_ADDRESS
+
+
+def _expn(argument: str, offer: Offer) -> Event | Reply:
+    try:
+        return ExpandGiven(grammar.parse_named(argument))
+    except SyntaxProblem:
+        return replies.BAD_ADDRESS
 
 
 def _help(argument: str, offer: Offer) -> Event | Reply:
@@ -159,11 +175,12 @@ TABLE: dict[str, Callable[[str, Offer], Event | ChunkGiven | Reply]] = {
     "RSET": _rset,
     "NOOP": _noop,
     "VRFY": _vrfy,
+    "EXPN": _expn,
     "HELP": _help,
     "QUIT": _quit,
 }
 #: Verbs that SMTP knows and we do not offer (§4.2.4: 502, not 500).
-NOT_OFFERED = frozenset({"EXPN", "TURN", "ATRN", "ETRN", "SEND", "SOML", "SAML"})
+NOT_OFFERED = frozenset({"TURN", "ATRN", "ETRN", "SEND", "SOML", "SAML"})
 #: Verbs after which nothing on this connection can be trusted to be a command: web requests.
 ENDING: dict[str, Reply] = dict.fromkeys(
     ("GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT"), replies.FOREIGN_PROTOCOL

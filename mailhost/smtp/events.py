@@ -5,8 +5,8 @@ What the server dialogue reports, in the order of the client's commands.
 :Made by: `mailhost.smtp.server_dialogue`; answered by `mailhost.net.inbound`.
 
 `Connected`, `HelloGiven`, `TLSAsked`, `LoginBegun`, `LoginContinued`, `MailGiven`,
-`RecipientGiven`, `ContentAsked` and `ContentEnded` each want exactly one reply; the
-others want none.
+`RecipientGiven`, `VerifyGiven`, `ExpandGiven`, `ContentAsked` and `ContentEnded` each want
+exactly one reply; the others want none.
 """
 
 from __future__ import annotations
@@ -90,6 +90,20 @@ class RecipientGiven:
 
 
 @frozen
+class VerifyGiven:
+    """VRFY: whether *path*, perhaps without a domain, has a mailbox."""
+
+    path: Mailbox
+
+
+@frozen
+class ExpandGiven:
+    """EXPN: who is in the group *path*."""
+
+    path: Mailbox
+
+
+@frozen
 class ContentAsked:
     """DATA, or the first BDAT: a 354 makes content follow; after BDAT it is not said."""
 
@@ -135,6 +149,8 @@ Event = (
     | LoginContinued
     | MailGiven
     | RecipientGiven
+    | VerifyGiven
+    | ExpandGiven
     | ContentAsked
     | ContentBlock
     | ContentEnded

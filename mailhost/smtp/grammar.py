@@ -97,6 +97,16 @@ def parse_mailbox(text: str) -> Mailbox:
     return _check_mailbox(found["local"], found["domain"] or "")
 
 
+def parse_named(argument: str) -> Mailbox:
+    """
+    The argument of VRFY or EXPN: an address, with angle brackets or without (§3.5.1).
+
+    :raises SyntaxProblem: anything else, a person's name too.
+    """
+    bare = argument[1:-1] if argument.startswith("<") and argument.endswith(">") else argument
+    return parse_mailbox(bare)
+
+
 def parse_parameters(text: str) -> dict[str, str | None]:
     """
     ESMTP parameters, keywords in upper case (§4.1.2 esmtp-param).

@@ -177,6 +177,41 @@ def cannot_verify(argument: str) -> Reply:
     return Reply(252, "2.1.5", f"{CANNOT_VERIFY} <{argument}>")
 
 
+def verified(path: Mailbox) -> Reply:
+    """VRFY: whose mailbox it is."""
+    return Reply(250, "2.1.5", f"<{path}>")
+
+
+def will_forward(path: Mailbox) -> Reply:
+    """VRFY: the mail goes elsewhere (RFC 5321 §3.4)."""
+    return Reply(251, "2.1.5", f"User not local; will forward to <{path}>")
+
+
+def not_local(path: Mailbox) -> Reply:
+    """VRFY or EXPN of an address elsewhere, for which this client may not send anything."""
+    return Reply(551, "5.7.1", f"User not local: <{path}>")
+
+
+def ambiguous(path: Mailbox) -> Reply:
+    """VRFY or EXPN: several have the address (RFC 5321 §3.5.1)."""
+    return Reply(553, "5.1.4", f"User ambiguous: <{path}>")
+
+
+def members(paths: tuple[Mailbox, ...]) -> Reply:
+    """EXPN: one line for each (RFC 5321 §3.5.2)."""
+    return Reply(250, "2.1.5", tuple(f"<{path}>" for path in paths))
+
+
+def not_a_group(path: Mailbox) -> Reply:
+    """EXPN of a mailbox (RFC 5321 §3.5.3)."""
+    return Reply(550, "5.2.4", f"Not a mailing list: <{path}>")
+
+
+def nobody_in(path: Mailbox) -> Reply:
+    """EXPN of a group without members (RFC 3463 X.2.4)."""
+    return Reply(550, "5.2.4", f"No members: <{path}>")
+
+
 def queued(message_id: str, queue_id: str) -> Reply:
     """
     The message is ours (promise P1).

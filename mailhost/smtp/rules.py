@@ -20,6 +20,7 @@ PLAIN_EXTENSIONS = frozenset(
         "CHUNKING",
         "STARTTLS",
         "AUTH",
+        "HELP",
     }
 )
 

@@ -23,7 +23,7 @@ from collections import deque
 
 from attrs import define, field
 
-from mailhost.model.reply import Reply
+from mailhost.model.reply import Reply, without_status
 from mailhost.smtp import order, replies
 from mailhost.smtp.chunks import ChunkedContent
 from mailhost.smtp.commands import ENDING, HELP_GIVEN, NOT_OFFERED, QUIT_ACCEPTED, TABLE
@@ -35,6 +35,7 @@ from mailhost.smtp.events import (
     ContentBlock,
     ContentEnded,
     Event,
+    ExpandGiven,
     HelloGiven,
     LoginBegun,
     LoginContinued,
@@ -42,6 +43,7 @@ from mailhost.smtp.events import (
     RecipientGiven,
     TLSAsked,
     TransactionOver,
+    VerifyGiven,
     Wait,
 )
 from mailhost.smtp.extensions import Offer, offer
@@ -173,6 +175,9 @@ class ServerDialogue:
             self._answer_starttls(reply)
         elif isinstance(event, (LoginBegun, LoginContinued)):
             self._answer_login(reply)
+        elif isinstance(event, (VerifyGiven, ExpandGiven)):
+            # Who asks for one name after the other is looking for addresses.
+            (self._say if reply.positive else self._fault)(reply)
         else:
             self._say(reply)
             self.state = order.after(self.state, _VERB_OF[type(event)], reply)
@@ -196,7 +201,7 @@ class ServerDialogue:
     # ---- answers
 
     def _say(self, reply: Reply) -> None:
-        self._out.append(reply.octets)
+        self._out.append(reply.octets if self._offer.with_status else without_status(reply).octets)
 
     def _hand_out(self, event: Event) -> Event:
         if not isinstance(event, (ContentBlock, TransactionOver)):
@@ -470,9 +475,7 @@ class ServerDialogue:
         return order.refusal(self.state, verb)
 
     def _is_on(self, verb: str) -> bool:
-        if verb == "AUTH":
-            return bool(self.rules.secure_mechanisms or self.rules.clear_mechanisms)
-        return verb != "STARTTLS" or self.rules.starttls
+        return verb not in self._offer.off
 
     def _done(self, verb: str, reply: Reply) -> None:
         """A command that nobody has to decide: NOOP, RSET, VRFY, HELP, QUIT."""

@@ -3,7 +3,7 @@ Dialogues that are files: every one is played whole, octet by octet and pipeline
 
 A file has lines of four kinds::
 
-    # comment, or ``## setting``: relay ADDRESS, max_size N, max_recipients N ...
+    # comment, or ``## setting``: relay ADDRESS, max_size N, max_recipients N, off EXTENSION ...
     # ``## logins anonymous`` or ``## logins only``: kim@example.com has the password pencil,
     # and may send as himself
     C: what the client sends, CRLF added; ``\\n``, ``\\r``, ``\\0`` and ``\\xhh`` stand for octets
@@ -47,6 +47,9 @@ def apply(settings: VirtualServerSettings, word: str, value: str) -> VirtualServ
         return evolve(settings, access=evolve(settings.access, connections=connections))
     if word in ("max_message_size", "max_session_size", "max_recipients", "max_line_length"):
         return evolve(settings, messages=evolve(messages, **{word: int(value)}))
+    if word == "off":
+        names = dict.fromkeys(value.split(), False)
+        return evolve(settings, extensions=evolve(settings.extensions, **names))
     if word == "max_hops":
         return evolve(settings, delivery=evolve(settings.delivery, max_hops=int(value)))
     raise ValueError(f"unknown setting {word}")

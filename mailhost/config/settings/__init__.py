@@ -20,6 +20,7 @@ from mailhost.config.settings.delivery import (
     SuspensionKeys,
 )
 from mailhost.config.settings.domains import DomainSettings, DropSettings
+from mailhost.config.settings.extensions import ExtensionSettings
 from mailhost.config.settings.general import LISTEN, ListenAddress, ListenKeys, machine_name
 from mailhost.config.settings.ldap import AttributeKeys, LDAPSettings
 from mailhost.config.settings.messages import BadmailSettings, MessagesSettings
@@ -37,6 +38,7 @@ __all__ = [
     "DeliverySettings",
     "DomainSettings",
     "DropSettings",
+    "ExtensionSettings",
     "LDAPSettings",
     "ListenAddress",
     "ListenKeys",

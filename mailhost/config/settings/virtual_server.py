@@ -16,6 +16,7 @@ from mailhost.config.keys import NotYet, key, keys, section, sections
 from mailhost.config.settings.access import AccessSettings
 from mailhost.config.settings.delivery import DeliverySettings
 from mailhost.config.settings.domains import DomainSettings, DropSettings
+from mailhost.config.settings.extensions import ExtensionSettings
 from mailhost.config.settings.general import LISTEN, ListenAddress, ListenKeys, machine_name
 from mailhost.config.settings.ldap import LDAPSettings
 from mailhost.config.settings.messages import MessagesSettings
@@ -98,6 +99,9 @@ class VirtualServerSettings:
         iis="GEN-07 ConnectionTimeout",
     )
     access: AccessSettings = section(AccessSettings, help="Who may connect, and who may relay.")
+    extensions: ExtensionSettings = section(
+        ExtensionSettings, help="What the protocol offers to clients."
+    )
     messages: MessagesSettings = section(MessagesSettings, help="Limits and undeliverable mail.")
     delivery: DeliverySettings = section(DeliverySettings, help="How mail leaves.")
     ldap: LDAPSettings = section(LDAPSettings, help="The directory of those who have mailboxes.")

@@ -17,9 +17,12 @@ from mailhost.smtp.extensions.chunking import CHUNKING
 from mailhost.smtp.extensions.dsn import DSN
 from mailhost.smtp.extensions.eightbitmime import EIGHTBITMIME
 from mailhost.smtp.extensions.enhancedstatuscodes import ENHANCEDSTATUSCODES
+from mailhost.smtp.extensions.expn import EXPN
+from mailhost.smtp.extensions.help import HELP
 from mailhost.smtp.extensions.pipelining import PIPELINING
 from mailhost.smtp.extensions.size import SIZE
 from mailhost.smtp.extensions.starttls import STARTTLS
+from mailhost.smtp.extensions.vrfy import VRFY
 from mailhost.smtp.rules import Rules
 
 #: In the order in which EHLO lists them.
@@ -32,6 +35,9 @@ EXTENSIONS: tuple[Extension, ...] = (
     CHUNKING,
     STARTTLS,
     AUTH,
+    VRFY,
+    EXPN,
+    HELP,
 )
 
 
@@ -43,11 +49,17 @@ class Offer:
     :ivar ehlo_lines: what stands in the answer to EHLO behind the greeting.
     :ivar mail_parameters: of MAIL, each with its parser.
     :ivar rcpt_parameters: of RCPT.
+    :ivar off: commands that are not there.
+    :ivar verifies: VRFY is for somebody to decide.
+    :ivar with_status: replies have an enhanced status (RFC 2034).
     """
 
     ehlo_lines: tuple[str, ...]
     mail_parameters: Mapping[str, Parse]
     rcpt_parameters: Mapping[str, Parse]
+    off: frozenset[str] = frozenset()
+    verifies: bool = False
+    with_status: bool = True
 
 
 @lru_cache(maxsize=256)
@@ -57,13 +69,15 @@ def offer(rules: Rules, secure: bool) -> Offer:
 
     :param secure: TLS is on.
     """
-    there = [
-        one for one in EXTENSIONS if one.keyword in rules.extensions and one.offered(rules, secure)
-    ]
+    on = [one for one in EXTENSIONS if one.keyword in rules.extensions and one.usable(rules)]
+    there = [one for one in on if one.offered(rules, secure)]
     return Offer(
-        tuple(one.ehlo_line(rules, secure) for one in there),
+        tuple(one.ehlo_line(rules, secure) for one in there if one.announced),
         {name: parse for one in there for name, parse in one.mail_parameters.items()},
         {name: parse for one in there for name, parse in one.rcpt_parameters.items()},
+        frozenset(verb for one in EXTENSIONS if one not in on for verb in one.verbs),
+        VRFY in on,
+        ENHANCEDSTATUSCODES in on,
     )
 
 

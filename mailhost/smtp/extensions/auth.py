@@ -33,6 +33,15 @@ def _words(rules: Rules, secure: bool) -> str:
     return " ".join(rules.mechanisms(secure))
 
 
+def _usable(rules: Rules) -> bool:
+    return bool(rules.secure_mechanisms or rules.clear_mechanisms)
+
+
 AUTH = Extension(
-    "AUTH", ehlo_words=_words, mail_parameters={"AUTH": _parse_submitter}, offered=_offered
+    "AUTH",
+    ehlo_words=_words,
+    mail_parameters={"AUTH": _parse_submitter},
+    verbs=("AUTH",),
+    usable=_usable,
+    offered=_offered,
 )

@@ -23,8 +23,13 @@ def keyword_alone(rules: Rules, secure: bool) -> str:
     return ""
 
 
-def always(rules: Rules, secure: bool) -> bool:
-    """Offered to everybody, with TLS and without."""
+def always(rules: Rules) -> bool:
+    """There is nothing that it needs."""
+    return True
+
+
+def with_tls_or_without(rules: Rules, secure: bool) -> bool:
+    """Offered to everybody."""
     return True
 
 
@@ -40,7 +45,10 @@ class Extension:
     :ivar ehlo_words: what stands behind the keyword; ``""`` for nothing.
     :ivar mail_parameters: parameters it adds to MAIL, each with its parser.
     :ivar rcpt_parameters: the same for RCPT.
-    :ivar offered: whether it is offered by these rules, with or without TLS.
+    :ivar verbs: commands that are there only with it.
+    :ivar usable: whether these rules allow it at any time.
+    :ivar offered: whether they offer it with TLS, or without.
+    :ivar announced: EHLO lists it.
     :ivar mail_words: what we say behind MAIL to a host that offers it, with a blank before
         each word; `None`: nothing.
     :ivar rcpt_words: the same for RCPT.
@@ -50,7 +58,10 @@ class Extension:
     ehlo_words: Callable[[Rules, bool], str] = keyword_alone
     mail_parameters: Mapping[str, Parse] = Factory(dict)
     rcpt_parameters: Mapping[str, Parse] = Factory(dict)
-    offered: Callable[[Rules, bool], bool] = always
+    verbs: tuple[str, ...] = ()
+    usable: Callable[[Rules], bool] = always
+    offered: Callable[[Rules, bool], bool] = with_tls_or_without
+    announced: bool = True
     mail_words: Callable[[MailParameters], str] | None = None
     rcpt_words: Callable[[RecipientParameters], str] | None = None
 

@@ -6,4 +6,4 @@ CHUNKING: content in chunks of a known size, without dots and without 354.
 
 from mailhost.smtp.extensions.base import Extension
 
-CHUNKING = Extension("CHUNKING")
+CHUNKING = Extension("CHUNKING", verbs=("BDAT",))

@@ -1,0 +1,72 @@
+"""
+What the protocol offers: every extension of SMTP can be switched off.
+
+:Room: ``config.settings``
+:IIS: §11.2 (SmtpInboundCommandSupportOptions).
+:RFC: 5321 §2.2 (extensions), §3.5 (VRFY and EXPN), §7.3.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import frozen
+
+from mailhost.config.keys import key, known_keys
+from mailhost.config.units import TRUTH
+
+
+def _on(help: str, bit: str = "", name: str = "") -> Any:
+    """
+    A key that is true where nothing is said.
+
+    :param bit: of IIS's mask.
+    """
+    iis = f"SmtpInboundCommandSupportOptions {bit}" if bit else ""
+    return key(TRUTH, "true", help=help, iis=iis, name=name)
+
+
+@frozen
+class ExtensionSettings:
+    """
+    What clients are offered, by EHLO keyword. What is off is not announced, its parameters are
+    answered 555 and its commands 502. To other hosts all of it is spoken where they offer it.
+    """
+
+    size: bool = _on("SIZE: how large a message may be (RFC 1870).")
+    pipelining: bool = _on(
+        "PIPELINING: commands may come without waiting for each reply (RFC 2920)."
+    )
+    dsn: bool = _on("DSN: senders say of what they want to hear (RFC 3461).", "0x40")
+    enhancedstatuscodes: bool = _on(
+        "ENHANCEDSTATUSCODES: replies have a status such as 5.1.1 (RFC 2034).", "0x1000"
+    )
+    eightbitmime: bool = _on(
+        "8BITMIME: clients may declare 8-bit content (RFC 6152).", "0x400000", "8bitmime"
+    )
+    chunking: bool = _on("CHUNKING: content may come by BDAT (RFC 3030).", "0x100000")
+    starttls: bool = _on(
+        "STARTTLS: clients may change to TLS, where there is a certificate (RFC 3207)."
+    )
+    auth: bool = _on("AUTH: clients may log in, where access allows it (RFC 4954).")
+    help: bool = _on("HELP lists the commands that are on.")
+    vrfy: bool = key(
+        TRUTH,
+        "false",
+        help="VRFY says who has a mailbox, as the directory knows (see ldap). Where it is false, "
+        "or no directory is asked, the answer is 252, which tells nothing.",
+    )
+    expn: bool = key(
+        TRUTH,
+        "false",
+        help="EXPN lists the members of a group, as the directory knows (see ldap).",
+    )
+
+    @property
+    def keywords(self) -> frozenset[str]:
+        """EHLO keywords of those that are on."""
+        return frozenset(
+            name.upper()
+            for name, declared in known_keys(type(self)).items()
+            if getattr(self, declared.argument)
+        )
