@@ -15,6 +15,7 @@ from mailhost.cli.check import check
 from mailhost.cli.ldap import ldap
 from mailhost.cli.passwd import passwd
 from mailhost.cli.queue import queue
+from mailhost.cli.send import send
 from mailhost.cli.steer import pause, reload_, sessions, sites, start, status, stop, terminate
 
 __all__ = ["main"]
@@ -32,6 +33,7 @@ for command in (
     ldap,
     passwd,
     queue,
+    send,
     status,
     start,
     stop,

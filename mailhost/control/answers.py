@@ -16,7 +16,7 @@ from typing import Any
 
 from attrs import asdict
 
-from mailhost.control import badmail, queue_answers
+from mailhost.control import badmail, queue_answers, submissions
 from mailhost.control.steered import Parts, chosen_parts
 from mailhost.interfaces import Maybe
 
@@ -83,6 +83,7 @@ def _waits(parts: Parts, server: str | None) -> list[dict[str, Any]]:
 QUESTIONS: Mapping[str, Callable[..., Maybe[Any]]] = {
     **queue_answers.QUESTIONS,
     **badmail.QUESTIONS,
+    **submissions.QUESTIONS,
     "sessions": _sessions,
     "terminate": _terminate,
     "sites": _sites,

@@ -92,11 +92,13 @@ class Route:
     :ivar method: of HTTP; whatever is not GET changes something.
     :ivar path: with places in braces.
     :ivar handler: gives the answer, made of what JSON has.
+    :ivar private: what came with the request is not for the log.
     """
 
     method: str
     path: str
     handler: Handler
+    private: bool = False
 
     def match(self, path: str) -> Mapping[str, str] | None:
         """What stands in the places of *path*; `None` where it is another one."""

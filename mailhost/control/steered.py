@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from attrs import frozen
 
 from mailhost.intake.badmail_desk import BadmailDesk
+from mailhost.intake.submission import Submitter
 from mailhost.model.view import ServiceView, SessionView
 from mailhost.relay.manager import RelayManager
 
@@ -102,6 +103,10 @@ class Part(Protocol):
     @property
     def badmail_desk(self) -> BadmailDesk | None:
         """Looks after Badmail; `None`: another process does, or nobody while it is stopped."""
+
+    @property
+    def submitter(self) -> Submitter | None:
+        """Takes text from programs; `None`: another process does, or nobody while it is stopped."""
 
     def session_views(self) -> list[SessionView]:
         """Its sessions now."""

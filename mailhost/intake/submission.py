@@ -15,13 +15,12 @@ from __future__ import annotations
 import secrets
 from collections.abc import Awaitable, Callable
 from itertools import count
-from typing import Any
+from typing import Any, Protocol
 
 from attrs import define, evolve, field
 
 from mailhost.content.headers import header_end
 from mailhost.content.trace import message_id, received_from_pickup, rfc5322_date
-from mailhost.intake.claim import OpenFile
 from mailhost.intake.desk import Desk
 from mailhost.intake.destinations import Destinations, recipients_of
 from mailhost.intake.local_text import LocalText
@@ -43,6 +42,28 @@ from mailhost.routing.domains import LocalDomain
 Run = Callable[..., Awaitable[Any]]
 
 _RANDOM_OCTETS = 10
+
+
+class Source(Protocol):
+    """What a message is read from; `mailhost.intake.claim.OpenFile`, as a rule."""
+
+    @property
+    def size(self) -> int:
+        """Octets in all."""
+
+    @property
+    def at_end(self) -> bool:
+        """All of it has been read."""
+
+    def read(self) -> bytes:
+        """
+        The next block; empty at the end.
+
+        :raises mailhost.intake.claim.BeingWritten: it was changed while it was read.
+        """
+
+    def rewind(self) -> None:
+        """Read it from the beginning."""
 
 
 @define(eq=False)
@@ -70,7 +91,7 @@ class _Content:
     :ivar begun: its body has been read from.
     """
 
-    def __init__(self, file: OpenFile, run: Run, max_line_octets: int | None) -> None:
+    def __init__(self, file: Source, run: Run, max_line_octets: int | None) -> None:
         self._file = file
         self._run = run
         self._text = LocalText(max_line_octets)
@@ -131,7 +152,7 @@ class Submitter:
     draw: Callable[[int], bytes] = secrets.token_bytes
     _numbers: count[int] = field(factory=lambda: count(1), init=False)
 
-    async def submit(self, file: OpenFile, progress: Progress) -> None:
+    async def submit(self, file: Source, progress: Progress) -> None:
         """
         Queue the message; more recipients than one message may have are split (MSG-04).
 
@@ -164,7 +185,7 @@ class Submitter:
             bad.header = bad.header or header
             raise
 
-    def _content(self, file: OpenFile) -> _Content:
+    def _content(self, file: Source) -> _Content:
         return _Content(file, self.run, self.desk.settings.messages.max_line_length)
 
     def envelope_of(self, header: PickupHeader) -> tuple[Mailbox | None, tuple[Mailbox, ...]]:

@@ -26,6 +26,7 @@ from mailhost.intake.badmail_desk import BadmailDesk
 from mailhost.intake.desk import Desk
 from mailhost.intake.pickup import Pickup
 from mailhost.intake.reception import Reception
+from mailhost.intake.submission import Submitter
 from mailhost.interfaces import INameResolver, IQueueStore
 from mailhost.model.session import SessionFacts
 from mailhost.model.view import ServerView, SessionView
@@ -176,6 +177,12 @@ class VirtualServer:
         mine = self._share.owns_pickup and self.state != "stopped"
         return self._badmail_desk if mine else None
 
+    @property
+    def submitter(self) -> Submitter | None:
+        """Takes text from programs on this machine, in the one process that has Pickup."""
+        mine = self._share.owns_pickup and self.state != "stopped"
+        return self._submitter if mine else None
+
     async def view(self) -> ServerView:
         """What operators see of this process's part of it."""
         if self.state == "stopped":
@@ -314,6 +321,7 @@ class VirtualServer:
             self._directory.resolver,
         )
         self._pickup = Pickup(self._desk, settings.pickup_directory, badmail, self._reactor, run)
+        self._submitter = Submitter(self._desk, run)
         self._badmail_desk = BadmailDesk(self._desk, badmail, settings.pickup_directory, run)
 
     def _full(self) -> str | None:

@@ -1,0 +1,63 @@
+"""
+The request to send a message, and what one process answers to it.
+
+:Room: ``control``
+:Called by: `mailhost.control.api` (routes), `mailhost.control.answers` (questions).
+"""
+
+from __future__ import annotations
+
+import binascii
+from base64 import b64decode
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mailhost.control.calls import Call, Refusal, Route, no_server
+from mailhost.control.steered import Parts
+from mailhost.errors import MailhostError
+from mailhost.intake.pickup_file import BadPickupFile
+from mailhost.intake.text_submission import submit_text
+from mailhost.interfaces import Maybe
+
+
+async def _answer_submit(parts: Parts, server: str, base64: str) -> Any:
+    """Queue ids, or why there are none; `None`: the virtual server's Pickup is not here."""
+    submitter = parts[server].submitter if server in parts else None
+    if submitter is None:
+        return None
+    try:
+        return {"ids": await submit_text(submitter, b64decode(base64))}
+    except BadPickupFile as bad:
+        return {"bad": bad.reason}
+    except MailhostError as problem:
+        return {"problem": str(problem)}
+
+
+#: What may be asked.
+QUESTIONS: Mapping[str, Callable[..., Maybe[Any]]] = {"submit": _answer_submit}
+
+
+async def _submit(call: Call) -> Any:
+    server, text = call.body.get("server"), call.body.get("base64")
+    if not isinstance(server, str) or not isinstance(text, str):
+        raise Refusal(400, "server, and base64: a Pickup file in base 64")
+    try:
+        b64decode(text, validate=True)
+    except binascii.Error:
+        raise Refusal(400, "base64: it is none") from None
+    view = await call.steered.view()
+    if server not in {one.name for one in view.servers}:
+        raise no_server(server)
+    answers = await call.steered.ask("submit", {"server": server, "base64": text})
+    for part in answers.parts:
+        if part.value is None:
+            continue
+        if "bad" in part.value:
+            raise Refusal(422, part.value["bad"])
+        if "problem" in part.value:
+            raise Refusal(409, part.value["problem"])
+        return part.value
+    raise Refusal(409, f"{server} is stopped")
+
+
+ROUTES = (Route("POST", "/v1/submissions", _submit, private=True),)
