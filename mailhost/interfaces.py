@@ -138,12 +138,31 @@ class ICredentials(Interface):
             such a secret.
         """
 
+    def find_account(name: str) -> Account | None:
+        """
+        The account of *name*, who has been proved to be there by somebody else.
+
+        :returns: `None` where there is none, or none that can be found without a password.
+        :raises mailhost.errors.AuthenticationProblem: it cannot be said now.
+        """
+
     def find_keys(name: str) -> Maybe[ScramEntry]:
         """
         What SCRAM-SHA-256 goes on with; for nobody's name too, and then always the same.
 
         :raises mailhost.errors.AuthenticationProblem: it cannot be said now, or
             not by SCRAM.
+        """
+
+
+class ITokenReader(Interface):
+    """Whoever can tell good access tokens from bad ones."""
+
+    def name_in(token: str) -> Awaitable[str | None]:
+        """
+        Whose token it is; `None` where it is not good.
+
+        :raises mailhost.errors.AuthenticationProblem: it cannot be said now.
         """
 
 

@@ -140,6 +140,11 @@ class FileCredentials:
         good = fits(secret if secret is not None else _secret_of_nobody(kind))
         return user.account if good and secret is not None and user is not None else None
 
+    def find_account(self, name: str) -> Account | None:
+        """See `ICredentials`."""
+        user = self._current().users.get(user_key(name))
+        return user.account if user is not None else None
+
     def find_keys(self, name: str) -> ScramEntry:
         """See `ICredentials`."""
         known = self._current()
@@ -223,6 +228,10 @@ class DirectoryCredentials:
         """See `ICredentials`; a directory does not give passwords away."""
         raise AuthenticationProblem("a directory takes passwords only")
 
+    def find_account(self, name: str) -> Account | None:
+        """See `ICredentials`; a directory is asked with passwords only."""
+        return None
+
     def find_keys(self, name: str) -> ScramEntry:
         """See `ICredentials`; a directory does not give passwords away."""
         raise AuthenticationProblem("SCRAM does not work with a directory")
@@ -253,6 +262,11 @@ class SeveralCredentials:
         """See `ICredentials`."""
         found: Maybe[Account | None] = self.sources[0].check_proof(name, kind, fits)
         return found
+
+    def find_account(self, name: str) -> Account | None:
+        """See `ICredentials`."""
+        found = (source.find_account(name) for source in self.sources)
+        return next((account for account in found if account is not None), None)
 
     def find_keys(self, name: str) -> Maybe[ScramEntry]:
         """See `ICredentials`."""
@@ -293,6 +307,10 @@ class CheckerCredentials:
             raise AuthenticationProblem(f"the checker has failed: {error!r}") from error
         # ``ANONYMOUS`` is an empty tuple: nobody.
         return Account(_text(avatar)) if avatar else None
+
+    def find_account(self, name: str) -> Account | None:
+        """See `ICredentials`; a checker is asked with passwords only."""
+        return None
 
     def find_keys(self, name: str) -> ScramEntry:
         """See `ICredentials`."""

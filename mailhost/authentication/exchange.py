@@ -9,7 +9,8 @@ One client's way through AUTH.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from attrs import define, field
@@ -21,7 +22,7 @@ from twisted.logger import Logger
 from mailhost.authentication.credentials import as_credentials
 from mailhost.authentication.throttle import Throttle
 from mailhost.errors import AuthenticationProblem, SyntaxProblem
-from mailhost.interfaces import ICredentials, Maybe
+from mailhost.interfaces import ICredentials, ITokenReader, Maybe
 from mailhost.model.account import Account, ScramEntry
 from mailhost.model.reply import Reply
 from mailhost.model.session import SessionFacts
@@ -31,13 +32,16 @@ from mailhost.smtp.sasl.base import (
     Bindings,
     Challenge,
     Failed,
+    Identified,
     KeysWanted,
     PasswordGiven,
     ProofGiven,
     Proved,
     Step,
     TakesKeys,
+    TokenGiven,
 )
+from mailhost.smtp.sasl.bearer import BearerServer
 from mailhost.smtp.sasl.prepare import prepared
 
 
@@ -50,17 +54,53 @@ class Authentication:
     :ivar clock: the time, and the delays of failures.
     :ivar default_domain: completes names without a domain (ACC-04).
     :ivar host: our name, for mechanisms that tell it.
+    :ivar tokens: judges access tokens; `None`: they are not taken.
+    :ivar maps_certificates: who shows the certificate of a user has logged in by that (ACC-13).
     """
 
     credentials: ICredentials = field(converter=as_credentials)
     clock: IReactorTime
     default_domain: str | None = None
     host: str = ""
+    tokens: ITokenReader | None = None
+    maps_certificates: bool = False
     throttle: Throttle = field(factory=Throttle)
+
+    _log = Logger()
 
     def exchange(self, session: SessionFacts, bindings: Bindings) -> Exchange:
         """For one connection."""
         return Exchange(self, session, bindings)
+
+    def certified(self, session: SessionFacts, names: Sequence[str]) -> Account | None:
+        """Who has logged in by showing a certificate for *names*; `None`: nobody."""
+        if not self.maps_certificates:
+            return None
+        try:
+            account = self.account_of(names)
+        except AuthenticationProblem as problem:
+            self._log.error("Logins have to wait: {problem}", problem=str(problem))
+            return None
+        if account is not None:
+            self._log.info(
+                "{peer} has logged in as {name} by its certificate",
+                peer=session.peer,
+                name=account.name,
+            )
+        return account
+
+    def account_of(self, names: Sequence[str]) -> Account | None:
+        """
+        The first of *names*, which somebody else has proved, that is a user.
+
+        :raises AuthenticationProblem: it cannot be said now.
+        """
+        for name in names:
+            with suppress(SyntaxProblem):
+                found: Account | None = self.credentials.find_account(prepared(name))
+                if found is not None:
+                    return found
+        return None
 
     def full_name(self, name: str) -> str:
         """
@@ -100,13 +140,20 @@ class Exchange:
             # Before anything is hashed: a flood of guesses costs us nothing.
             return replies.TOO_MANY_LOGINS
         self._chosen, self._name, self._account = mechanism, "", None
-        self._mechanism = MECHANISMS[mechanism](Place(self._bindings, self._shared.host, self._now))
+        self._mechanism = MECHANISMS[mechanism](
+            Place(self._bindings, self._shared.host, self._now, self._certified)
+        )
         return self._follow(self._mechanism.step(response))
 
     def go_on(self, response: bytes) -> Maybe[Reply]:
         """The answer to the challenge that was given last."""
         assert self._mechanism is not None, "no answer without a challenge"
         return self._follow(self._mechanism.step(response))
+
+    @property
+    def _certified(self) -> tuple[str, ...]:
+        tls = self._session.tls
+        return tls.client_names if tls is not None else ()
 
     @property
     def _now(self) -> float:
@@ -121,6 +168,10 @@ class Exchange:
             return self._with_name(
                 step.name, lambda name: self._check_proof(name, step.kind, step.fits)
             )
+        if isinstance(step, TokenGiven):
+            return self._check_token(step)
+        if isinstance(step, Identified):
+            return self._identified(step.names)
         if isinstance(step, KeysWanted):
             return self._with_name(step.name, self._fetch_keys)
         if isinstance(step, Proved):
@@ -156,6 +207,33 @@ class Exchange:
         except AuthenticationProblem as problem:
             return self._not_now(problem)
         return self._passed(account) if account is not None else await self._failed()
+
+    async def _check_token(self, step: TokenGiven) -> Reply:
+        assert self._shared.tokens is not None, "it is offered where there is somebody to ask"
+        try:
+            name = await self._shared.tokens.name_in(step.token)
+        except AuthenticationProblem as problem:
+            return self._not_now(problem)
+        if name is None or step.name.casefold() not in ("", name.casefold()):
+            assert isinstance(self._mechanism, BearerServer), "it has given the token"
+            return replies.challenge(self._mechanism.refuse().octets)
+        self._name = name
+        try:
+            known = self._shared.credentials.find_account(name)
+        except AuthenticationProblem as problem:
+            return self._not_now(problem)
+        # Whose tokens we believe says who there is.
+        return self._passed(known or Account(name))
+
+    def _identified(self, names: tuple[str, ...]) -> Maybe[Reply]:
+        try:
+            account = self._shared.account_of(names)
+        except AuthenticationProblem as problem:
+            return self._not_now(problem)
+        if account is None:
+            return self._failed()
+        self._name = account.name
+        return self._passed(account)
 
     async def _fetch_keys(self, name: str) -> Reply:
         assert isinstance(self._mechanism, TakesKeys), "it wants keys"

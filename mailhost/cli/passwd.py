@@ -16,7 +16,7 @@ import click
 
 from mailhost.authentication.users import change_file, make_user, user_key
 from mailhost.errors import AuthenticationProblem, SyntaxProblem
-from mailhost.smtp.sasl.base import NT_HASH
+from mailhost.smtp.sasl.base import NT_HASH, PASSWORD
 
 
 @click.command()
@@ -36,6 +36,12 @@ from mailhost.smtp.sasl.base import NT_HASH
     is_flag=True,
     help="Keep the hash that NTLM needs, too. It is weak: whoever reads it can log in with it.",
 )
+@click.option(
+    "--cram-md5",
+    "cram",
+    is_flag=True,
+    help="Keep the password itself, which CRAM-MD5 needs. Whoever reads the file reads it.",
+)
 @click.option("--delete", "-D", is_flag=True, help="Remove the user.")
 @click.option("--stdin", "-i", "from_input", is_flag=True, help="The password is the first line.")
 def passwd(
@@ -43,6 +49,7 @@ def passwd(
     user: str,
     senders: tuple[str, ...],
     ntlm: bool,
+    cram: bool,
     delete: bool,
     from_input: bool,
 ) -> None:
@@ -52,7 +59,7 @@ def passwd(
         if delete:
             _delete(file, user)
             return
-        kinds = (NT_HASH,) if ntlm else ()
+        kinds = (NT_HASH,) * ntlm + (PASSWORD,) * cram
         made = make_user(user, _password(from_input), senders or None, kinds)
         known = change_file(file, made, user)
     except (AuthenticationProblem, SyntaxProblem, ValueError) as wrong:

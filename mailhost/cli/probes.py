@@ -22,10 +22,10 @@ from mailhost.config.faults import Path
 from mailhost.config.settings import ListenAddress, Settings, VirtualServerSettings
 from mailhost.errors import AuthenticationProblem
 from mailhost.model.security import OutboundSecurity, Secret
-from mailhost.net.tls import CertificateFiles, CertificateProblem, doubts
+from mailhost.net.certificates import CertificateFiles, CertificateProblem, doubts
 from mailhost.secrets import SecretProblem, reveal
-from mailhost.server.certificates import certificate_files
-from mailhost.smtp.sasl.base import NT_HASH
+from mailhost.server.certificates import certificate_files, name_for
+from mailhost.smtp.sasl.base import NT_HASH, PASSWORD
 
 #: For a server that does not answer at all.
 _PATIENCE_SECONDS = 3.0
@@ -50,11 +50,8 @@ def probe_machine(settings: Settings, now: float) -> Iterator[Finding]:
             words = probe_address(address)
             if words is not None:
                 yield Finding(Severity.WARNING, (*at, "listen", place), f"{address} is {words}")
-        for files, listening in certificate_files(server):
-            key: Path = ("access", "tls", "certificate")
-            if listening is not None:
-                key = ("listen", server.listen.index(listening), "certificate")
-            for words in probe_certificate(files, server.fqdn, now):
+        for files, key in certificate_files(server):
+            for words in probe_certificate(files, name_for(server, key), now):
                 yield Finding(Severity.WARNING, (*at, *key), words)
         for words in probe_users(server):
             yield Finding(Severity.WARNING, (*at, "access", "users"), words)
@@ -76,8 +73,8 @@ def _directories(server: VirtualServerSettings) -> Iterator[tuple[Path, FilePath
         yield ("messages", "badmail", "directory"), server.messages.badmail.directory
 
 
-def probe_certificate(files: CertificateFiles, fqdn: str, now: float) -> Iterator[str]:
-    """What is wrong with a certificate of the server *fqdn*, or will soon be."""
+def probe_certificate(files: CertificateFiles, fqdn: str | None, now: float) -> Iterator[str]:
+    """What is wrong with a certificate, or will soon be; see `doubts`."""
     try:
         yield from doubts(files, fqdn, now)
     except CertificateProblem as problem:
@@ -128,8 +125,12 @@ def probe_users(server: VirtualServerSettings) -> Iterator[str]:
         yield f"{users} has no user; advised: mailhost passwd {users} USER"
     elif server.access.scram and all(user.keys is None for user in found.values()):
         yield f"{users} has no keys for SCRAM; advised: passwords given by mailhost passwd"
-    elif server.access.integrated and not any(NT_HASH in user.secrets for user in found.values()):
-        yield f"{users} has no hashes for NTLM; advised: mailhost passwd --ntlm"
+    for is_set, kind, option in (
+        (server.access.integrated, NT_HASH, "--ntlm"),
+        (server.access.cram_md5, PASSWORD, "--cram-md5"),
+    ):
+        if found and is_set and not any(kind in user.secrets for user in found.values()):
+            yield f"{users} has nothing that mailhost passwd {option} keeps; advised: use it"
 
 
 def probe_ldap(server: VirtualServerSettings) -> Iterator[tuple[Path, str]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from enum import Enum
+from importlib.util import find_spec
 from pathlib import Path as FilePath
 
 from attrs import frozen
@@ -259,7 +260,11 @@ def _check_tls(server: VirtualServerSettings, at: Path) -> Iterator[Finding]:
         return
     here: Path = (*at, "access", "tls")
     bare = [one for one in server.listen if one.certificate is None]
-    for name, is_set in (("key", tls.key_ is not None), ("require", tls.require and bool(bare))):
+    for name, is_set in (
+        ("key", tls.key_ is not None),
+        ("certificates", bool(tls.certificates)),
+        ("require", tls.require and bool(bare)),
+    ):
         if is_set:
             yield _error(
                 (*here, name), "there is no certificate; allowed: with certificate only", here
@@ -315,7 +320,11 @@ def _check_logins(server: VirtualServerSettings, at: Path) -> Iterator[Finding]:
         return
     if access.users is None and not access.ldap and access.basic.enabled:
         yield _error((*here, "basic"), "nobody can log in; allowed: with users or ldap", here)
-    for name, is_set in (("scram", access.scram), ("integrated", access.integrated)):
+    for name, is_set in (
+        ("scram", access.scram),
+        ("integrated", access.integrated),
+        ("cram_md5", access.cram_md5),
+    ):
         if is_set and access.users is None:
             why = "a directory does not know its keys" if access.ldap else "nobody can log in"
             yield _error((*here, name), f"{why}; allowed: with users", here)
@@ -331,6 +340,35 @@ def _check_logins(server: VirtualServerSettings, at: Path) -> Iterator[Finding]:
         access.integrated,
         access.integrated_require_tls,
     )
+    yield from _check_certified(server, here)
+
+
+def _check_certified(server: VirtualServerSettings, here: Path) -> Iterator[Finding]:
+    """Logins by certificate and by token."""
+    access = server.access
+    for key, is_set in (
+        (("external",), access.external),
+        (("tls", "client_map"), access.tls.client_map),
+    ):
+        if is_set and access.users is None:
+            yield _error((*here, *key), "there are no users; allowed: with users", here)
+    if access.external and access.tls.client == "none":
+        yield _error(
+            (*here, "external"),
+            "nobody is asked for a certificate; allowed: with tls.client ask or require",
+            (*here, "tls"),
+        )
+    if access.oauth.enabled and not _has_tls(server):
+        yield _error(
+            (*here, "oauth"),
+            "is offered to nobody: there is no certificate; allowed: with access.tls.certificate",
+            (*here, "tls"),
+        )
+    if access.oauth.enabled and find_spec("jwt") is None:
+        yield _error(
+            (*here, "oauth"),
+            "needs the package PyJWT; allowed: after pip install 'mailhost[oauth]'",
+        )
 
 
 def _check_no_logins(server: VirtualServerSettings, here: Path) -> Iterator[Finding]:
@@ -348,7 +386,7 @@ def _check_no_logins(server: VirtualServerSettings, here: Path) -> Iterator[Find
             )
 
 
-_WAYS = "basic.enabled, scram or integrated"
+_WAYS = "basic.enabled, scram, integrated, cram_md5, external, oauth or tls.client_map"
 
 
 def _has_tls(server: VirtualServerSettings) -> bool:

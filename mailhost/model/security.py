@@ -144,8 +144,10 @@ class TLSFacts:
     :ivar version: ``TLSv1.3``.
     :ivar cipher: as OpenSSL calls it.
     :ivar server_name: the name the client asked for (RFC 6066 §3), ``""`` for none.
+    :ivar client_names: whom its certificate speaks of, where it has shown one that we trust.
     """
 
     version: str
     cipher: str
     server_name: str = ""
+    client_names: tuple[str, ...] = ()

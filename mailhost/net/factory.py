@@ -22,7 +22,7 @@ from mailhost.model.session import SessionFacts
 from mailhost.net.deadlines import Deadlines
 from mailhost.net.inbound import InboundProtocol
 from mailhost.net.message_delivery import MessageDeliveryReception
-from mailhost.net.tls import ServerTLS
+from mailhost.net.server_tls import ServerTLS
 from mailhost.smtp import replies
 from mailhost.smtp.rules import Rules
 

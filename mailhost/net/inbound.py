@@ -30,7 +30,8 @@ from mailhost.model.reply import Reply
 from mailhost.model.session import SessionFacts
 from mailhost.net.deadlines import Deadlines
 from mailhost.net.prompt import write_promptly
-from mailhost.net.tls import ServerTLS, channel_binding, connection_of, facts_of
+from mailhost.net.server_tls import ServerTLS
+from mailhost.net.tls import channel_binding, connection_of, facts_of
 from mailhost.smtp import replies
 from mailhost.smtp.events import (
     Connected,
@@ -141,12 +142,25 @@ class InboundProtocol(Protocol):
     def handshakeCompleted(self) -> None:
         """TLS is on."""
         self._shaking_hands = False
-        self.session.tls = facts_of(connection_of(self.transport))
+        assert self._tls is not None, "it has given the certificate"
+        connection = connection_of(self.transport)
+        names = self._tls.client_names(connection)
+        self.session.tls = facts_of(connection, names)
+        if names:
+            self._know_by_certificate(names)
         self._extend_deadline()
         # Where TLS came first nothing has been said yet: octets written before
         # the handshake would wait in the transport, which would tell us to stop
         # reading, and the handshake with it.
         self._pump()
+
+    def _know_by_certificate(self, names: tuple[str, ...]) -> None:
+        """ACC-13: the client has proved that it is *names*."""
+        account = None
+        if self._authentication is not None:
+            account = self._authentication.certified(self.session, names)
+        self.session.account = account
+        self._dialogue.rules = self._dialogue.rules.for_certified(account is not None)
 
     def dataReceived(self, data: bytes) -> None:
         """Octets from the client."""

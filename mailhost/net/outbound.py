@@ -28,9 +28,10 @@ from mailhost.interfaces import IStoredContent
 from mailhost.model.envelope import Envelope
 from mailhost.model.reply import Reply
 from mailhost.model.security import TLSLevel
+from mailhost.net.certificates import CertificateProblem
 from mailhost.net.deadlines import Deadlines
 from mailhost.net.prompt import write_promptly
-from mailhost.net.tls import CertificateProblem, ClientTLS, check_identity, connection_of
+from mailhost.net.tls import ClientTLS, check_identity, connection_of
 from mailhost.smtp.client_dialogue import ClientDialogue
 from mailhost.smtp.client_events import (
     ContentWanted,

@@ -13,209 +13,28 @@ its place.
 
 from __future__ import annotations
 
-import os
-import stat
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import service_identity.pyopenssl
 from attrs import define, field, frozen
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 from service_identity import CertificateError, VerificationError
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.ssl import Certificate as TrustedCertificate
 from twisted.internet.ssl import (
     CertificateOptions,
-    TLSVersion,
     platformTrust,
     trustRootFromCertificates,
 )
-from twisted.logger import Logger
 from zope.interface import implementer
 
-from mailhost.errors import MailhostError
 from mailhost.model.security import TLSFacts
-
-#: So often the files are looked at, at most: when a client connects.
-LOOK_AGAIN_SECONDS = 10.0
-#: Before this a certificate is said to be about to expire.
-SOON_SECONDS = 14 * 86400
-
-MINIMUM = {"1.2": TLSVersion.TLSv1_2, "1.3": TLSVersion.TLSv1_3}
-
-
-class CertificateProblem(MailhostError):
-    """A certificate or its key cannot be used; the words say which file and why."""
-
-
-@frozen
-class CertificateFiles:
-    """
-    Where a certificate lies, in PEM.
-
-    :ivar certificate: the host's own first, then those between it and its authority.
-    :ivar key: its private key; `None`: in the same file.
-    """
-
-    certificate: Path
-    key: Path | None = None
-
-    @property
-    def key_file(self) -> Path:
-        """The file with the private key."""
-        return self.key or self.certificate
-
-
-@frozen
-class _Loaded:
-    chain: tuple[x509.Certificate, ...]
-    key: Any
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise CertificateProblem(f"{path} cannot be read: {error.strerror}") from error
-
-
-def _load(files: CertificateFiles) -> _Loaded:
-    try:
-        chain = tuple(x509.load_pem_x509_certificates(_read(files.certificate)))
-    except ValueError as error:
-        raise CertificateProblem(f"{files.certificate} holds no certificate in PEM") from error
-    try:
-        key: Any = load_pem_private_key(_read(files.key_file), None)
-    except (ValueError, TypeError) as error:
-        raise CertificateProblem(
-            f"{files.key_file} holds no private key in PEM without a password"
-        ) from error
-    if key.public_key() != chain[0].public_key():
-        raise CertificateProblem(f"{files.key_file} is not the key of {files.certificate}")
-    return _Loaded(chain, key)
-
-
-def doubts(files: CertificateFiles, fqdn: str, now: float) -> Iterator[str]:
-    """
-    What peers, or the operator, will not like about a certificate.
-
-    :param fqdn: the name peers know this server by.
-    :param now: seconds since the epoch.
-    :raises CertificateProblem: it cannot be used at all.
-    """
-    first = _load(files).chain[0]
-    until = first.not_valid_after_utc
-    at = datetime.fromtimestamp(now, UTC)
-    if until <= at:
-        yield f"{files.certificate} has expired on {until:%Y-%m-%d}"
-    elif (until - at).total_seconds() < SOON_SECONDS:
-        yield f"{files.certificate} expires on {until:%Y-%m-%d}"
-    if first.not_valid_before_utc > at:
-        yield f"{files.certificate} is not valid before {first.not_valid_before_utc:%Y-%m-%d}"
-    names = names_in(first)
-    if not any(_covers(name, fqdn) for name in names):
-        yield f"{files.certificate} is for {', '.join(names) or 'nobody'}, not for {fqdn}"
-    mode = files.key_file.stat().st_mode
-    if os.name == "posix" and stat.S_IMODE(mode) & 0o007:
-        yield f"{files.key_file} can be read by every user of this machine; advised: mode 0600"
-
-
-def names_in(certificate: x509.Certificate) -> tuple[str, ...]:
-    """The DNS names that *certificate* is for (RFC 6125 §6.4: subject alternative names)."""
-    try:
-        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except x509.ExtensionNotFound:
-        return ()
-    return tuple(extension.value.get_values_for_type(x509.DNSName))
-
-
-def _covers(pattern: str, name: str) -> bool:
-    pattern, name = pattern.lower(), name.lower()
-    if pattern.startswith("*."):
-        return name.partition(".")[2] == pattern[2:]
-    return pattern == name
-
-
-# ---- the server's side
-
-
-@define(eq=False)
-class ServerTLS:
-    """
-    The certificate of a virtual server, in its newest form.
-
-    Files that change are read anew when the next client comes; while the new
-    ones cannot be used the last good ones are.
-
-    :ivar files: where it lies.
-    :ivar minimum: the lowest version, ``"1.2"`` or ``"1.3"``.
-    :ivar seconds: tells the time.
-    """
-
-    files: CertificateFiles
-    minimum: str
-    seconds: Callable[[], float]
-    _options: CertificateOptions | None = field(default=None, init=False)
-    _stamp: tuple[object, ...] = field(default=(), init=False)
-    _looked_at: float = field(default=float("-inf"), init=False)
-
-    _log = Logger()
-
-    def load(self) -> None:
-        """
-        Read the files now.
-
-        :raises CertificateProblem: they cannot be used.
-        """
-        stamp = self._stamp_now()
-        loaded = _load(self.files)
-        # Upstream's annotations do not know the objects that it asks for.
-        first, *others = cast("Any", loaded.chain)
-        self._options = CertificateOptions(
-            privateKey=loaded.key,
-            certificate=first,
-            extraCertChain=others,
-            raiseMinimumTo=MINIMUM[self.minimum] if self.minimum != "1.2" else None,
-        )
-        self._stamp = stamp
-
-    def context_factory(self) -> CertificateOptions | None:
-        """For the next connection; `None` while there is nothing that can be used."""
-        now = self.seconds()
-        if now - self._looked_at >= LOOK_AGAIN_SECONDS:
-            self._looked_at = now
-            self._look_again()
-        return self._options
-
-    def _look_again(self) -> None:
-        if self._options is not None and self._stamp_now() == self._stamp:
-            return
-        renewed = self._options is not None
-        try:
-            self.load()
-        except CertificateProblem as problem:
-            self._log.error("{problem}", problem=str(problem))
-            return
-        if renewed:
-            self._log.info("{file} is read anew", file=self.files.certificate)
-
-    def _stamp_now(self) -> tuple[object, ...]:
-        found: list[object] = []
-        for path in (self.files.certificate, self.files.key_file):
-            try:
-                status = path.stat()
-            except OSError:
-                found.append(None)
-            else:
-                found.append((status.st_mtime_ns, status.st_ino, status.st_size))
-        return tuple(found)
-
+from mailhost.net.certificates import CertificateProblem, read_certificate_file
 
 # ---- the client's side
 
@@ -274,7 +93,7 @@ def trusted_roots(ca: Path | None) -> Any:
     if ca is None:
         return platformTrust()  # type: ignore[no-untyped-call]  # upstream
     try:
-        found = x509.load_pem_x509_certificates(_read(ca))
+        found = x509.load_pem_x509_certificates(read_certificate_file(ca))
     except ValueError as error:
         raise CertificateProblem(f"{ca} holds no certificate in PEM") from error
     certificates = [_trusted(one) for one in found]
@@ -318,13 +137,14 @@ def connection_of(transport: Any) -> Any:
     return transport.protocol.getHandle()
 
 
-def facts_of(connection: Any) -> TLSFacts:
-    """What the handshake of *connection* has agreed on."""
+def facts_of(connection: Any, client_names: tuple[str, ...] = ()) -> TLSFacts:
+    """What the handshake of *connection* has agreed on, and whom it has shown the client to be."""
     name = connection.get_servername()
     return TLSFacts(
         connection.get_protocol_version_name(),
         connection.get_cipher_name() or "",
         name.decode("ascii", "replace") if name else "",
+        client_names,
     )
 
 

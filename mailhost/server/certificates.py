@@ -14,7 +14,8 @@ from attrs import define, field
 from twisted.logger import Logger
 
 from mailhost.config.settings import ListenAddress, VirtualServerSettings
-from mailhost.net.tls import CertificateFiles, CertificateProblem, ServerTLS, doubts
+from mailhost.net.certificates import CertificateFiles, CertificateProblem, doubts
+from mailhost.net.server_tls import ClientCertificates, ServerTLS, Visitors
 
 
 @define(eq=False)
@@ -35,36 +36,53 @@ class Certificates:
 
         A faulty certificate stops nobody: STARTTLS is answered 454 until it is mended.
         """
-        made: dict[CertificateFiles, ServerTLS] = {}
+        tls = settings.access.tls
+        visitors = Visitors(tls.client_ca, ClientCertificates[tls.client.upper()])
         self._own, self._by_address = None, {}
-        for files, address in certificate_files(settings):
-            if files not in made:
-                self._tell_doubts(files, settings)
-                made[files] = ServerTLS(files, settings.access.tls.minimum, self.seconds)
-            if address is None:
-                self._own = made[files]
-            else:
-                self._by_address[address] = made[files]
+        for files, key in certificate_files(settings):
+            self._tell_doubts(files, settings.name, name_for(settings, key))
+        own = own_certificates(settings)
+        if own:
+            self._own = ServerTLS(own, tls.minimum, self.seconds, visitors)
+        for address in settings.listen:
+            if address.certificate is not None:
+                files = CertificateFiles(address.certificate, address.key_file)
+                self._by_address[address] = ServerTLS((files,), tls.minimum, self.seconds, visitors)
 
-    def _tell_doubts(self, files: CertificateFiles, settings: VirtualServerSettings) -> None:
+    def _tell_doubts(self, files: CertificateFiles, server: str, fqdn: str | None) -> None:
         try:
-            for words in doubts(files, settings.fqdn, self.seconds()):
-                self._log.warn("{server}: {words}", server=settings.name, words=words)
+            for words in doubts(files, fqdn, self.seconds()):
+                self._log.warn("{server}: {words}", server=server, words=words)
         except CertificateProblem as problem:
-            self._log.error("{server}: {problem}", server=settings.name, problem=str(problem))
+            self._log.error("{server}: {problem}", server=server, problem=str(problem))
 
     def find(self, address: ListenAddress) -> ServerTLS | None:
         """What clients of *address* are shown; `None`: there is no TLS."""
         return self._by_address.get(address, self._own)
 
 
+def own_certificates(settings: VirtualServerSettings) -> tuple[CertificateFiles, ...]:
+    """Those of the virtual server; the first is for clients that ask for no other's name."""
+    tls = settings.access.tls
+    if tls.certificate is None:
+        return ()
+    others = (CertificateFiles(one.certificate, one.key_file) for one in tls.certificates)
+    return CertificateFiles(tls.certificate, tls.key_), *others
+
+
 def certificate_files(
     settings: VirtualServerSettings,
-) -> Iterator[tuple[CertificateFiles, ListenAddress | None]]:
-    """Each certificate, and the address that it is for; `None`: for all others."""
-    tls = settings.access.tls
-    if tls.certificate is not None:
-        yield CertificateFiles(tls.certificate, tls.key_), None
-    for address in settings.listen:
+) -> Iterator[tuple[CertificateFiles, tuple[str | int, ...]]]:
+    """Each certificate, and its key in the configuration."""
+    for number, files in enumerate(own_certificates(settings)):
+        where = ("certificates", number - 1) if number else ("certificate",)
+        yield files, ("access", "tls", *where)
+    for number, address in enumerate(settings.listen):
         if address.certificate is not None:
-            yield CertificateFiles(address.certificate, address.key_file), address
+            files = CertificateFiles(address.certificate, address.key_file)
+            yield files, ("listen", number, "certificate")
+
+
+def name_for(settings: VirtualServerSettings, key: tuple[str | int, ...]) -> str | None:
+    """The name that the certificate at *key* has to be for; `None`: any that clients ask for."""
+    return None if "certificates" in key else settings.fqdn

@@ -2,7 +2,7 @@
 Who may log in at one virtual server.
 
 :Room: ``server``
-:IIS: ACC-01..04.
+:IIS: ACC-01..06, ACC-13.
 :Called by: `mailhost.server.virtual_server`.
 """
 
@@ -20,15 +20,20 @@ from mailhost.authentication.credentials import (
 )
 from mailhost.authentication.exchange import Authentication
 from mailhost.authentication.throttle import Throttle
+from mailhost.authentication.tokens import TokenReader
 from mailhost.config.settings import VirtualServerSettings
-from mailhost.config.settings.access import AccessSettings
+from mailhost.config.settings.access import AccessSettings, TokenKeys
+from mailhost.errors import WebProblem
 from mailhost.server.directory import Directory
 from mailhost.smtp.rules import Rules
 from mailhost.smtp.sasl import (
     BINDING_MECHANISMS,
+    CERTIFICATE_MECHANISMS,
+    CRAM_MECHANISMS,
     NTLM_MECHANISMS,
     PASSWORD_MECHANISMS,
     SCRAM_MECHANISMS,
+    TOKEN_MECHANISMS,
 )
 
 
@@ -58,8 +63,26 @@ class Logins:
             self.reactor,
             access.basic.default_domain,
             settings.fqdn,
+            self._token_reader(access.oauth),
+            access.tls.client_map,
             self._throttle,
         )
+
+    def _token_reader(self, keys: TokenKeys) -> TokenReader | None:
+        if keys.issuer is None or keys.audience is None or keys.keys_url is None:
+            return None
+        url, ca = keys.keys_url, keys.ca
+
+        async def fetch() -> bytes:
+            # treq is large: who takes no tokens does not load it.
+            from mailhost.net.web import WebClient
+
+            answer = await WebClient(self.reactor, ca).get(url)
+            if answer.status != 200:
+                raise WebProblem(f"{url}: {answer.status}")
+            return answer.body
+
+        return TokenReader(keys.issuer, keys.audience, keys.claim, fetch, self.reactor.seconds)
 
     def _sources(self, settings: VirtualServerSettings) -> list[Any]:
         found: list[Any] = []
@@ -97,6 +120,7 @@ def rules_of(settings: VirtualServerSettings, starttls: bool) -> Rules:
         require_tls=access.tls.require,
         secure_mechanisms=_mechanisms(access, secure=True),
         clear_mechanisms=_mechanisms(access, secure=False),
+        certificate_mechanisms=CERTIFICATE_MECHANISMS if access.external else (),
         require_login=not access.anonymous,
         extensions=settings.extensions.keywords,
     )
@@ -105,10 +129,14 @@ def rules_of(settings: VirtualServerSettings, starttls: bool) -> Rules:
 def _mechanisms(access: AccessSettings, secure: bool) -> tuple[str, ...]:
     """The strongest come first; clients that do not look take the first."""
     found: tuple[str, ...] = ()
+    if access.oauth.enabled and secure:
+        found += TOKEN_MECHANISMS
     if access.scram:
         found += (*(BINDING_MECHANISMS if secure else ()), *SCRAM_MECHANISMS)
     if access.integrated and (secure or not access.integrated_require_tls):
         found += NTLM_MECHANISMS
+    if access.cram_md5:
+        found += CRAM_MECHANISMS
     if access.basic.enabled and (secure or not access.basic.require_tls):
         found += PASSWORD_MECHANISMS
     return found

@@ -7,7 +7,7 @@ What one virtual server's sessions are told and allowed.
 
 from __future__ import annotations
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from attrs.validators import ge
 
 #: Extensions that ask nothing of whoever decides about the mail.
@@ -38,6 +38,7 @@ class Rules:
     :ivar require_tls: no mail without TLS (IIS ACC-11).
     :ivar secure_mechanisms: of AUTH, offered with TLS; see `mailhost.smtp.sasl`.
     :ivar clear_mechanisms: of AUTH, offered without.
+    :ivar certificate_mechanisms: of AUTH, offered to who has shown a certificate.
     :ivar require_login: no mail from those who have not logged in (IIS ACC-01).
     :ivar extensions: EHLO keywords that are on; by default those that an `IReception` need not
         know of.
@@ -53,9 +54,22 @@ class Rules:
     require_tls: bool = False
     secure_mechanisms: tuple[str, ...] = ()
     clear_mechanisms: tuple[str, ...] = ()
+    certificate_mechanisms: tuple[str, ...] = ()
     require_login: bool = False
     extensions: frozenset[str] = PLAIN_EXTENSIONS
     max_errors: int = field(default=10, validator=ge(1))
+
+    def for_certified(self, known: bool) -> Rules:
+        """
+        The same for a client that has shown a certificate.
+
+        :param known: it has logged in by that.
+        """
+        return evolve(
+            self,
+            secure_mechanisms=self.certificate_mechanisms + self.secure_mechanisms,
+            require_login=self.require_login and not known,
+        )
 
     def mechanisms(self, secure: bool) -> tuple[str, ...]:
         """What AUTH may be used with now (RFC 4954 §3)."""

@@ -44,6 +44,9 @@ class Passwords:
         good = fits(nt_hash(octets.decode()) if kind == "nt" else octets)
         return Account(name, self.senders) if good and password else None
 
+    def find_account(self, name: str) -> Account | None:
+        return Account(name, self.senders) if self._look(name) else None
+
     def find_keys(self, name: str) -> ScramEntry:
         password = self._look(name)
         keys = make_keys(password or "nobody's", b"0123456789abcdef", 4096)

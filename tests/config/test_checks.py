@@ -23,7 +23,7 @@ from mailhost.config.settings import (
     TLSSettings,
     VirtualServerSettings,
 )
-from mailhost.config.settings.access import BasicKeys
+from mailhost.config.settings.access import BasicKeys, TokenKeys
 from mailhost.model.access import AccessList
 from mailhost.model.route import NextHop
 from mailhost.model.schedule import RetrySchedule
@@ -295,6 +295,33 @@ class LoginTests(_FindingsTests):
         self.assertEqual([(ERROR, "integrated")], self.access(integrated=True, tls=tls))
         given["integrated_require_tls"] = False
         self.assertEqual([(WARNING, "integrated_require_tls")], self.access(**given))
+
+    def test_proved_otherwise(self) -> None:
+        """Certificates and tokens are ways to log in, and need what they rest on."""
+        users, asking = Path("users"), {"client": "ask", "client_ca": Path("ca")}
+        tls = TLSSettings(certificate=Path("both.pem"), **asking)  # type: ignore[arg-type]
+        bare = TLSSettings(certificate=Path("both.pem"))
+        mapping = evolve(tls, client_map=True)
+        oauth = TokenKeys("https://login.example/", "us", "https://login.example/keys")
+        for given, expected in (
+            ({"external": True, "users": users, "tls": tls}, []),
+            ({"external": True, "users": users, "tls": bare}, [(ERROR, "external")]),
+            ({"external": True, "tls": tls}, [(ERROR, "external")]),
+            ({"users": users, "tls": mapping}, []),
+            ({"tls": mapping}, [(ERROR, "tls.client_map")]),
+            ({"oauth": oauth, "tls": bare}, []),
+            ({"oauth": oauth}, [(ERROR, "oauth")]),
+            ({"cram_md5": True, "users": users}, []),
+            ({"cram_md5": True}, [(ERROR, "cram_md5")]),
+        ):
+            self.assertEqual(expected, self.access(**given, anonymous=False))
+
+    def test_incomplete(self) -> None:
+        """Keys that make no sense without others."""
+        ca = Path("ca")
+        for wrong in ({"client": "ask"}, {"client_ca": ca}, {"client_map": True}):
+            self.assertRaises(ValueError, TLSSettings, certificate=Path("c"), **wrong)
+        self.assertRaises(ValueError, TokenKeys, "https://login.example/")
 
     def test_basic(self) -> None:
         """ACC-03: a password mechanism that is never offered, or offered in clear."""

@@ -320,8 +320,6 @@ class RefusedTests(SynchronousTestCase):
         keys = """\
     protocol_log: {enabled: false}
     operators: []
-    access:
-      tls: {client_ca: null}
     domains:
       - {name: a.example, type: remote, hold: {}}
     listen:
@@ -329,7 +327,7 @@ class RefusedTests(SynchronousTestCase):
 """
         found = [fault.words for fault in faults_of(self, top)] + self.words(keys)
 
-        self.assertEqual(["not supported yet; allowed: leave it out"] * 7, found)
+        self.assertEqual(["not supported yet; allowed: leave it out"] * 6, found)
 
     def test_workers_and_user(self) -> None:
         """1 to 64 workers, and a user there is."""

@@ -11,12 +11,10 @@ from tempfile import mkdtemp
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailhost.net.tls import (
+from mailhost.net.certificates import CertificateFiles, CertificateProblem, doubts
+from mailhost.net.server_tls import (
     LOOK_AGAIN_SECONDS,
-    CertificateFiles,
-    CertificateProblem,
     ServerTLS,
-    doubts,
 )
 from tests.support.certificates import Authority
 

@@ -72,7 +72,12 @@ class Authority:
         )
 
     def issue(
-        self, name: str, *hosts: str, days: float = 60, key: Key = Key.P256
+        self,
+        name: str,
+        *hosts: str,
+        days: float = 60,
+        key: Key = Key.P256,
+        mailboxes: tuple[str, ...] = (),
     ) -> tuple[Path, Path]:
         """
         A certificate for *hosts*, and its key.
@@ -80,10 +85,15 @@ class Authority:
         :param name: of the files.
         :param days: how long it is valid from now; it has been for 40 days.
         :param key: of which sort.
+        :param mailboxes: addresses that it is for as well.
         """
         made = key.made()
-        names = x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts])
-        builder = self._builder(hosts[0], made.public_key(), days).add_extension(names, False)
+        names = x509.SubjectAlternativeName(
+            [*map(x509.DNSName, hosts), *map(x509.RFC822Name, mailboxes)]
+        )
+        builder = self._builder((*hosts, *mailboxes)[0], made.public_key(), days).add_extension(
+            names, False
+        )
         signed = builder.sign(self._key, hashes.SHA256())
         certificate, key_file = self.folder / f"{name}.pem", self.folder / f"{name}.key"
         certificate.write_bytes(signed.public_bytes(Encoding.PEM))

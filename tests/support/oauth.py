@@ -62,8 +62,11 @@ class TokenEndpoint:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
+            def do_GET(self) -> None:
+                self.do_POST()
+
             def do_POST(self) -> None:
-                octets = self.rfile.read(int(self.headers["Content-Length"]))
+                octets = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 form = dict(parse_qsl(octets.decode("ascii"), keep_blank_values=True))
                 asked = Asked(self.path, form, self.headers.get("Authorization", ""))
                 owner.asked.append(asked)

@@ -2,18 +2,19 @@
 The *Access* page: who may connect, and who may relay.
 
 :Room: ``config.settings``
-:IIS: ACC-01..04, ACC-10..12, ACC-20..23, ACC-30..32.
+:IIS: ACC-01..06, ACC-10..13, ACC-20..23, ACC-30..32.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
 
 from attrs import evolve, frozen
 
 from mailhost.config.faults import shown
-from mailhost.config.keys import NotYet, key, keys, section
+from mailhost.config.keys import key, keys, section
+from mailhost.config.settings.ldap import ONE_LINE
+from mailhost.config.settings.security import HTTPS
 from mailhost.config.units import (
     ACCESS_ENTRY,
     DOMAIN,
@@ -22,6 +23,7 @@ from mailhost.config.units import (
     Kind,
     choice,
     parse_access_entry,
+    parse_path,
     rate,
     whole,
 )
@@ -130,10 +132,44 @@ class ClientKeys:
 
 
 @frozen
-class TLSSettings:
-    """The certificate of a virtual server, and who has to use TLS."""
+class CertificatePair:
+    """
+    A further certificate.
 
-    not_yet: ClassVar[NotYet] = NotYet("client_ca")
+    :ivar key_file: its private key; `None`: in the same file.
+    """
+
+    certificate: Path
+    key_file: Path | None = None
+
+
+def _parse_pair(text: str) -> CertificatePair:
+    first, *others = text.split()
+    if len(others) > 1:
+        raise ValueError(f"{shown(text)} are more than two files")
+    return CertificatePair(parse_path(first), parse_path(others[0]) if others else None)
+
+
+_PAIR = Kind(_parse_pair, "a file with certificate and key, or the files of both")
+
+
+@frozen
+class PairKeys:
+    """One of ``certificates`` written as a table."""
+
+    certificate: Path = key(PATH, help="The certificate in PEM.", stand_in="certificate.pem")
+    key_: Path | None = key(
+        PATH, "null", name="key", help="Its private key in PEM; null: in the same file."
+    )
+
+    def item(self) -> CertificatePair:
+        """What these keys mean."""
+        return CertificatePair(self.certificate, self.key_)
+
+
+@frozen
+class TLSSettings:
+    """The certificates of a virtual server, and who has to use TLS."""
 
     certificate: Path | None = key(
         PATH,
@@ -145,6 +181,13 @@ class TLSSettings:
     key_: Path | None = key(
         PATH, "null", name="key", help="Its private key in PEM; null: in the same file."
     )
+    certificates: tuple[CertificatePair, ...] = keys(
+        _PAIR,
+        "",
+        tables=PairKeys,
+        help="Further ones, each shown to clients that ask for a name in it (SNI); all others "
+        "see certificate.",
+    )
     require: bool = key(
         TRUTH,
         "false",
@@ -154,6 +197,29 @@ class TLSSettings:
     minimum: str = key(
         choice({"1.2": "1.2", "1.3": "1.3"}), "1.2", help="The lowest version of TLS.", iis="ACC-12"
     )
+    client: str = key(
+        choice({"none": "none", "ask": "ask", "require": "require"}),
+        "none",
+        help="Whether clients are asked for a certificate. ask: who shows none, or one that "
+        "client_ca has not signed, is a stranger. require: such a client is not heard.",
+        iis="ACC-13 AccessSSLNegotiateCert, AccessSSLRequireCert",
+    )
+    client_ca: Path | None = key(
+        PATH, "null", help="The certificates of the authorities of clients, in PEM."
+    )
+    client_map: bool = key(
+        TRUTH,
+        "false",
+        help="Who shows the certificate of a user has logged in by that: a mail address, a DNS "
+        "name or the common name in it is that of a user.",
+        iis="ACC-13 AccessSSLMapCert",
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if self.client != "none" and self.client_ca is None:
+            raise ValueError("client: nobody says whose certificates are good; allowed: client_ca")
+        if self.client == "none" and (self.client_ca is not None or self.client_map):
+            raise ValueError("client: nobody is asked for a certificate; allowed: ask or require")
 
 
 @frozen
@@ -172,6 +238,41 @@ class BasicKeys:
         help="Completes names without a domain, by whatever mechanism they come.",
         iis="ACC-04 DefaultLogonDomain",
     )
+
+
+@frozen
+class TokenKeys:
+    """Access tokens of clients: AUTH OAUTHBEARER and XOAUTH2."""
+
+    issuer: str | None = key(
+        ONE_LINE, "null", help="Who signs them: iss in the token; null: they are not taken."
+    )
+    audience: str | None = key(
+        ONE_LINE, "null", help="Whom they are for: aud in the token, such as this server's name."
+    )
+    keys_url: str | None = key(
+        HTTPS,
+        "null",
+        help="The issuer's public keys, a JWKS. They are fetched when they are needed, and "
+        "again every hour.",
+    )
+    claim: str = key(ONE_LINE, "email", help="What has the user's name in the token.")
+    ca: Path | None = key(
+        PATH,
+        "null",
+        help="The certificates of the authorities we trust for keys_url, in PEM; null: the "
+        "system's.",
+    )
+
+    def __attrs_post_init__(self) -> None:
+        given = [self.issuer, self.audience, self.keys_url]
+        if any(given) and not all(given):
+            raise ValueError("issuer: goes with audience and keys_url; allowed: all three, or none")
+
+    @property
+    def enabled(self) -> bool:
+        """Whether tokens are taken."""
+        return self.issuer is not None
 
 
 @frozen
@@ -200,6 +301,21 @@ class AccessSettings:
     integrated_require_tls: bool = key(
         TRUTH, "true", help="Only where TLS is on, which binds it to the connection."
     )
+    cram_md5: bool = key(
+        TRUTH,
+        "false",
+        help="AUTH CRAM-MD5, for old programs; needs users with what mailhost passwd --cram-md5 "
+        "keeps: the password itself.",
+        iis="ACC-06 AuthMD5",
+    )
+    external: bool = key(
+        TRUTH,
+        "false",
+        help="AUTH EXTERNAL, for clients that have shown the certificate of a user; needs "
+        "tls.client.",
+        iis="ACC-13",
+    )
+    oauth: TokenKeys = section(TokenKeys, help="Logins by access token; needs the extra oauth.")
     users: Path | None = key(
         PATH,
         "null",
@@ -225,4 +341,9 @@ class AccessSettings:
     @property
     def logins(self) -> bool:
         """Whether anybody can log in."""
-        return self.basic.enabled or self.scram or self.integrated
+        return any((*self.by_password, self.oauth.enabled, self.external, self.tls.client_map))
+
+    @property
+    def by_password(self) -> tuple[bool, ...]:
+        """Ways to log in that rest on a password."""
+        return self.basic.enabled, self.scram, self.integrated, self.cram_md5

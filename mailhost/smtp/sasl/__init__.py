@@ -13,6 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mailhost.smtp.sasl.base import Place, ServerMechanism
+from mailhost.smtp.sasl.bearer import BEARER, XOAUTH2, BearerServer
+from mailhost.smtp.sasl.cram import CRAM, CramServer
+from mailhost.smtp.sasl.external import EXTERNAL, ExternalServer
 from mailhost.smtp.sasl.login import LoginServer
 from mailhost.smtp.sasl.ntlm import NTLM_MECHANISM, NTLMServer
 from mailhost.smtp.sasl.plain import PlainServer
@@ -24,6 +27,10 @@ SCRAM_MECHANISMS = (SCRAM,)
 #: With channel binding, so with TLS only.
 BINDING_MECHANISMS = (PLUS,)
 NTLM_MECHANISMS = (NTLM_MECHANISM,)
+CRAM_MECHANISMS = (CRAM,)
+TOKEN_MECHANISMS = (BEARER, XOAUTH2)
+#: For clients that have shown a certificate.
+CERTIFICATE_MECHANISMS = (EXTERNAL,)
 
 #: name -> what makes its server side.
 MECHANISMS: dict[str, Callable[[Place], ServerMechanism]] = {
@@ -32,14 +39,21 @@ MECHANISMS: dict[str, Callable[[Place], ServerMechanism]] = {
     SCRAM: lambda place: ScramServer(place.bindings, plus=False),
     PLUS: lambda place: ScramServer(place.bindings, plus=True),
     NTLM_MECHANISM: NTLMServer,
+    CRAM: CramServer,
+    EXTERNAL: ExternalServer,
+    BEARER: lambda place: BearerServer(BEARER),
+    XOAUTH2: lambda place: BearerServer(XOAUTH2),
 }
 
 __all__ = [
     "BINDING_MECHANISMS",
+    "CERTIFICATE_MECHANISMS",
+    "CRAM_MECHANISMS",
     "MECHANISMS",
     "NTLM_MECHANISMS",
     "PASSWORD_MECHANISMS",
     "SCRAM_MECHANISMS",
+    "TOKEN_MECHANISMS",
     "Place",
     "ServerMechanism",
 ]

@@ -30,11 +30,13 @@ class Place:
     :ivar bindings: of the connection.
     :ivar host: our name.
     :ivar now: seconds since the epoch.
+    :ivar names: whom the client's certificate speaks of, the best first.
     """
 
     bindings: Bindings
     host: str = ""
     now: float = 0.0
+    names: tuple[str, ...] = ()
 
 
 @frozen
@@ -67,6 +69,21 @@ class ProofGiven:
 
 
 @frozen
+class TokenGiven:
+    """The client shows an access token, and says that it is *name*, or nothing."""
+
+    name: str
+    token: str = field(repr=False)
+
+
+@frozen
+class Identified:
+    """The client is all of *names*, as has been proved already; the first that is known counts."""
+
+    names: tuple[str, ...]
+
+
+@frozen
 class KeysWanted:
     """Give the stored keys of *name* to `ServerMechanism.take_keys`."""
 
@@ -89,7 +106,9 @@ class Failed:
     malformed: bool = False
 
 
-Step = Challenge | PasswordGiven | ProofGiven | KeysWanted | Proved | Failed
+Step = (
+    Challenge | PasswordGiven | ProofGiven | TokenGiven | Identified | KeysWanted | Proved | Failed
+)
 
 
 class ServerMechanism(Protocol):

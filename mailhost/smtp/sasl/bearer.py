@@ -9,10 +9,12 @@ XOAUTH2 and OAUTHBEARER: an access token in place of a password.
 from __future__ import annotations
 
 import json
+import re
 
 from attrs import define, field
 
 from mailhost.errors import SyntaxProblem
+from mailhost.smtp.sasl.base import Challenge, Failed, Step, TokenGiven, decoded
 
 XOAUTH2, BEARER = "XOAUTH2", "OAUTHBEARER"
 #: A larger challenge is not looked into.
@@ -31,6 +33,52 @@ def bearer_response(mechanism: str, username: str, token: str) -> bytes:
         return f"user={username}\x01auth=Bearer {token}\x01\x01".encode()
     name = username.replace("=", "=3D").replace(",", "=2C")
     return f"n,a={name},\x01auth=Bearer {token}\x01\x01".encode()
+
+
+# RFC 7628 §3.1: gs2-header, then fields between octets 1; others than auth are not looked at.
+_BEARER_MESSAGE = re.compile(
+    r"(?:n|y),(?:a=(?P<name>[^,\x01]*))?,\x01(?P<fields>(?:[^\x01]+\x01)+)\x01", re.DOTALL
+)
+_XOAUTH2_MESSAGE = re.compile(
+    r"user=(?P<name>[^\x01]+)\x01(?P<fields>(?:[^\x01]+\x01)+)\x01", re.DOTALL
+)
+_TOKEN = re.compile(r"auth=Bearer +(?P<token>[A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
+
+
+@define
+class BearerServer:
+    """
+    The server's side of one exchange.
+
+    :ivar mechanism: `XOAUTH2` or `BEARER`.
+    """
+
+    mechanism: str
+    _refused: bool = field(default=False, init=False)
+
+    def step(self, response: bytes | None) -> Step:
+        """See `base.ServerMechanism`."""
+        if self._refused:
+            return Failed()
+        if response is None:
+            return Challenge(b"")
+        pattern = _XOAUTH2_MESSAGE if self.mechanism == XOAUTH2 else _BEARER_MESSAGE
+        found = pattern.fullmatch(decoded(response) or "")
+        if found is None:
+            return Failed(malformed=True)
+        shown = [_TOKEN.fullmatch(one) for one in found["fields"].split("\x01")]
+        tokens = [one["token"] for one in shown if one is not None]
+        if len(tokens) != 1:
+            return Failed(malformed=True)
+        name = found["name"] or ""
+        if self.mechanism == BEARER:
+            name = name.replace("=2C", ",").replace("=3D", "=")
+        return TokenGiven(name, tokens[0])
+
+    def refuse(self) -> Challenge:
+        """RFC 7628 §3.2.2: why, which the client answers before it hears the refusal."""
+        self._refused = True
+        return Challenge(b'{"status":"invalid_token","schemes":"bearer"}')
 
 
 @define
