@@ -17,6 +17,7 @@ from mailhost.cli.passwd import passwd
 from mailhost.cli.queue import queue
 from mailhost.cli.send import send
 from mailhost.cli.steer import pause, reload_, sessions, sites, start, status, stop, terminate
+from mailhost.cli.tls import tls
 
 __all__ = ["main"]
 
@@ -42,5 +43,6 @@ for command in (
     terminate,
     sites,
     reload_,
+    tls,
 ):
     main.add_command(command)

@@ -68,7 +68,7 @@ class ClientTLS:
         :param ca: file with these authorities; `None`: the system's.
         :raises CertificateProblem: there are no authorities to be read.
         """
-        name = "" if _is_address(host) else host.rstrip(".")
+        name = "" if is_address(host) else host.rstrip(".")
         return _Creator(self._verifying_context(ca) if verified else self._open_context(), name)
 
     def _open_context(self) -> SSL.Context:
@@ -104,7 +104,8 @@ def _trusted(certificate: x509.Certificate) -> Any:
     return TrustedCertificate.loadPEM(certificate.public_bytes(Encoding.PEM))
 
 
-def _is_address(host: str) -> bool:
+def is_address(host: str) -> bool:
+    """Whether *host* is an IP address, and no name."""
     try:
         ip_address(host)
     except ValueError:
@@ -120,7 +121,7 @@ def check_identity(connection: Any, host: str) -> str | None:
     """
     pyopenssl = service_identity.pyopenssl
     try:
-        if _is_address(host):
+        if is_address(host):
             pyopenssl.verify_ip_address(connection, host)
         else:
             pyopenssl.verify_hostname(connection, host.rstrip("."))
