@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -111,16 +110,14 @@ def _lines(spot: Spot, view: PeerView | ViewProblem) -> Iterator[str]:
         yield f"  no TLS: {escaped(view)}"
         return
     yield f"  versions: {', '.join(view.versions)}; cipher: {view.cipher}"
-    now = datetime.now(UTC)
     for place, one in enumerate(view.chain):
         facts = certificate_facts(one)
-        left = (one.not_valid_after_utc - now).days
         yield f"  {place}: {escaped(facts['subject'])}"
         if facts["names"]:
             yield f"     for {escaped(', '.join(facts['names']))}"
         yield (
-            f"     from {one.not_valid_before_utc:%Y-%m-%d} to {one.not_valid_after_utc:%Y-%m-%d} "
-            f"({left} days left), issued by {escaped(facts['issuer'])}"
+            f"     from {one.not_valid_before_utc:%Y-%m-%d} to {one.not_valid_after_utc:%Y-%m-%d}, "
+            f"issued by {escaped(facts['issuer'])}"
         )
     believed = "; ".join(view.doubts)
     yield f"  {f'not believed: {believed}' if believed else 'believed'}"
