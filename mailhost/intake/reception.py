@@ -92,6 +92,9 @@ class Reception:
 
     _log = Logger()
 
+    def __attrs_post_init__(self) -> None:
+        self.session.trusted = self.desk.settings.access.trusts(self.session.peer)
+
     # ---- the session
 
     def connected(self) -> Maybe[Reply]:
@@ -121,7 +124,7 @@ class Reception:
         return refused or replies.OK
 
     def _enter(self, limits: ClientLimits) -> Reply | None:
-        if not limits.any or limits.exempt.permits(self.session.peer):
+        if not limits.any or self.session.trusted or limits.exempt.permits(self.session.peer):
             return None
         self._limits = limits
         return self.desk.clients.enter(self.session.peer, limits, self.desk.clock.seconds())

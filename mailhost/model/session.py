@@ -32,6 +32,7 @@ class SessionFacts:
     :ivar message_count: messages accepted so far.
     :ivar tls: what the handshake agreed on; `None` in clear.
     :ivar account: who has logged in; `None`: nobody.
+    :ivar trusted: the client is one of the operator's own.
     :ivar connected_at: seconds since the epoch.
     """
 
@@ -47,6 +48,7 @@ class SessionFacts:
     message_count: int = 0
     tls: TLSFacts | None = None
     account: Account | None = None
+    trusted: bool = False
     connected_at: float = field(default=0.0)
 
     @property

@@ -105,7 +105,9 @@ class InboundProtocol(Protocol):
         self.session: SessionFacts = reception.session
         self.deadline_at = 0.0
         self._reception = reception
-        self._dialogue = ServerDialogue(rules, self.session.peer, secure=implicit_tls)
+        self._dialogue = ServerDialogue(
+            rules, self.session.peer, trusted=self.session.trusted, secure=implicit_tls
+        )
         self._tls = tls
         self._authentication = authentication
         self._exchange: Exchange | None = None

@@ -123,6 +123,8 @@ def rules_of(settings: VirtualServerSettings, starttls: bool) -> Rules:
         certificate_mechanisms=CERTIFICATE_MECHANISMS if access.external else (),
         require_login=not access.anonymous,
         extensions=settings.extensions.keywords,
+        bare_line_ends=messages.bare_line_ends,
+        early_talkers=access.early_talkers,
     )
 
 

@@ -13,6 +13,7 @@ be the beginning of an end, ``CR LF . CR``, is held back until the next block.
 
 from __future__ import annotations
 
+import re
 from io import IncrementalNewlineDecoder
 
 from attrs import define, field
@@ -23,6 +24,10 @@ from mailhost.smtp import replies
 END = b"\r\n.\r\n"
 #: What may be the start of `END` or of a stuffed line, longest first.
 _TAILS = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\r")
+#: Where line ends are mended, a dot behind a bare LF starts a line as well.
+_MENDED_TAILS = (*_TAILS, b"\n")
+_BARE_CR = re.compile(rb"\r(?!\n)")
+_BARE_LF = re.compile(rb"(?<!\r)\n")
 
 
 @define
@@ -60,6 +65,7 @@ class ContentReader:
     Turns wire octets into content.
 
     :ivar max_line_octets: the longest text line without its CRLF; `None`: any.
+    :ivar mends: a bare CR or LF is mended, see `mended`.  It ends no content in any case.
     :ivar fault: the first thing that makes the content unacceptable.  Reading
         goes on to the real end all the same, so that no octet of a refused
         content is ever taken for a command.
@@ -67,6 +73,7 @@ class ContentReader:
     """
 
     max_line_octets: int | None = 998
+    mends: bool = False
     fault: Reply | None = field(default=None, init=False)
     ended: bool = field(default=False, init=False)
     # No dot was taken from the start of a line.
@@ -97,7 +104,7 @@ class ContentReader:
             self._held = b""
         else:
             keep = len(octets)
-            for tail in _TAILS:
+            for tail in _MENDED_TAILS if self.mends else _TAILS:
                 if octets.endswith(tail):
                     keep -= len(tail)
                     break
@@ -105,9 +112,12 @@ class ContentReader:
             self._held = octets[keep:]
         if not block:
             return b"", rest
+        if self.mends and has_bare_ends(block):
+            block = mended(block)
+            dot = block.find(b"\r\n.")
         if self.fault is None:
             self.fault = octets_fault(block)
-        if 0 <= dot < len(block) - 2:  # neither the end, nor held back
+        if 0 <= dot <= len(block) - 3:  # neither the end, nor held back
             block = block.replace(b"\r\n.", b"\r\n")
             self._undotted = False
         if self.fault is None:
@@ -141,6 +151,16 @@ def has_bare_ends(block: bytes) -> bool:
     decoder = IncrementalNewlineDecoder(None, translate=False)
     decoder.decode(block.decode("latin-1"), final=True)
     return decoder.newlines not in (None, "\r\n")
+
+
+def mended(block: bytes) -> bytes:
+    """
+    *block* with a CRLF for each bare LF, and a blank for each bare CR.
+
+    So a bare LF means what old devices mean by it, and neither of them reaches a next
+    hop (promise P6).  *block* does not end with a CR.
+    """
+    return _BARE_LF.sub(b"\r\n", _BARE_CR.sub(b" ", block))
 
 
 @define

@@ -10,6 +10,8 @@ from __future__ import annotations
 from attrs import evolve, field, frozen
 from attrs.validators import ge
 
+from mailhost.model.line_ends import BareLineEnds
+
 #: Extensions that ask nothing of whoever decides about the mail.
 PLAIN_EXTENSIONS = frozenset(
     {
@@ -42,6 +44,9 @@ class Rules:
     :ivar require_login: no mail from those who have not logged in (IIS ACC-01).
     :ivar extensions: EHLO keywords that are on; by default those that an `IReception` need not
         know of.
+    :ivar bare_line_ends: whose bare CR and LF in content are mended; else 554.
+    :ivar early_talkers: who does not wait where he must (RFC 2920 §3.1; 5321 §4.3.1) is
+        heard all the same; else 554, and the session is over.
     :ivar max_errors: so many wrong commands end the session with 421.
     """
 
@@ -57,6 +62,8 @@ class Rules:
     certificate_mechanisms: tuple[str, ...] = ()
     require_login: bool = False
     extensions: frozenset[str] = PLAIN_EXTENSIONS
+    bare_line_ends: BareLineEnds = BareLineEnds.MEND_TRUSTED
+    early_talkers: bool = False
     max_errors: int = field(default=10, validator=ge(1))
 
     def for_certified(self, known: bool) -> Rules:
@@ -70,6 +77,12 @@ class Rules:
             secure_mechanisms=self.certificate_mechanisms + self.secure_mechanisms,
             require_login=self.require_login and not known,
         )
+
+    def mends(self, known: bool) -> bool:
+        """Whether bare line ends are mended, for a client who is trusted or has logged in."""
+        if known:
+            return self.bare_line_ends is not BareLineEnds.REFUSE
+        return self.bare_line_ends is BareLineEnds.MEND
 
     def mechanisms(self, secure: bool) -> tuple[str, ...]:
         """What AUTH may be used with now (RFC 4954 §3)."""

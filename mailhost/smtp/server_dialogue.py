@@ -75,6 +75,8 @@ class ServerDialogue:
     :ivar rules: limits and names.
     :ivar peer: the client's IP address, for the greeting.
     :ivar state: where the session stands.
+    :ivar trusted: the client is one of the operator's own: it need not keep in step, and
+        its bare line ends are mended where `Rules.bare_line_ends` allows it.
     :ivar secure: TLS is on; the caller sets it where it was on from the start.
     :ivar logged_in: AUTH has been answered with 235.
     """
@@ -82,6 +84,7 @@ class ServerDialogue:
     rules: Rules
     peer: str = ""
     state: State = field(default=State.CONNECTED, init=False)
+    trusted: bool = field(default=False, kw_only=True)
     secure: bool = field(default=False, kw_only=True)
     logged_in: bool = field(default=False, init=False)
     _buffer: bytes = field(default=b"", init=False)
@@ -95,6 +98,8 @@ class ServerDialogue:
     # Octets of a refused chunk that have not come yet.
     _skipping: int = field(default=0, init=False)
     _errors: int = field(default=0, init=False)
+    # It was offered: commands may come in groups.
+    _pipelining: bool = field(default=False, init=False)
     _offer: Offer = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -208,8 +213,22 @@ class ServerDialogue:
             self._asked = event
         return event
 
+    def _out_of_step(self) -> bool:
+        """
+        The client has said more than it may without waiting (RFC 2920 §3.1; attacks.md A20).
+
+        What it has said was not meant for us, or hides something: nothing of it is read.
+        """
+        if not self._buffer or self.trusted or self.rules.early_talkers:
+            return False
+        self._say(replies.NOT_IN_STEP)
+        self._close()
+        return True
+
     def _answer_connected(self, reply: Reply) -> None:
         if reply.positive:
+            if self._out_of_step():
+                return
             self._say(replies.banner(self.rules.fqdn, self.rules.banner_words))
         else:
             self._say(reply)
@@ -219,6 +238,9 @@ class ServerDialogue:
         if not reply.positive:
             self._say(reply)
             return
+        if self._out_of_step():
+            return
+        self._pipelining = event.extended and "PIPELINING" in self.rules.extensions
         keywords: tuple[str, ...] = ()
         if event.extended:
             keywords = self._offer.ehlo_lines
@@ -235,7 +257,7 @@ class ServerDialogue:
             return
         self._say(reply)
         if reply.code == 220:
-            self.secure, self.logged_in = True, False
+            self.secure, self.logged_in, self._pipelining = True, False, False
             self._offer = offer(self.rules, True)
             self.state = order.after(self.state, "STARTTLS", reply)
 
@@ -257,14 +279,21 @@ class ServerDialogue:
         if self._chunks is not None:
             self._answer_first_chunk(self._chunks, reply)
             return
-        self._say(reply)
         if reply.code == 354:
-            self.state = State.CONTENT
-            self._reader = ContentReader(self.rules.max_line_octets)
-        elif self._buffer:
+            if not self._out_of_step():
+                self._say(reply)
+                self._begin_content()
+            return
+        self._say(reply)
+        if self._buffer:
             # Rule 3: what lies behind this DATA may be a content that its
             # sender did not wait to be asked for.
             self._close()
+
+    def _begin_content(self) -> None:
+        self.state = State.CONTENT
+        mends = self.rules.mends(self.trusted or self.logged_in)
+        self._reader = ContentReader(self.rules.max_line_octets, mends)
 
     def _answer_first_chunk(self, chunks: ChunkedContent, reply: Reply) -> None:
         if reply.code == 354:
@@ -436,6 +465,8 @@ class ServerDialogue:
         row = TABLE.get(verb)
         if row is None:
             self._unknown(verb)
+            return
+        if not self._pipelining and self._out_of_step():
             return
         meant = row(argument, self._offer)
         met = self._refusal(verb) or meant

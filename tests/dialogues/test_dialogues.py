@@ -25,6 +25,7 @@ from mailhost.authentication.throttle import MAX_DELAY_SECONDS
 from mailhost.config.settings import VirtualServerSettings
 from mailhost.config.settings.access import BasicKeys
 from mailhost.model.access import AccessList
+from mailhost.model.line_ends import BareLineEnds
 from tests.authentication.passwords import Passwords
 from tests.support.world import World, make_settings
 
@@ -36,15 +37,17 @@ def apply(settings: VirtualServerSettings, word: str, value: str) -> VirtualServ
     """One ``##`` line."""
     messages = settings.messages
     if word == "relay":
-        relay = AccessList(False, (ip_network(value),))
-        return evolve(settings, access=evolve(settings.access, relay=relay))
+        return with_access(settings, relay=AccessList(False, (ip_network(value),)))
+    if word == "trusted":
+        return with_access(settings, trusted=(ip_network(value),))
+    if word == "bare_line_ends":
+        messages = evolve(messages, bare_line_ends=BareLineEnds(value))
+        return evolve(settings, messages=messages)
     if word == "logins":
         basic = BasicKeys(enabled=True, require_tls=False, default_domain="example.com")
-        access = evolve(settings.access, basic=basic, anonymous=value == "anonymous")
-        return evolve(settings, access=access)
+        return with_access(settings, basic=basic, anonymous=value == "anonymous")
     if word == "refuse":
-        connections = AccessList(True, (ip_network(value),))
-        return evolve(settings, access=evolve(settings.access, connections=connections))
+        return with_access(settings, connections=AccessList(True, (ip_network(value),)))
     if word in ("max_message_size", "max_session_size", "max_recipients", "max_line_length"):
         return evolve(settings, messages=evolve(messages, **{word: int(value)}))
     if word == "off":
@@ -53,6 +56,10 @@ def apply(settings: VirtualServerSettings, word: str, value: str) -> VirtualServ
     if word == "max_hops":
         return evolve(settings, delivery=evolve(settings.delivery, max_hops=int(value)))
     raise ValueError(f"unknown setting {word}")
+
+
+def with_access(settings: VirtualServerSettings, **changes: object) -> VirtualServerSettings:
+    return evolve(settings, access=evolve(settings.access, **changes))
 
 
 def octets(text: str) -> bytes:
@@ -93,6 +100,8 @@ class DialogueTests(SynchronousTestCase):
 
     def play(self, name: str, whole: bool, step: int | None) -> None:
         dialogue = Dialogue(FILES / name)
+        if not whole:
+            dialogue.settings = with_access(dialogue.settings, early_talkers=False)
         world = World(
             dialogue.settings, passwords=Passwords({"kim@example.com": "pencil"}, (SENDER,))
         )

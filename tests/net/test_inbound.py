@@ -331,7 +331,9 @@ class FactoryTests(SynchronousTestCase):
         clock = Clock()
         clock.advance(START)
         world = World()
-        world.factory = ESMTPFactory(PlainReception, clock, Rules("host.example"))  # type: ignore[arg-type]  # only the methods used here
+        world.factory = ESMTPFactory(
+            PlainReception, clock, Rules("host.example", early_talkers=True)
+        )  # type: ignore[arg-type]  # only the methods used here
 
         said = Session(world, "192.0.2.7").send(b"EHLO x\r\nMAIL FROM:<a@b.example>\r\n")
 

@@ -64,7 +64,7 @@ class MessageDeliveryTests(SynchronousTestCase):
         self.session.send(b"EHLO x\r\n")
 
     def factory(self, delivery: Any) -> ESMTPFactory:
-        rules = Rules("host.example", max_message_octets=1000)
+        rules = Rules("host.example", max_message_octets=1000, early_talkers=True)
         return ESMTPFactory(delivery, self.world.clock, rules)
 
     def test_a_message(self) -> None:

@@ -21,9 +21,11 @@ from mailhost.smtp.server_dialogue import ServerDialogue
 RULES = Rules(
     "mail.example.com",
     starttls=True,
+    early_talkers=True,
     secure_mechanisms=("SCRAM-SHA-256", "PLAIN", "LOGIN"),
     clear_mechanisms=("SCRAM-SHA-256",),
 )
+BARE = Rules("mail.example.com", early_talkers=True)
 CLEAR = evolve(RULES, clear_mechanisms=RULES.secure_mechanisms)
 HELLO = b"EHLO x\r\n"
 PLAIN = b"AUTH PLAIN " + b64encode(b"\0kim\0pencil") + b"\r\n"
@@ -85,7 +87,7 @@ class OfferTests(SynchronousTestCase):
         """ACC-03: what sends passwords is listed with TLS only, if so ordered."""
         self.assertEqual([b"250 AUTH SCRAM-SHA-256"], self.keyword(RULES, False))
         self.assertEqual([b"250 AUTH SCRAM-SHA-256 PLAIN LOGIN"], self.keyword(RULES, True))
-        self.assertEqual([], self.keyword(Rules("mail.example.com"), True))
+        self.assertEqual([], self.keyword(BARE, True))
 
     def test_nothing_before_tls_where_it_is_required(self) -> None:
         """ACC-11 holds for AUTH too."""
@@ -95,7 +97,7 @@ class OfferTests(SynchronousTestCase):
 
     def test_off(self) -> None:
         """Where nobody can log in AUTH is a command that is not offered."""
-        peer = Peer.of(Rules("mail.example.com"))
+        peer = Peer.of(BARE)
         self.assertEqual(b"502", peer.last(HELLO + b"AUTH PLAIN\r\n")[:3])
 
 
@@ -251,7 +253,7 @@ class RefusalTests(SynchronousTestCase):
     def test_help(self) -> None:
         """HELP lists AUTH where it is offered."""
         self.assertIn(b" AUTH", Peer.of(RULES).last(b"HELP\r\n"))
-        self.assertNotIn(b"AUTH", Peer.of(Rules("mail.example.com")).last(b"HELP\r\n"))
+        self.assertNotIn(b"AUTH", Peer.of(BARE).last(b"HELP\r\n"))
 
     def test_parameter_of_mail(self) -> None:
         """RFC 4954 §5: AUTH= is understood, and believed by nobody."""
@@ -277,7 +279,10 @@ class LengthTests(SynchronousTestCase):
 
     def test_other_commands_stay_short(self) -> None:
         """Only AUTH may be longer than the rules say, and only where it is offered."""
-        for rules, verb in ((CLEAR, b"NOOP "), (Rules("mail.example.com"), b"AUTH ")):
+        for rules, verb in (
+            (CLEAR, b"NOOP "),
+            (BARE, b"AUTH "),
+        ):
             peer = Peer.of(rules)
             self.assertEqual(b"500 5.5.2", peer.last(HELLO + verb + b"x" * 2000 + b"\r\n")[:9])
 

@@ -136,3 +136,36 @@ class BareEndTests(SynchronousTestCase):
         counted = block.count(b"\r") != pairs or block.count(b"\n") != pairs
 
         self.assertEqual(counted, has_bare_ends(block))
+
+
+class MendTests(SynchronousTestCase):
+    """Bare line ends of clients that the operator trusts."""
+
+    @given(st.lists(st.sampled_from([b"\r", b"\n", b".", b"a", b"\r\n"]), max_size=14), CUTS)
+    def test_same_at_any_borders(self, tokens: list[bytes], cuts: list[int]) -> None:
+        """What comes out is the same however it came, ends where it did, and is strict (P6)."""
+        octets = b"".join(tokens) + b"\r\n.\r\nQUIT\r\n"
+        strict, rest_strict = read(ContentReader(), pieces(octets, [len(octets)]))
+        whole, rest_whole = read(ContentReader(mends=True), pieces(octets, [len(octets)]))
+        reader = ContentReader(mends=True)
+
+        found, rest = read(reader, pieces(octets, cuts))
+
+        self.assertEqual((whole, rest_whole), (found, rest))
+        self.assertEqual(rest_strict, rest)
+        self.assertFalse(has_bare_ends(found))
+        self.assertIsNone(reader.fault)
+        if not has_bare_ends(strict):
+            self.assertEqual(strict, found)
+
+    def test_what_they_mean(self) -> None:
+        """A bare LF ends a line, whose dot was stuffed if it begins with one; a CR is a blank."""
+        for given_, meant in (
+            (b"one\ntwo", b"one\r\ntwo\r\n"),
+            (b"one\n..two", b"one\r\n.two\r\n"),
+            (b"one\n.\ntwo", b"one\r\n\r\ntwo\r\n"),
+            (b"one\rtwo", b"one two\r\n"),
+            (b"one\r\r\ntwo", b"one \r\ntwo\r\n"),
+        ):
+            found, _ = read(ContentReader(mends=True), [given_ + b"\r\n.\r\n"])
+            self.assertEqual(meant, found)

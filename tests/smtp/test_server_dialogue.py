@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -21,7 +22,8 @@ from mailhost.smtp.order import NEXT, State, after, refusal
 from mailhost.smtp.rules import Rules
 from mailhost.smtp.server_dialogue import ServerDialogue
 
-TLS = Rules("mail.example.com", starttls=True)
+RULES = Rules("mail.example.com", early_talkers=True)
+TLS = evolve(RULES, starttls=True)
 LINES = [
     b"EHLO x", b"HELO x", b"MAIL FROM:<a@b.example>", b"RCPT TO:<c@d.example>", b"DATA", b".",
     b"RSET", b"NOOP", b"QUIT", b"text", b"..", b"MAIL FROM:<>", b"VRFY x", b"\xff", b"BDAT 5",
@@ -29,7 +31,7 @@ LINES = [
 
 
 def dialogue() -> ServerDialogue:
-    return ServerDialogue(Rules("mail.example.com", max_errors=1000), "192.0.2.7")
+    return ServerDialogue(evolve(RULES, max_errors=1000), "192.0.2.7")
 
 
 def yes(event: Event) -> Reply:
@@ -181,7 +183,7 @@ class TLSTests(SynchronousTestCase):
             (TLS, b"STARTTLS\r\n", b"503"),
             (TLS, hello + b"STARTTLS now\r\n", b"501"),
             (TLS, hello + mail + b"STARTTLS\r\n", b"503"),
-            (Rules("mail.example.com"), hello + b"STARTTLS\r\n", b"502"),
+            (RULES, hello + b"STARTTLS\r\n", b"502"),
         ):
             self.assertEqual(code, self.said(rules, octets)[-1][:3], octets)
         subject = ServerDialogue(TLS, secure=True)
@@ -190,7 +192,7 @@ class TLSTests(SynchronousTestCase):
 
     def test_required(self) -> None:
         """RFC 3207 §4: 530 to what is not EHLO, NOOP, STARTTLS or QUIT, order or not."""
-        rules = Rules("mail.example.com", starttls=True, require_tls=True)
+        rules = evolve(TLS, require_tls=True)
         for line in (b"MAIL FROM:<a@example.org>", b"RCPT TO:<b@example.com>", b"DATA", b"VRFY b"):
             said = self.said(rules, b"EHLO x\r\n" + line + b"\r\n")
             self.assertTrue(said[-1].startswith(b"530 5.7.0"), said)
@@ -201,8 +203,58 @@ class TLSTests(SynchronousTestCase):
     def test_help_lists_what_is_on(self) -> None:
         """STARTTLS is among the commands only where it is offered."""
         self.assertIn(b"STARTTLS", self.said(TLS, b"HELP\r\n")[-1])
-        self.assertNotIn(b"STARTTLS", self.said(Rules("mail.example.com"), b"HELP\r\n")[-1])
+        self.assertNotIn(b"STARTTLS", self.said(RULES, b"HELP\r\n")[-1])
 
 
 def ready(event: Event) -> Reply:
     return replies.READY_FOR_TLS if isinstance(event, TLSAsked) else yes(event)
+
+
+class InStepTests(SynchronousTestCase):
+    """RFC 2920 §3.1: who does not wait where he must is not heard (attacks.md A20)."""
+
+    GROUPS = (
+        (b"", b"EHLO x\r\n"),
+        (b"", b"EHLO x\r\nMAIL FROM:<a@b.example>\r\n"),
+        (b"HELO x\r\n", b"MAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\n"),
+        (
+            b"EHLO x\r\n",
+            b"MAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nDATA\r\ntext\r\n.\r\n",
+        ),
+    )
+
+    def heard(self, first: bytes, group: bytes, **changes: object) -> tuple[list[Event], bytes]:
+        """*group* after the answers to *first*; the first of `GROUPS` comes before the banner."""
+        trusted = bool(changes.pop("trusted", False))
+        subject = ServerDialogue(Rules("mail.example.com", **changes), trusted=trusted)  # type: ignore[arg-type]  # what a test varies
+        early = group == self.GROUPS[0][1]
+        events = [] if early else play(subject, first)
+        events += play(subject, group)
+        return events, subject.octets_to_send()
+
+    def test_refused(self) -> None:
+        for first, group in self.GROUPS:
+            events, said = self.heard(first, group)
+
+            self.assertEqual(b"554 5.5.0", said.splitlines()[-1][:9], group)
+            self.assertFalse([one for one in events if isinstance(one, ContentEnded)])
+
+    def test_heard_where_allowed(self) -> None:
+        for changes in ({"trusted": True}, {"early_talkers": True}):
+            for first, group in self.GROUPS:
+                _, said = self.heard(first, group, **changes)
+
+                self.assertNotIn(b"554", said)
+
+    def test_what_pipelining_allows(self) -> None:
+        """MAIL, RCPT and DATA may come together; so may anything behind the final dot."""
+        group = b"MAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nDATA\r\n"
+        subject = ServerDialogue(Rules("mail.example.com"))
+        play(subject, b"")
+        play(subject, b"EHLO x\r\n")
+
+        play(subject, group)
+        play(subject, b"text\r\n.\r\n" + group)
+
+        self.assertNotIn(b"554", subject.octets_to_send())
+        self.assertIs(State.CONTENT, subject.state)

@@ -13,6 +13,7 @@ from zope.interface import implementer
 
 from mailhost.authentication.exchange import Authentication
 from mailhost.config.settings import ListenAddress, VirtualServerSettings
+from mailhost.config.settings.access import AccessSettings
 from mailhost.errors import ResolveProblem
 from mailhost.intake.desk import Desk
 from mailhost.intake.reception import Reception
@@ -62,6 +63,8 @@ def make_settings(**changes: Any) -> VirtualServerSettings:
         "fqdn": "mail.example.com",
         "domain": "example.com",
         "listen": (ListenAddress("127.0.0.1", 0),),
+        # Tests say much at once.
+        "access": AccessSettings(early_talkers=True),
     }
     return VirtualServerSettings(**{**base, **changes})
 

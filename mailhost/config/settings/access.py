@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from attrs import evolve, frozen
+from attrs import Factory, evolve, field, frozen
 
 from mailhost.config.faults import shown
 from mailhost.config.keys import key, keys, section
@@ -328,6 +328,19 @@ class AccessSettings:
         help="Who is not in users logs in by his name and password of the directory; needs ldap.",
     )
     tls: TLSSettings = section(TLSSettings, help="Certificate and TLS of what comes in.")
+    trusted: tuple[Network, ...] = keys(
+        _NETWORK,
+        "",
+        help="The operator's own clients. per_address and early_talkers do not hold for them, "
+        "and their bare line ends are mended (messages.bare_line_ends).",
+    )
+    early_talkers: bool = key(
+        choice({"refuse": False, "allow": True}),
+        "refuse",
+        help="Clients that do not wait where they must, for the greeting, the answers to HELO, "
+        "EHLO and DATA, and for every answer where EHLO was not said (RFC 2920 §3.1): 554 5.5.0 "
+        "ends the session.",
+    )
     connections: AccessList = section(
         ConnectionKeys, make=ConnectionKeys.access_list, help="Who may connect."
     )
@@ -337,6 +350,18 @@ class AccessSettings:
     relay: AccessList = section(
         RelayKeys, make=RelayKeys.access_list, help="Who may relay to other domains."
     )
+
+    #: Made once: it remembers its answers.
+    _trusted: AccessList = field(
+        init=False,
+        eq=False,
+        repr=False,
+        default=Factory(lambda self: AccessList(False, self.trusted), takes_self=True),
+    )
+
+    def trusts(self, address: str) -> bool:
+        """Whether the client at *address* is one of the operator's own."""
+        return self._trusted.permits(address)
 
     @property
     def logins(self) -> bool:

@@ -15,11 +15,13 @@ from mailhost.config.keys import key, section
 from mailhost.config.units import (
     MAILBOX,
     PATH,
+    choice,
     size,
     span,
     whole,
 )
 from mailhost.model.address import Mailbox
+from mailhost.model.line_ends import BareLineEnds
 
 
 @frozen
@@ -76,6 +78,13 @@ class MessagesSettings:
         size(998),
         "998",
         help="The longest line of content, without its CRLF (RFC 5321 §4.5.3.1.6).",
+    )
+    bare_line_ends: BareLineEnds = key(
+        choice({one.value: one for one in BareLineEnds}),
+        "trusted",
+        help="Content with a bare CR or LF: refuse (554 5.6.0), mend (a bare LF becomes CRLF, a "
+        "bare CR a blank), or mend for those in access.trusted and those who have logged in "
+        "only. Content ends at CRLF.CRLF in any case.",
     )
     copy_ndr_to: Mailbox | None = key(
         MAILBOX,
