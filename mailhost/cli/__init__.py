@@ -12,6 +12,7 @@ import click
 from mailhost import __version__
 from mailhost.cli.badmail import badmail
 from mailhost.cli.check import check
+from mailhost.cli.explain import explain
 from mailhost.cli.ldap import ldap
 from mailhost.cli.passwd import passwd
 from mailhost.cli.queue import queue
@@ -31,6 +32,7 @@ def main() -> None:
 for command in (
     badmail,
     check,
+    explain,
     ldap,
     passwd,
     queue,

@@ -15,6 +15,8 @@ from attrs import frozen
 
 from mailhost.intake.badmail_desk import BadmailDesk
 from mailhost.intake.submission import Submitter
+from mailhost.model.address import Mailbox
+from mailhost.model.explanation import Explanation
 from mailhost.model.view import ServiceView, SessionView
 from mailhost.relay.manager import RelayManager
 
@@ -89,6 +91,23 @@ class Steered(Protocol):
         """
 
 
+class Explains(Protocol):
+    """Tells what would become of a message."""
+
+    async def explain(
+        self,
+        client: str,
+        sender: Mailbox | None,
+        recipient: Mailbox,
+        login: str | None,
+        secure: bool,
+    ) -> Explanation:
+        """
+        :param login: the user who has logged in; `None`: nobody.
+        :param secure: TLS is on where it is offered.
+        """
+
+
 class Part(Protocol):
     """One virtual server, as far as it is in this process."""
 
@@ -107,6 +126,9 @@ class Part(Protocol):
     @property
     def submitter(self) -> Submitter | None:
         """Takes text from programs; `None`: another process does, or nobody while it is stopped."""
+
+    def explainer(self) -> Explains | None:
+        """Tells what would become of a message; `None` while it is stopped."""
 
     def session_views(self) -> list[SessionView]:
         """Its sessions now."""

@@ -446,6 +446,11 @@ class Reception:
     # ---- helpers
 
     @property
+    def destinations(self) -> Destinations | None:
+        """The recipients of the open transaction; `None`: none is open."""
+        return None if self._transaction is None else self._transaction.to
+
+    @property
     def _open(self) -> _Transaction:
         assert self._transaction is not None, "the dialogue keeps the order"
         return self._transaction

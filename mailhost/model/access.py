@@ -34,7 +34,7 @@ class AccessList:
     networks: tuple[Network, ...] = ()
     domains: tuple[str, ...] = ()
     logins: bool = False
-    _answers: dict[str, bool] = field(factory=dict, init=False, repr=False, eq=False)
+    _answers: dict[str, Network | None] = field(factory=dict, init=False, repr=False, eq=False)
 
     @classmethod
     def build(cls, allow: bool, entries: Iterable[str] = ()) -> AccessList:
@@ -62,28 +62,31 @@ class AccessList:
         :param address: the client's IP address.
         :param names: its confirmed names in DNS.
         """
-        return self.allow != (
-            self._lists_address(address)
-            or any(domain_matches(pattern, name) for name in names for pattern in self.domains)
+        return self.allow != (self.listed(address, names) is not None)
+
+    def listed(self, address: str, names: Iterable[str] = ()) -> Network | str | None:
+        """The entry that lists a client, the first one; `None`: none does."""
+        network = self._network_of(address) if self.networks else None
+        if network is not None or not self.domains:
+            return network
+        return next(
+            (one for name in names for one in self.domains if domain_matches(one, name)), None
         )
 
-    def _lists_address(self, address: str) -> bool:
-        if not self.networks:
-            return False
-        known = self._answers.get(address)
-        if known is None:
+    def _network_of(self, address: str) -> Network | None:
+        if address not in self._answers:
             if len(self._answers) >= 4096:
                 self._answers.clear()
-            known = self._answers[address] = self._search(address)
-        return known
+            self._answers[address] = self._search(address)
+        return self._answers[address]
 
-    def _search(self, address: str) -> bool:
+    def _search(self, address: str) -> Network | None:
         try:
             ip = ip_address(address.partition("%")[0])
         except ValueError:
-            return False
+            return None
         mapped = ip.ipv4_mapped if isinstance(ip, IPv6Address) else None
-        return any((mapped or ip) in network for network in self.networks)
+        return next((network for network in self.networks if (mapped or ip) in network), None)
 
 
 def parse_network(text: str) -> Network | None:

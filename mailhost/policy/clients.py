@@ -11,6 +11,7 @@ what one span allows: whoever comes seldom may come with all of it at once.
 from __future__ import annotations
 
 from collections import OrderedDict
+from copy import deepcopy
 
 from attrs import define, field
 
@@ -62,6 +63,15 @@ class ClientTable:
 
     def __len__(self) -> int:
         return len(self._open) + len(self._away)
+
+    def copy_of(self, address: str) -> ClientTable:
+        """A table that knows the client at *address* and nobody else; this one stays as it is."""
+        place, copy = client_place(address), ClientTable()
+        if place in self._open:
+            copy._open[place] = deepcopy(self._open[place])
+        elif place in self._away:
+            copy._away[place] = deepcopy(self._away[place])
+        return copy
 
     def enter(self, address: str, limits: ClientLimits, now: float) -> Reply | None:
         """A connection begins; `leave` is due in any case, when it ends."""

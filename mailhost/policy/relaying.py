@@ -9,11 +9,35 @@ May this client send to that domain?
 
 from __future__ import annotations
 
+from enum import Enum
+
 from mailhost.model.access import AccessList
 from mailhost.model.address import Mailbox
 from mailhost.model.reply import Reply
 from mailhost.model.session import SessionFacts
 from mailhost.smtp import replies
+
+
+class Right(Enum):
+    """Why a client may relay."""
+
+    DOMAIN = "the remote domain allows it"
+    LIST = "the client is permitted"
+    LOGIN = "the client has logged in"
+    NONE = "it may not"
+
+
+def right_to_relay(session: SessionFacts, domain_relays: bool, relay: AccessList) -> Right:
+    """
+    :param domain_relays: the recipient's remote domain allows incoming mail to be relayed.
+    """
+    if domain_relays:
+        return Right.DOMAIN
+    if relay.permits(session.peer, session.peer_names or ()):
+        return Right.LIST
+    if relay.logins and session.account is not None:
+        return Right.LOGIN
+    return Right.NONE
 
 
 def check_relaying(
@@ -23,8 +47,6 @@ def check_relaying(
     :param forward_path: a recipient that is not local.
     :param domain_relays: its remote domain allows incoming mail to be relayed.
     """
-    if domain_relays or relay.permits(session.peer, session.peer_names or ()):
-        return None
-    if relay.logins and session.account is not None:
+    if right_to_relay(session, domain_relays, relay) is not Right.NONE:
         return None
     return replies.relaying_denied(forward_path)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, cast
 
-from attrs import define, evolve, field
+from attrs import define, evolve, field, frozen
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
@@ -30,7 +30,7 @@ from mailhost.model.security import TLSLevel
 from mailhost.relay.active import ActiveMessage
 from mailhost.relay.due import GRAIN_SECONDS
 from mailhost.relay.job import Destination
-from mailhost.relay.mail_exchange import MailExchangeResolver, Site
+from mailhost.relay.mail_exchange import ExchangeHost, MailExchangeResolver, Site
 from mailhost.relay.outcomes import STUMBLED, unresolved
 from mailhost.relay.terms import Terms
 
@@ -72,6 +72,23 @@ class Ways(Protocol):
 
     def job_done(self, active: ActiveMessage) -> None:
         """One job of *active* is over."""
+
+
+@frozen
+class Way:
+    """
+    Where mail for one recipient goes.
+
+    :ivar route: what the categorizer says.
+    :ivar destination: the site; `None`: it stays here, or there is none.
+    :ivar problem: why there is none, and what that means for the recipient.
+    :ivar exchanges: the mail exchanges that DNS has named.
+    """
+
+    route: Route
+    destination: Destination | None = None
+    problem: Outcome | None = None
+    exchanges: tuple[ExchangeHost, ...] = ()
 
 
 @define(eq=False)
@@ -145,26 +162,30 @@ class Dispatcher:
             routes.setdefault(way, []).append(recipient)
         return routes
 
-    async def destination(self, path: Mailbox, host: NextHop | None) -> Destination | None:
+    async def way(self, path: Mailbox, host: NextHop | None) -> Way:
         """
-        The site that mail for *path* goes to now.
+        Where mail for *path* goes now.
 
         :param host: its home server, if it has one.
-        :returns: `None`: to none; it stays here, or has no way, or DNS does not tell.
         """
         categorizer = self.terms.categorizer
         route = categorizer.route_home(path, host) if host else categorizer.route(path)
+        if isinstance(route, NoRoute):
+            return Way(route, problem=Outcome(Fate.FAILED, route.status, route.words))
         if isinstance(route, SmartHosts):
-            return _smart_destination(route)
-        if not isinstance(route, MailExchange):
-            return None
+            return Way(route, _smart_destination(route))
+        if isinstance(route, Drop):
+            return Way(route)
         found = self._find_site(route)
         if isinstance(found, Deferred):
             try:
                 found = await found
             except ResolveProblem as problem:
                 found = problem
-        return _site_destination(found, route)
+        destination = _site_destination(found, route)
+        if isinstance(found, Site):
+            return Way(route, destination, exchanges=found.hosts)
+        return Way(route, destination, None if destination else unresolved(found))
 
     def stop(self) -> None:
         """Ask DNS nothing more; who waits for it stays in the store."""

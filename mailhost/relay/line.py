@@ -108,7 +108,7 @@ class Line:
         last: Outcome | None = None
         for hop in destination.hops:
             try:
-                places = await self._places(hop)
+                places = await self.places(hop)
             except ResolveProblem as problem:
                 # A host without an address is one host less.  It decides about
                 # the message only if no other does, and "not now" beats "never".
@@ -127,7 +127,12 @@ class Line:
                 last = opened
         return last
 
-    async def _places(self, hop: NextHop) -> tuple[HostAddress, ...]:
+    async def places(self, hop: NextHop) -> tuple[HostAddress, ...]:
+        """
+        Where to connect for *hop*, in the order to try.
+
+        :raises mailhost.errors.ResolveProblem: nowhere, or not now.
+        """
         port = hop.port or self.port
         if hop.literal:
             return (HostAddress(hop.host, hop.host, port),)

@@ -25,10 +25,12 @@ from twisted.mail.relaymanager import SmartHostESMTPRelayingManager
 from twisted.python.failure import Failure
 
 from mailhost.interfaces import IAddressResolver, IDelivery, IQueueStore
+from mailhost.model.address import Mailbox
 from mailhost.model.outcome import Outcome
 from mailhost.model.queue import Expanded, QueuedMessage, QueuedRecipient
+from mailhost.model.route import HostAddress, NextHop
 from mailhost.relay.active import ActiveMessage, ActiveWindow
-from mailhost.relay.dispatch import Dispatcher
+from mailhost.relay.dispatch import Dispatcher, Way
 from mailhost.relay.due import DueMail
 from mailhost.relay.expanding import GroupQueue
 from mailhost.relay.job import Destination
@@ -196,6 +198,18 @@ class RelayManager(SmartHostESMTPRelayingManager):
         if pressure.wait is not None:
             found.append(pressure.wait)
         return tuple(found)
+
+    async def way(self, path: Mailbox, host: NextHop | None) -> Way:
+        """Where mail for *path* would go now; *host* is its home server, if it has one."""
+        return await self._dispatcher.way(path, host)
+
+    async def places(self, hop: NextHop) -> tuple[HostAddress, ...]:
+        """
+        Where to connect for *hop*, in the order to try.
+
+        :raises mailhost.errors.ResolveProblem: nowhere, or not now.
+        """
+        return await self._line.places(hop)
 
     @property
     def full(self) -> Wait | None:

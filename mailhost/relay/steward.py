@@ -143,7 +143,7 @@ class Steward:
             return False
         way = path.domain_key, recipient.host
         if way not in known:
-            found = await self.dispatcher.destination(path, recipient.host)
+            found = (await self.dispatcher.way(path, recipient.host)).destination
             hosts = () if found is None else (text for h in found.hops for text in (str(h), h.host))
             known[way] = found is not None and site.lower() in {found.key.lower(), *hosts}
         return known[way]

@@ -71,6 +71,17 @@ class Categorizer:
         security = self.security if rules.security is None else rules.security
         return SmartHosts((host,), rules.helo, security.without_login())
 
+    def source_of(self, path: Mailbox, host: NextHop | None) -> str:
+        """The setting that `route`, or `route_home` to *host*, goes by; empty: none, DNS does."""
+        found = self.find_domain(path)
+        if host is not None:
+            return "ldap"
+        if isinstance(found, LocalDomain):
+            return f"domains[{found.name}]" if found.alias else "domain"
+        if found is not None and found.hops != ():
+            return f"domains[{found.name}].route"
+        return "delivery.smart_host" if self.smart_hosts else ""
+
     def route(self, path: Mailbox) -> Route:
         """Where mail for *path* goes."""
         found = self.find_domain(path)

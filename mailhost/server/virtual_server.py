@@ -38,6 +38,7 @@ from mailhost.relay.terms import Terms
 from mailhost.routing.categorizer import Categorizer, make_categorizer
 from mailhost.server.certificates import Certificates
 from mailhost.server.directory import Directory
+from mailhost.server.explaining import Explainer
 from mailhost.server.lifecycle import Lifecycle, Parts, make_lifecycle
 from mailhost.server.limits import ConnectionLimits
 from mailhost.server.listening import accept_from
@@ -182,6 +183,20 @@ class VirtualServer:
         """Takes text from programs on this machine, in the one process that has Pickup."""
         mine = self._share.owns_pickup and self.state != "stopped"
         return self._submitter if mine else None
+
+    def explainer(self) -> Explainer | None:
+        """Tells what would become of a message; `None` while it is stopped."""
+        if self.relay is None or self.state == "stopped":
+            return None
+        tls = any(self._certificates.find(one) is not None for one in self.settings.listen)
+        return Explainer(
+            self.settings,
+            self.state,
+            self._desk,
+            self.relay,
+            rules_of(self.settings, tls),
+            self._logins.authentication,
+        )
 
     async def view(self) -> ServerView:
         """What operators see of this process's part of it."""

@@ -20,6 +20,8 @@ from mailhost.model.directory import (
     Kind,
     Refused,
     ReportTo,
+    Trace,
+    TraceStep,
     unknown,
 )
 from mailhost.model.route import NextHop
@@ -74,6 +76,13 @@ class FakeDirectory:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    def trace(self, address: Mailbox) -> Deferred[Trace]:
+        answer = self.people.get(str(address), unknown(address))
+        step = TraceStep("ldap://192.0.2.1", "", "sub", f"(mail={address})", (), 1, 0.001)
+        if isinstance(answer, Exception):
+            return succeed(Trace(address, (step,), None, str(answer), 0.001))
+        return succeed(Trace(address, (step,), answer, "", 0.001))
 
     def expand(self, group: GroupRef) -> Deferred[Expansion | Refused]:
         self.asked.append(group.dn)

@@ -1,0 +1,88 @@
+"""
+The request to explain what would become of a message, and what one process answers to it.
+
+:Room: ``control``
+:Called by: `mailhost.control.api` (routes), `mailhost.control.answers` (questions).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address
+from typing import Any
+
+from attrs import asdict
+
+from mailhost.control.calls import Call, Refusal, Route, check_server, no_server
+from mailhost.control.steered import Parts
+from mailhost.errors import SyntaxProblem
+from mailhost.interfaces import Maybe
+from mailhost.model.address import Mailbox
+from mailhost.model.listing import NULL_SENDER
+from mailhost.smtp.grammar import parse_mailbox
+
+#: Whoever asks about no client in particular asks about this machine.
+_HERE = "127.0.0.1"
+
+
+def _path(text: str) -> Mailbox | None:
+    return None if text in ("", NULL_SENDER) else parse_mailbox(text)
+
+
+async def _answer_explain(
+    parts: Parts, server: str, client: str, sender: str, to: str, login: str | None, secure: bool
+) -> Any:
+    """The explanation; `None`: the virtual server does not run here."""
+    explainer = parts[server].explainer() if server in parts else None
+    if explainer is None:
+        return None
+    found = await explainer.explain(client, _path(sender), parse_mailbox(to), login, secure)
+    return asdict(found)
+
+
+#: What may be asked.
+QUESTIONS: Mapping[str, Callable[..., Maybe[Any]]] = {"explain": _answer_explain}
+
+
+async def _explain(call: Call) -> Any:
+    """In the first worker that answers: what is known of a site is each worker's own."""
+    await check_server(call)
+    view = await call.steered.view()
+    server = call.server or next((one.name for one in view.servers), None)
+    if server is None:
+        raise Refusal(409, "there is no virtual server")
+    asked = {
+        "server": server,
+        "client": _client(call.query.get("client", _HERE)),
+        "sender": _checked("from", call.query.get("from", NULL_SENDER)),
+        "to": _checked("to", call.query.get("to", "")),
+        "login": call.query.get("login"),
+        "secure": call.query.get("secure", "yes") != "no",
+    }
+    if asked["to"] in ("", NULL_SENDER):
+        raise Refusal(400, "to: an address")
+    answers = await call.steered.ask("explain", asked)
+    for part in answers.parts:
+        if part.value is not None:
+            return {"server": server, "worker": part.worker, **part.value}
+    if server not in {one.name for one in view.servers}:
+        raise no_server(server)
+    raise Refusal(409, f"{server} is stopped")
+
+
+def _client(text: str) -> str:
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        raise Refusal(400, "client: an IP address") from None
+
+
+def _checked(name: str, text: str) -> str:
+    try:
+        _path(text)
+    except SyntaxProblem as wrong:
+        raise Refusal(400, f"{name}: {wrong}") from None
+    return text
+
+
+ROUTES = (Route("GET", "/v1/explain", _explain),)

@@ -1,0 +1,148 @@
+"""
+A session that does not take place: what a client would hear.
+
+:Room: ``server``
+:Called by: `mailhost.server.explaining`.
+
+The very dialogue and the very reception of a real session, with a desk of its own: nothing is
+stored, counted or logged.
+"""
+
+from __future__ import annotations
+
+from attrs import define, evolve, field, frozen
+from twisted.logger import ILogObserver, LogEvent, Logger
+from zope.interface import implementer
+
+from mailhost.intake.desk import Desk
+from mailhost.intake.destinations import Destinations
+from mailhost.intake.reception import Reception
+from mailhost.interfaces import Maybe
+from mailhost.model.account import Account
+from mailhost.model.address import Mailbox, path_text
+from mailhost.model.reply import Reply
+from mailhost.model.session import SessionFacts
+from mailhost.smtp import replies
+from mailhost.smtp.events import (
+    Connected,
+    Event,
+    HelloGiven,
+    MailGiven,
+    RecipientGiven,
+    TransactionOver,
+    Wait,
+)
+from mailhost.smtp.rules import Rules
+from mailhost.smtp.server_dialogue import ServerDialogue
+
+
+@implementer(ILogObserver)
+class _Nobody:
+    """The log is about what happened."""
+
+    def __call__(self, event: LogEvent) -> None:
+        """See `ILogObserver`."""
+
+
+@define(eq=False)
+class _QuietReception(Reception):
+    _log = Logger(observer=_Nobody())
+
+
+@frozen
+class Rehearsed:
+    """
+    What was said to each command, in order.
+
+    :ivar said: ``(command, reply)``; the first command is the connection, called ``connect``.
+    :ivar destinations: the recipients that were accepted.
+    :ivar session: its facts at the end.
+    """
+
+    said: tuple[tuple[str, str], ...]
+    destinations: Destinations
+    session: SessionFacts
+
+    @property
+    def reply(self) -> str:
+        """The last reply; it decides."""
+        return self.said[-1][1]
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the recipient would be taken."""
+        return self.reply.startswith("2")
+
+
+@define(eq=False)
+class Rehearsal:
+    """
+    :ivar desk: of the virtual server.
+    :ivar rules: of the address that the client would connect to.
+    """
+
+    desk: Desk
+    rules: Rules
+    _dialogue: ServerDialogue = field(init=False)
+    _reception: Reception = field(init=False)
+    _said: list[tuple[str, str]] = field(factory=list, init=False)
+
+    async def run(
+        self,
+        client: str,
+        sender: Mailbox | None,
+        recipient: Mailbox,
+        account: Account | None,
+        secure: bool,
+    ) -> Rehearsed:
+        """
+        One session with one recipient, up to the first refusal.
+
+        :param account: who has logged in.
+        :param secure: TLS is on.
+        """
+        session = SessionFacts("rehearsal", client, account=account)
+        self._dialogue = ServerDialogue(self.rules, client, secure=secure)
+        self._reception = _QuietReception(self._dry_desk(client), session)
+        try:
+            good = await self._say("connect", "") and await self._say("EHLO", "EHLO client")
+            # The login has been believed: it stands where AUTH would have put it.
+            self._dialogue.logged_in = account is not None
+            if good and await self._say("MAIL", f"MAIL FROM:{path_text(sender)}"):
+                await self._say("RCPT", f"RCPT TO:{path_text(recipient)}")
+            found = self._reception.destinations or Destinations()
+        finally:
+            self._reception.reset()
+            self._reception.disconnected()
+        return Rehearsed(tuple(self._said), found, session)
+
+    def _dry_desk(self, client: str) -> Desk:
+        dry = evolve(self.desk)
+        dry.open_sessions = self.desk.open_sessions
+        dry.clients = self.desk.clients.copy_of(client)
+        return dry
+
+    async def _say(self, name: str, line: str) -> bool:
+        """Whether the reply to *line* was positive."""
+        if line:
+            self._dialogue.receive_octets(f"{line}\r\n".encode("utf-8", "surrogateescape"))
+        while not isinstance(event := self._dialogue.next_event(), Wait):
+            if not isinstance(event, TransactionOver):
+                answer = self._decide(event)
+                self._dialogue.answer(answer if isinstance(answer, Reply) else await answer)
+        heard = self._dialogue.octets_to_send().decode("utf-8", "replace").splitlines()
+        self._said.append((name, heard[-1] if heard else ""))
+        return bool(heard) and heard[-1].startswith("2")
+
+    def _decide(self, event: Event) -> Maybe[Reply]:
+        if isinstance(event, Connected):
+            return self._reception.connected()
+        if isinstance(event, HelloGiven):
+            return self._reception.hello(event.name, event.extended)
+        if isinstance(event, MailGiven):
+            return self._reception.sender(
+                event.reverse_path, event.size, event.body, event.parameters
+            )
+        if isinstance(event, RecipientGiven):
+            return self._reception.recipient(event.forward_path, event.parameters)
+        return replies.LOCAL_ERROR
