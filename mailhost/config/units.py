@@ -22,6 +22,7 @@ from attrs import frozen
 from mailhost.config.faults import shown
 from mailhost.model.access import Network, check_domain_pattern, parse_network
 from mailhost.model.address import Mailbox
+from mailhost.model.domain_name import a_labels
 from mailhost.model.rate import Rate
 from mailhost.model.route import NextHop
 
@@ -261,13 +262,13 @@ PATH = Kind(parse_path, "a path; a relative one starts at the current directory 
 
 def parse_domain(text: str) -> str:
     """
-    *text* as a domain name (RFC 5321 §2.3.5), its case kept.
+    *text* as a domain name (RFC 5321 §2.3.5), its case kept; U-labels become A-labels.
 
     :raises ValueError: it is none; an address is none either.
     """
-    name = text.strip().rstrip(".")
     wrong = ValueError(f"{shown(text)} is not a domain name")
     try:
+        name = a_labels(text.strip().rstrip("."))
         checked = check_domain_pattern(name)
     except ValueError:
         raise wrong from None
@@ -279,7 +280,7 @@ def parse_domain(text: str) -> str:
 
 DOMAIN = Kind(
     parse_domain,
-    "a domain name of ASCII labels (an international one as xn--...)",
+    "a domain name",
     check=parse_domain,
 )
 

@@ -2,7 +2,7 @@
 The addresses in a field like To, whoever wrote it.
 
 :Room: ``content``
-:RFC: 5322 §3.4 (addresses), §4.4 (obsolete forms); 2047 §5 (encoded words).
+:RFC: 5322 §3.4 (addresses), §4.4 (obsolete forms); 2047 §5 (encoded words); 6532 §3.2 (UTF-8).
 :IIS: PIC-02, PIC-11 (sender and recipients from the fields of a Pickup file).
 :Called by: Pickup, through `mailhost.intake`.
 
@@ -35,8 +35,10 @@ _QUOTE_MARK = re.compile(rb'["\\]')
 _SPECIALS = b"<>,;:@"
 
 _ALPHANUMERIC = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-_ATEXT = _ALPHANUMERIC + b"!#$%&'*+-/=?^_`{|}~"
-_DOMAIN_TEXT = _ALPHANUMERIC + b"-_"
+#: What these octets may say is looked at when they are put together.
+_BEYOND_ASCII = bytes(range(0x80, 0x100))
+_ATEXT = _ALPHANUMERIC + b"!#$%&'*+-/=?^_`{|}~" + _BEYOND_ASCII
+_DOMAIN_TEXT = _ALPHANUMERIC + b"-_" + _BEYOND_ASCII
 _PRINTABLE = bytes(range(0x20, 0x7F))
 
 
@@ -221,13 +223,13 @@ def _addr_spec(tokens: list[_Token]) -> str:
 def _local_part(tokens: list[_Token]) -> str:
     content = _joined(tokens, "aq", "local part")
     if _is_dotted(content, _ATEXT):
-        return content.decode("ascii")
+        return content.decode("utf-8")
     if not any(kind == "q" for kind, _ in tokens):
         raise SyntaxProblem(f"{_shown(content)} is no local part")
-    if content.translate(None, _PRINTABLE):
+    if content.translate(None, _PRINTABLE + _BEYOND_ASCII):
         raise SyntaxProblem(f"a control character in {_shown(content)}")
     escaped = content.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
-    return f'"{escaped.decode("ascii")}"'
+    return f'"{escaped.decode("utf-8")}"'
 
 
 def _domain(tokens: list[_Token]) -> str:
@@ -239,7 +241,7 @@ def _domain(tokens: list[_Token]) -> str:
     content = _joined(tokens, "a", "domain")
     if not _is_dotted(content, _DOMAIN_TEXT):
         raise SyntaxProblem(f"{_shown(content)} is no domain")
-    return content.decode("ascii")
+    return content.decode("utf-8")
 
 
 def _joined(tokens: list[_Token], kinds: str, what: str) -> bytes:
@@ -255,8 +257,17 @@ def _joined(tokens: list[_Token], kinds: str, what: str) -> bytes:
         last = token
     content = b"".join(octets for _, octets in tokens)
     if not content.isascii():
-        raise SyntaxProblem(f"8-bit characters in the {what} {_shown(content)}")
+        _check_utf8(content, what)
     return content
+
+
+def _check_utf8(content: bytes, what: str) -> None:
+    try:
+        shown = content.decode("utf-8").isprintable()
+    except UnicodeDecodeError:
+        shown = False
+    if not shown:
+        raise SyntaxProblem(f"8-bit characters in the {what} {_shown(content)}")
 
 
 def _dot_between(left: _Token, right: _Token) -> bool:

@@ -2,7 +2,7 @@
 Words from outside, made safe for a line of ours.
 
 :Room: ``content``
-:RFC: 5322 §2.1.1 (lines), §2.2 (fields).
+:RFC: 5322 §2.1.1 (lines), §2.2 (fields); 6532 §3.2 (letters outside ASCII).
 :Called by: `mailhost.content.trace`, `mailhost.reports`, `mailhost.delivery`, `mailhost.spool`.
 
 Whatever could end a line, start another one or open a comment is replaced
@@ -29,6 +29,18 @@ def line_octets(words: str, limit_octets: int) -> bytes:
     return printable(words[:limit_octets]).encode("ascii")
 
 
+def text_octets(words: str, limit_octets: int) -> bytes:
+    """*words* on one line of UTF-8: what cannot be shown becomes ``?``, the rest is cut off."""
+    if words.isascii():
+        return line_octets(words, limit_octets)
+    shown = "".join(c if c.isprintable() else "?" for c in words[:limit_octets]).encode()
+    return shown if len(shown) <= limit_octets else _whole_characters(shown[:limit_octets])
+
+
+def _whole_characters(octets: bytes) -> bytes:
+    return octets.decode("utf-8", "ignore").encode()
+
+
 def token_octets(word: str) -> bytes:
     """
     *word* as a single token, fit to stand outside a comment in a trace field.
@@ -43,8 +55,8 @@ def token_octets(word: str) -> bytes:
 
 
 def mailbox_octets(mailbox: Mailbox) -> bytes:
-    """*mailbox* without angle brackets, fit for a header line."""
-    return line_octets(str(mailbox), MAX_ADDRESS_OCTETS)
+    """*mailbox* without angle brackets, fit for a header line; UTF-8 where it is not ASCII."""
+    return text_octets(str(mailbox), MAX_ADDRESS_OCTETS)
 
 
 def path_octets(path: Mailbox | None) -> bytes:

@@ -12,7 +12,7 @@ leaves it in both places.
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from twisted.logger import Logger
 
 from mailhost.errors import DirectoryProblem
 from mailhost.intake.desk import Desk
+from mailhost.intake.destinations import Destinations
 from mailhost.model.address import Mailbox
-from mailhost.model.envelope import Envelope
+from mailhost.model.parameters import NO_RECIPIENT_PARAMETERS, RecipientParameters
 from mailhost.spool.bad_triples import (
     BadTriple,
     list_triples,
@@ -100,7 +101,9 @@ class BadmailDesk:
             name: str = await self.run(self._to_pickup, triple)
             made = f"Pickup file {name}"
         else:
-            recipients = tuple(to) or triple.recipients
+            recipients = dict.fromkeys(to) or dict(
+                zip(triple.recipients, triple.asked, strict=True)
+            )
             if triple.fault or not recipients or not (triple.sender_known or to):
                 raise DirectoryProblem(triple.fault or "it names no sender, or no recipient")
             name = made = await self._to_queue(triple, recipients)
@@ -110,7 +113,9 @@ class BadmailDesk:
         )
         return name
 
-    async def _to_queue(self, triple: BadTriple, recipients: tuple[Mailbox, ...]) -> str:
+    async def _to_queue(
+        self, triple: BadTriple, recipients: Mapping[Mailbox, RecipientParameters | None]
+    ) -> str:
         desk = self.desk
         desk.check_room(triple.size)
         queue_id = desk.store.new_queue_id()
@@ -122,11 +127,9 @@ class BadmailDesk:
                 waiting = incoming.write(block)
                 if waiting is not None:
                     await waiting
-            categorizer = desk.categorizer
-            paths = tuple(
-                dict.fromkeys(map(categorizer.stamp, map(categorizer.qualify, recipients)))
+            envelope = self._destinations(recipients).envelope(
+                triple.reverse_path, triple.body, parameters=triple.parameters
             )
-            envelope = Envelope(triple.reverse_path, paths, triple.body)
             message = await desk.store.commit(
                 incoming, queue_id, envelope, triple.hello, desk.clock.seconds()
             )
@@ -135,6 +138,17 @@ class BadmailDesk:
             raise
         desk.accepted(message)
         return queue_id
+
+    def _destinations(
+        self, recipients: Mapping[Mailbox, RecipientParameters | None]
+    ) -> Destinations:
+        to, categorizer = Destinations(), self.desk.categorizer
+        for given, asked in recipients.items():
+            path = categorizer.qualify(given)
+            stamped = categorizer.stamp(path)
+            if stamped not in to.paths:
+                to.add(stamped, path, asked or NO_RECIPIENT_PARAMETERS)
+        return to
 
     def _to_pickup(self, triple: BadTriple) -> str:
         """In a thread: copy it under a hidden name, name it, sync."""

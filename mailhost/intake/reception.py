@@ -299,20 +299,20 @@ class Reception:
         try:
             transaction.queue_id = store.new_queue_id()
             transaction.incoming = store.new_message(
-                self._received(transaction.queue_id), transaction.size
+                self._received(transaction.queue_id, transaction.parameters), transaction.size
             )
         except SpoolProblem as problem:
             return self._no_room(problem)
         return replies.START_CONTENT
 
-    def _received(self, queue_id: str) -> bytes:
+    def _received(self, queue_id: str, parameters: MailParameters) -> bytes:
         session = self.session
         return received_field(
             session.hello,
             session.peer,
             self._peer_note(),
             self.desk.settings.fqdn,
-            session.with_word,
+            session.with_word(parameters.smtputf8),
             queue_id,
             self.desk.clock.seconds(),
         )

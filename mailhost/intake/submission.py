@@ -34,6 +34,7 @@ from mailhost.interfaces import IIncomingMessage
 from mailhost.model.address import Mailbox
 from mailhost.model.directory import Found, Refused
 from mailhost.model.envelope import Envelope
+from mailhost.model.parameters import NO_MAIL_PARAMETERS, MailParameters
 from mailhost.model.queue import QueuedMessage
 from mailhost.policy.limits import check_hops, check_message_size
 from mailhost.routing.domains import LocalDomain
@@ -217,7 +218,9 @@ class Submitter:
             if isinstance(found, Refused):
                 raise BadPickupFile(f"{found.words} ({found.status})")
             to.add_found(found, path)
-        return to.envelope(sender)
+        ascii_only = all(path.is_ascii for path in to.paths) and (sender is None or sender.is_ascii)
+        asked = NO_MAIL_PARAMETERS if ascii_only else MailParameters(smtputf8=True)
+        return to.envelope(sender, parameters=asked)
 
     def _check_hops(self, header: PickupHeader) -> None:
         max_hops = self.desk.settings.delivery.max_hops

@@ -2,12 +2,15 @@
 An address as it stands in an envelope.
 
 :Room: ``model``
-:RFC: 5321 §2.3.11 (mailbox), §4.1.2 (grammar; parsed in `mailhost.smtp.grammar`).
+:RFC: 5321 §2.3.11 (mailbox), §4.1.2 (grammar; parsed in `mailhost.smtp.grammar`);
+    6531 §3.3 (letters outside ASCII).
 """
 
 from __future__ import annotations
 
 from attrs import frozen
+
+from mailhost.model.domain_name import a_labels
 
 
 @frozen
@@ -31,8 +34,27 @@ class Mailbox:
 
     @property
     def domain_key(self) -> str:
-        """The domain for comparing: lower case (RFC 5321 §2.4)."""
-        return self.domain.lower()
+        """
+        The domain for comparing: lower case (RFC 5321 §2.4), A-labels (RFC 6531 §3.2).
+
+        What can be no domain is compared as it is.
+        """
+        if self.domain.isascii():
+            return self.domain.lower()
+        try:
+            return a_labels(self.domain)
+        except ValueError:
+            return self.domain.lower()
+
+    @property
+    def is_ascii(self) -> bool:
+        """Whether it can be said without SMTPUTF8 (RFC 6531 §3.2)."""
+        return self.local.isascii() and self.domain.isascii()
+
+    @property
+    def in_ascii(self) -> Mailbox:
+        """With A-labels; the local part has no other form (RFC 6530 §7.1)."""
+        return self if self.domain.isascii() else Mailbox(self.local, self.domain_key)
 
     def in_domain(self, domain: str) -> Mailbox:
         """The same local part at *domain*."""

@@ -2,7 +2,7 @@
 What a sender asks for beside the addresses: the parameters of MAIL and RCPT.
 
 :Room: ``model``
-:RFC: 5321 §4.1.1.11 (parameters), 3461 §4 (delivery status notifications).
+:RFC: 5321 §4.1.1.11 (parameters), 3461 §4 (delivery status notifications), 6531 §3.4.
 :Made by: `mailhost.smtp.commands`; kept by `mailhost.spool`, obeyed by `mailhost.relay`.
 
 SIZE, BODY and AUTH are not among them: they are about the transaction, or the content.
@@ -34,10 +34,12 @@ class MailParameters:
     :ivar ret: what a report of failure returns: ``FULL``, ``HDRS``, or empty: it was not said
         (RFC 3461 §4.3).
     :ivar envid: the sender's name for the transaction, as xtext (RFC 3461 §4.4).
+    :ivar smtputf8: addresses or header fields are not ASCII (RFC 6531 §3.4).
     """
 
     ret: str = field(default="", validator=in_(("", "FULL", "HDRS")))
     envid: str = field(default="", validator=_TEXT)
+    smtputf8: bool = field(default=False, validator=instance_of(bool))
 
     def of_list(self) -> MailParameters:
         """What is left of them when a list sends in its own name (RFC 3461 §5.2.7.1)."""

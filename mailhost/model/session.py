@@ -51,9 +51,11 @@ class SessionFacts:
     trusted: bool = False
     connected_at: float = field(default=0.0)
 
-    @property
-    def with_word(self) -> str:
-        """The *with* clause of Received: ESMTPA and ESMTPSA after a login (RFC 3848)."""
-        if self.account is None or self.protocol == "SMTP":
-            return self.protocol
-        return f"{self.protocol}A"
+    def with_word(self, smtputf8: bool = False) -> str:
+        """
+        The *with* clause of Received: ESMTPA and ESMTPSA after a login (RFC 3848).
+
+        :param smtputf8: the transaction was begun with SMTPUTF8 (RFC 6531 §4.3).
+        """
+        word = f"UTF8{self.protocol.removeprefix('E')}" if smtputf8 else self.protocol
+        return word if self.account is None or word == "SMTP" else f"{word}A"

@@ -162,7 +162,7 @@ class InboundProtocol(Protocol):
         if self._authentication is not None:
             account = self._authentication.certified(self.session, names)
         self.session.account = account
-        self._dialogue.rules = self._dialogue.rules.for_certified(account is not None)
+        self._dialogue.change_rules(self._dialogue.rules.for_certified(account is not None))
 
     def dataReceived(self, data: bytes) -> None:
         """Octets from the client."""

@@ -2,7 +2,7 @@
 One session with a site, from its opening to its end.
 
 :Room: ``relay``
-:RFC: 5321 §3.3, §5.1; 6152 §3; promises P3, P6.
+:RFC: 5321 §3.3, §5.1; 6152 §3; 6531 §3.2; promises P3, P6.
 :Made by: `mailhost.relay.sites`, which gives it jobs and hears how it goes.
 """
 
@@ -17,9 +17,12 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from mailhost.content.headers import header_end
 from mailhost.errors import ContentDamaged, SpoolProblem
 from mailhost.interfaces import IStoredContent, next_block, open_stored
+from mailhost.model.envelope import Envelope
 from mailhost.model.outcome import Fate, Outcome
+from mailhost.model.queue import QueuedRecipient
 from mailhost.net.outbound import OutboundProtocol, Transcript
 from mailhost.relay.job import Job
 from mailhost.relay.line import Opened
@@ -157,6 +160,13 @@ class Connection:
         place = self._opened.place
         job.tried.add((place.address, place.port))
         self._current = job
+        international = job.is_international
+        spoken = "SMTPUTF8" in session.extensions
+        if international and not spoken:
+            left = await self._without_utf8(job)
+            if left is None:
+                return True
+            job = self._current = left
         try:
             opened = await open_stored(self.site.store, message)
             content: IStoredContent | None = opened
@@ -173,7 +183,61 @@ class Connection:
             words = f"{place.host} does not offer 8BITMIME, and the content needs it"
             self._settle_all(job, Outcome(Fate.FAILED, "5.6.3", words, peer=place.host))
             return True
-        return await self._transact(session, job, content)
+        sender = self.site.terms.categorizer.masquerade(message.reverse_path)
+        envelope = job.international(sender, spoken) if international else job.envelope(sender)
+        return await self._transact(session, job, envelope, content)
+
+    async def _without_utf8(self, job: Job) -> Job | None:
+        """
+        What of *job* can go to a host without SMTPUTF8; the rest fails (RFC 6531 §3.2).
+
+        A domain has a form in ASCII, a local part and a header have none.
+        """
+        assert self._opened is not None
+        host, sender = self._opened.place.host, job.message.reverse_path
+        speakable = [one for one in job.recipients if one.forward_path.in_ascii.is_ascii]
+        status, what = "5.6.7", "an address"
+        if sender is not None and not sender.in_ascii.is_ascii:
+            speakable = []
+        elif speakable and not await self._header_is_ascii(job):
+            # RFC 3463 X.6.9, from RFC 6531 §4.2.
+            status, what, speakable = "5.6.9", "the header", []
+        if len(speakable) == len(job.recipients):
+            return job
+        words = f"{host} does not offer SMTPUTF8, and {what} needs it"
+        return self._refuse_part(job, speakable, Outcome(Fate.FAILED, status, words, peer=host))
+
+    async def _header_is_ascii(self, job: Job) -> bool:
+        if not job.message.parameters.smtputf8:
+            return True
+        try:
+            content = await open_stored(self.site.store, job.message)
+        except SpoolProblem:
+            return True  # it is opened again, and what is wrong is told then
+        header = b""
+        try:
+            while header_end(header) < 0 and header.isascii():
+                block = await next_block(content)
+                if not block:
+                    break
+                header += block
+        except SpoolProblem:
+            return True
+        finally:
+            content.close()
+        end = header_end(header)
+        return (header[:end] if end >= 0 else header).isascii()
+
+    def _refuse_part(self, job: Job, left: list[QueuedRecipient], outcome: Outcome) -> Job | None:
+        """All recipients of *job* but those *left* have *outcome*; the job that is left."""
+        if not left:
+            self._settle_all(job, outcome)
+            return None
+        rest = Job(job.message, left, job.destination, job.tried)
+        self.site.split(job, rest)
+        job.recipients = [one for one in job.recipients if one not in left]
+        self._settle_all(job, outcome)
+        return rest
 
     async def _seven_bit(self, job: Job) -> IStoredContent | None:
         """The content if it is 7-bit after all, else `None` (RFC 6152 §3)."""
@@ -186,12 +250,13 @@ class Connection:
             content.close()
         return await open_stored(self.site.store, job.message)
 
-    async def _transact(self, session: OutboundProtocol, job: Job, content: IStoredContent) -> bool:
+    async def _transact(
+        self, session: OutboundProtocol, job: Job, envelope: Envelope, content: IStoredContent
+    ) -> bool:
         assert self._opened is not None
         message = job.message
         try:
-            sender = self.site.terms.categorizer.masquerade(message.reverse_path)
-            transcript = await session.send(job.envelope(sender), content)
+            transcript = await session.send(envelope, content)
         except ContentDamaged as problem:
             self._settle_all(job, await damaged(self.site.store, message, problem))
             return False

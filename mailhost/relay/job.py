@@ -7,7 +7,7 @@ What one transaction has to carry.
 
 from __future__ import annotations
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from mailhost.model.address import Mailbox
 from mailhost.model.envelope import Envelope, Handling
@@ -56,6 +56,33 @@ class Job:
     tried: set[tuple[str, int]] = field(factory=set)
     so_far: list[Outcome] | None = None
     session_lost: bool = False
+
+    @property
+    def is_international(self) -> bool:
+        """Whether it may need SMTPUTF8 (RFC 6531 §3.2)."""
+        message = self.message
+        if message.parameters.smtputf8:
+            return True
+        if message.reverse_path is not None and not message.reverse_path.is_ascii:
+            return True
+        return not all(one.forward_path.is_ascii for one in self.recipients)
+
+    def international(self, reverse_path: Mailbox | None, spoken: bool) -> Envelope:
+        """
+        The envelope of a mail that may need SMTPUTF8.
+
+        :param spoken: the peer offers it; else all of it has an ASCII form.
+        """
+        plain = self.envelope(reverse_path)
+        parameters = evolve(plain.parameters, smtputf8=spoken)
+        if spoken:
+            return evolve(plain, parameters=parameters)
+        return evolve(
+            plain,
+            reverse_path=reverse_path.in_ascii if reverse_path is not None else None,
+            forward_paths=tuple(path.in_ascii for path in plain.forward_paths),
+            parameters=parameters,
+        )
 
     def envelope(self, reverse_path: Mailbox | None) -> Envelope:
         """What MAIL and RCPT are to say, with *reverse_path*."""

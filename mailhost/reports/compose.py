@@ -2,7 +2,8 @@
 A delivery report, from outcomes to octets.
 
 :Room: ``reports``
-:RFC: 3461 §6 (what a report says), 3464, 6522 (its earlier form is 3462), 3834 §3.1, 5321 §6.1.
+:RFC: 3461 §6 (what a report says), 3464, 6522 (its earlier form is 3462), 6533 (addresses
+    outside ASCII), 3834 §3.1, 5321 §6.1.
 :IIS: §10.6; MSG-05 (copies of failure reports).
 :Called by: `mailhost.relay`, which hands the result to the spool in one
     transaction with the outcomes it tells of.
@@ -24,15 +25,19 @@ from hashlib import sha256
 
 from mailhost.content.headers import scan_header
 from mailhost.content.trace import filetime, message_id, rfc5322_date
-from mailhost.content.words import line_octets, mailbox_octets, token_octets
+from mailhost.content.words import line_octets, mailbox_octets, text_octets, token_octets
 from mailhost.model.address import Mailbox
 from mailhost.model.envelope import Envelope
 from mailhost.model.outcome import Fate
-from mailhost.model.parameters import RecipientParameters
+from mailhost.model.parameters import (
+    NO_MAIL_PARAMETERS,
+    MailParameters,
+    RecipientParameters,
+)
 from mailhost.model.queue import Submission
 from mailhost.reports.returned import ReturnedPart, returned_part
 from mailhost.reports.values import OriginalMessage, ReportedRecipient, ReportKind, reportable
-from mailhost.smtp.xtext import from_xtext
+from mailhost.smtp.xtext import from_utf8_xtext, from_xtext, to_utf8_xtext
 
 #: Of what a peer said, one line of so much is passed on (attacks.md A58).
 MAX_WORDS_OCTETS = 512
@@ -53,6 +58,15 @@ _SENTENCES = {
         b"Your message has been delivered to the following recipients, or relayed\r\n"
         b"to a host that may not send such notifications.\r\n"
     ),
+}
+#: Content type and encoding, without UTF-8 and with it (RFC 6533 §4).
+_TEXT_TYPE = {
+    False: (b"text/plain; charset=us-ascii", b"7bit"),
+    True: (b"text/plain; charset=utf-8", b"8bit"),
+}
+_STATUS_TYPE = {
+    False: (b"message/delivery-status", b"7bit"),
+    True: (b"message/global-delivery-status", b"8bit"),
 }
 _STATUS = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}")
 
@@ -88,15 +102,16 @@ def compose_report(
     if not recipients or len(boundary_random) < 16:
         raise ValueError("a report needs a recipient and 16 octets of randomness")
     returned = returned_part(original, _returned_octets(kind, original, max_original_octets))
-    text = _text_part(kind, recipients)
-    status = _status_part(original, recipients, fqdn, now)
+    utf8 = original.international
+    text = _text_part(kind, recipients, utf8)
+    status = _status_part(original, recipients, fqdn, now, utf8)
     boundary = _boundary(boundary_random, now, (text, status, returned.octets))
     octets = b"".join(
         (
             _header(kind, original, sender, returned, boundary, fqdn, domain, now, boundary_random),
             _PREAMBLE,
-            _part(boundary, b"text/plain; charset=us-ascii", b"7bit", text),
-            _part(boundary, b"message/delivery-status", b"7bit", status),
+            _part(boundary, *_TEXT_TYPE[utf8], text),
+            _part(boundary, *_STATUS_TYPE[utf8], status),
             _part(boundary, returned.content_type, returned.encoding, returned.octets),
             b"\r\n--%b--\r\n" % boundary,
         )
@@ -104,8 +119,11 @@ def compose_report(
     receivers = [sender]
     if kind is ReportKind.FAILURE and copy_to is not None and copy_to != sender:
         receivers.append(copy_to)
-    body = "8BITMIME" if returned.encoding == b"8bit" else "7BIT"
-    return tuple(Submission(Envelope(None, (path,), body), octets) for path in receivers)
+    body = "8BITMIME" if utf8 or returned.encoding == b"8bit" else "7BIT"
+    asked = MailParameters(smtputf8=True) if utf8 else NO_MAIL_PARAMETERS
+    return tuple(
+        Submission(Envelope(None, (path,), body, parameters=asked), octets) for path in receivers
+    )
 
 
 def _returned_octets(kind: ReportKind, original: OriginalMessage, most: int) -> int:
@@ -127,13 +145,13 @@ def _header(
 ) -> bytes:
     lines = [
         b"From: postmaster@%b" % token_octets(domain),
-        b"To: %b" % mailbox_octets(sender),
+        b"To: %b" % (mailbox_octets if original.international else _ascii)(sender),
         b"Date: %b" % rfc5322_date(now),
         b"MIME-Version: 1.0",
         b"Content-Type: multipart/report; report-type=delivery-status;",
         b'\tboundary="%b"' % boundary,
     ]
-    if returned.encoding == b"8bit":
+    if original.international or returned.encoding == b"8bit":
         # RFC 2045 §6.4: a multipart declares what its parts need.
         lines.append(b"Content-Transfer-Encoding: 8bit")
     digest = sha256(b"message-id" + randomness).digest()
@@ -173,9 +191,18 @@ def _boundary(randomness: bytes, now: float, parts: Sequence[bytes]) -> bytes:
 # ---- part 1, for people
 
 
-def _text_part(kind: ReportKind, recipients: Sequence[ReportedRecipient]) -> bytes:
+def _ascii(path: Mailbox) -> bytes:
+    """*path* in ASCII; what has no such form, in the code of RFC 6533 §3."""
+    plain = path.in_ascii
+    if plain.is_ascii:
+        return mailbox_octets(plain)
+    return line_octets(to_utf8_xtext(str(plain)), MAX_WORDS_OCTETS)
+
+
+def _text_part(kind: ReportKind, recipients: Sequence[ReportedRecipient], utf8: bool) -> bytes:
+    show = mailbox_octets if utf8 else _ascii
     addresses = b"".join(
-        b"       %b\r\n" % mailbox_octets(recipient.forward_path) for recipient in recipients
+        b"       %b\r\n" % show(recipient.forward_path) for recipient in recipients
     )
     text = _GREETING + _SENTENCES[kind] + b"\r\n" + addresses + b"\r\n"
     if kind is ReportKind.SUCCESS:
@@ -183,7 +210,7 @@ def _text_part(kind: ReportKind, recipients: Sequence[ReportedRecipient]) -> byt
     reasons = b"".join(
         b"       %b\r\n          %b\r\n"
         % (
-            mailbox_octets(recipient.forward_path),
+            show(recipient.forward_path),
             line_octets(recipient.outcome.words, MAX_WORDS_OCTETS),
         )
         for recipient in recipients
@@ -199,6 +226,7 @@ def _status_part(
     recipients: Sequence[ReportedRecipient],
     fqdn: str,
     now: float,
+    utf8: bool,
 ) -> bytes:
     """RFC 3464 §2.1: the fields of the message, then a group for each recipient."""
     fields = []
@@ -210,16 +238,16 @@ def _status_part(
         fields.append(b"Received-From-MTA: dns;%b" % token_octets(original.hello))
     fields.append(b"Arrival-Date: %b" % rfc5322_date(original.accepted_at))
     fields.append(b"X-Mailhost-Queue-ID: %b" % token_octets(original.queue_id))
-    groups = [fields, *(_recipient_fields(recipient, now) for recipient in recipients)]
+    groups = [fields, *(_recipient_fields(recipient, now, utf8) for recipient in recipients)]
     return b"\r\n".join(b"".join(line + b"\r\n" for line in group) for group in groups)
 
 
-def _recipient_fields(recipient: ReportedRecipient, now: float) -> list[bytes]:
+def _recipient_fields(recipient: ReportedRecipient, now: float, utf8: bool) -> list[bytes]:
     outcome = recipient.outcome
     attempted_at = now if recipient.attempted_at is None else recipient.attempted_at
     fields = [
-        *_original_recipient(recipient.parameters),
-        b"Final-Recipient: rfc822;%b" % mailbox_octets(recipient.forward_path),
+        *_original_recipient(recipient.parameters, utf8),
+        b"Final-Recipient: %b" % _final_recipient(recipient.forward_path, utf8),
         b"Action: %b" % outcome.fate.value.encode("ascii"),
         b"Status: %b" % _status(recipient),
     ]
@@ -237,13 +265,28 @@ def _recipient_fields(recipient: ReportedRecipient, now: float) -> list[bytes]:
     return fields
 
 
-def _original_recipient(asked: RecipientParameters) -> list[bytes]:
+def _original_recipient(asked: RecipientParameters, utf8: bool) -> list[bytes]:
     """RFC 3464 §2.3.1: as the sender has named it, if he has."""
     if not asked.orcpt:
         return []
     kind, _, address = asked.orcpt.partition(";")
-    words = f"{kind};{from_xtext(address)}"
-    return [b"Original-Recipient: %b" % line_octets(words, MAX_WORDS_OCTETS)]
+    if kind.lower() != "utf-8":
+        words = line_octets(from_xtext(address), MAX_WORDS_OCTETS)
+    else:
+        words = _utf8_address(from_utf8_xtext(address), utf8)
+    return [b"Original-Recipient: %b;%b" % (kind.encode("ascii"), words)]
+
+
+def _final_recipient(path: Mailbox, utf8: bool) -> bytes:
+    plain = path.in_ascii
+    if plain.is_ascii:
+        return b"rfc822;%b" % mailbox_octets(plain)
+    return b"utf-8;%b" % _utf8_address(str(path), utf8)
+
+
+def _utf8_address(address: str, utf8: bool) -> bytes:
+    """RFC 6533 §3: as it is where UTF-8 may stand, else by the numbers of its characters."""
+    return text_octets(address if utf8 else to_utf8_xtext(address), MAX_WORDS_OCTETS)
 
 
 def _status(recipient: ReportedRecipient) -> bytes:

@@ -2,8 +2,8 @@
 The third part of a report: the original, or its header.
 
 :Room: ``reports``
-:RFC: 6522 §3 item 3, §4 (text/rfc822-headers); 2046 §5.2.1 (message/rfc822 is
-    never encoded); 6152 §3.
+:RFC: 6522 §3 item 3, §4 (text/rfc822-headers); 6533 §4 (message/global); 2046 §5.2.1
+    (message/rfc822 is never encoded); 6152 §3.
 :Called by: `mailhost.reports.compose`.
 """
 
@@ -46,9 +46,14 @@ def returned_part(original: OriginalMessage, max_original_octets: int) -> Return
     """
     octets = original.octets
     whole = len(octets) == original.size <= max_original_octets
-    if whole and has_plain_lines(octets):
-        return ReturnedPart(b"message/rfc822", b"7bit" if octets.isascii() else b"8bit", octets)
     header = _header_of(octets)
+    # A header in UTF-8 is understood by those who have written one (RFC 6532 §3.7).
+    utf8 = original.parameters.smtputf8 and not header.isascii()
+    if whole and has_plain_lines(octets) and (original.international or not utf8):
+        kind = b"message/global" if utf8 else b"message/rfc822"
+        return ReturnedPart(kind, b"7bit" if octets.isascii() else b"8bit", octets)
+    if utf8 and original.international and has_plain_lines(header):
+        return ReturnedPart(b"message/global-headers", b"8bit", header)
     if header.isascii() and has_plain_lines(header):
         return ReturnedPart(b"text/rfc822-headers", b"7bit", header)
     return ReturnedPart(b"text/rfc822-headers", b"quoted-printable", _quoted_printable(header))

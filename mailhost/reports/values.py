@@ -53,6 +53,15 @@ class OriginalMessage:
     octets: bytes = field(repr=False)
     parameters: MailParameters = NO_MAIL_PARAMETERS
 
+    @property
+    def international(self) -> bool:
+        """
+        Its report is in UTF-8: it can reach its sender by SMTPUTF8 only (RFC 6533 §4).
+
+        Everybody else gets a report that any host can carry.
+        """
+        return self.reverse_path is not None and not self.reverse_path.in_ascii.is_ascii
+
     @classmethod
     def of(cls, message: QueuedMessage, octets: bytes) -> OriginalMessage:
         """

@@ -11,6 +11,8 @@ The categorizer: each recipient gets one route.
 
 from __future__ import annotations
 
+from unicodedata import normalize
+
 from attrs import define
 
 from mailhost.config.settings import DomainSettings, VirtualServerSettings
@@ -46,11 +48,17 @@ class Categorizer:
         return self.domains.find(path.domain_key)
 
     def stamp(self, path: Mailbox) -> Mailbox:
-        """*path* with the default domain in place of an alias of it (IIS §8)."""
+        """
+        *path* with the default domain in place of an alias of it (IIS §8).
+
+        Of several spellings of a local part in Unicode one is taken (RFC 6530 §10.1).
+        """
         found = self.find_domain(path)
-        if isinstance(found, LocalDomain) and found.alias:
-            return path.in_domain(self.domains.default)
-        return path
+        if not isinstance(found, LocalDomain):
+            return path
+        if not path.local.isascii():
+            path = Mailbox(normalize("NFC", path.local), path.domain)
+        return path.in_domain(self.domains.default) if found.alias else path
 
     def masquerade(self, path: Mailbox | None) -> Mailbox | None:
         """

@@ -172,7 +172,8 @@ class ClientDialogue:
         if self._reset_first:
             self._reset_first = False
             steps.insert(0, ("RSET", "RSET", 0))
-        lines = deque((f"{text}\r\n".encode("ascii"), label, n) for text, label, n in steps)
+        coding = "utf-8" if envelope.parameters.smtputf8 else "ascii"
+        lines = deque((f"{text}\r\n".encode(coding), label, n) for text, label, n in steps)
         self._transaction = _Transaction(
             [None] * len(envelope.forward_paths), lines, chunk, envelope.wire_ready
         )

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import cast
 
 from mailhost.errors import SyntaxProblem
+from mailhost.model.address import Mailbox
 from mailhost.model.parameters import MailParameters, RecipientParameters
 from mailhost.model.reply import Reply
 from mailhost.smtp import grammar, replies
@@ -33,6 +34,8 @@ from mailhost.smtp.events import (
 from mailhost.smtp.extensions import Offer
 from mailhost.smtp.extensions.base import Parse
 
+#: Parameters whose value may be other than ASCII (RFC 6533 §3).
+_INTERNATIONAL = frozenset({"ORCPT"})
 _CONTENT_ASKED = ContentAsked()
 _TLS_ASKED = TLSAsked()
 
@@ -58,13 +61,15 @@ def _mail(argument: str, offer: Offer) -> Event | Reply:
     except SyntaxProblem:
         return replies.BAD_ADDRESS
     if not given:
-        return MailGiven(path, None, "7BIT")
+        return MailGiven(path, None, "7BIT") if argument.isascii() else replies.UTF8_NOT_ASKED
     parsed = _parameters(given, offer.mail_parameters)
     if isinstance(parsed, Reply):
         return parsed
     size = cast("int | None", parsed.pop("size", None))
     body = cast("str", parsed.pop("body", "7BIT"))
     parsed.pop("auth", None)
+    if not (argument.isascii() or "smtputf8" in parsed):
+        return replies.UTF8_NOT_ASKED
     if not parsed:
         return MailGiven(path, size, body)
     return MailGiven(path, size, body, MailParameters(**parsed))  # type: ignore[arg-type]  # parsed
@@ -93,6 +98,8 @@ def _parameters(
         if parse is None:
             return replies.unknown_parameter(name)
         try:
+            if not (value is None or value.isascii() or name in _INTERNATIONAL):
+                return replies.BAD_ARGUMENTS
             found[name.lower().replace("-", "_")] = parse(value)
         except SyntaxProblem:
             return replies.BAD_ARGUMENTS
@@ -136,15 +143,23 @@ def _vrfy(argument: str, offer: Offer) -> Event | Reply:
         return replies.BAD_ARGUMENTS
     if not offer.verifies:
         return replies.cannot_verify(argument.strip("<>"))
-    try:
-        return VerifyGiven(grammar.parse_named(argument))
-    except SyntaxProblem:
-        return replies.BAD_ADDRESS
+    path = _named(argument, offer)
+    return path if isinstance(path, Reply) else VerifyGiven(path)
 
 
 def _expn(argument: str, offer: Offer) -> Event | Reply:
+    path = _named(argument, offer)
+    return path if isinstance(path, Reply) else ExpandGiven(path)
+
+
+def _named(argument: str, offer: Offer) -> Mailbox | Reply:
+    """RFC 6531 §3.4: SMTPUTF8 may stand behind the address."""
+    text, blank, word = argument.rpartition(" ")
+    asked = bool(blank) and offer.utf8 and word.upper() == "SMTPUTF8"
+    if not (asked or argument.isascii()):
+        return replies.UTF8_NOT_ASKED
     try:
-        return ExpandGiven(grammar.parse_named(argument))
+        return grammar.parse_named(text.rstrip(" ") if asked else argument)
     except SyntaxProblem:
         return replies.BAD_ADDRESS
 

@@ -3,7 +3,7 @@ The words of a command: verbs, paths, parameters.
 
 :Room: ``smtp``
 :RFC: 5321 §4.1.2, §4.1.3 (grammar), §4.5.3.1 (sizes); 1870 §3 (SIZE), 3030 §2
-    (BDAT), 6152 §2 (BODY).
+    (BDAT), 6152 §2 (BODY); 6531 §3.3 (addresses outside ASCII).
 :Called by: `mailhost.smtp.server_dialogue`; `parse_mailbox` by whoever reads an
     address out of a file.
 
@@ -17,25 +17,58 @@ import re
 from binascii import Error, a2b_base64
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
+from attrs import frozen
+
 from mailhost.errors import SyntaxProblem
 from mailhost.model.address import Mailbox
+from mailhost.model.domain_name import a_labels
 
-_ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]"
-_DOT_STRING = rf"{_ATEXT}+(?:\.{_ATEXT}+)*"
-# §4.1.2 quoted-string: qtextSMTP or a backslash and a printable octet.
-_QUOTED = r'"(?:[ !#-\[\]-~]|\\[ -~])*"'
-_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?"
-_DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*\.?"
-_LITERAL = r"\[[!-Z^-~]+\]"
-# Appendix C: a source route is accepted, and ignored.
-_ROUTE = rf"(?:@{_DOMAIN}(?:,@{_DOMAIN})*:)?"
-_MAILBOX = rf"(?P<local>{_DOT_STRING}|{_QUOTED})(?:@(?P<domain>{_DOMAIN}|{_LITERAL}))?"
+# RFC 6531 §3.3: letters outside ASCII, without the controls of Latin-1.
+_BEYOND_ASCII = "\u00a0-\U0010ffff"
+#: Format characters that words of some scripts need (RFC 5892 A.1, A.2).
+_JOINERS = "\u200c\u200d"
 
-_PATH = re.compile(rf"<{_ROUTE}{_MAILBOX}>(?= |$)")
-_BARE_MAILBOX = re.compile(_MAILBOX)
-_NEXT_WORD = re.compile(r" +([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~]+))?(?= |$)")
-_DOMAIN_ONLY = re.compile(_DOMAIN)
-_PLAIN_QUOTED = re.compile(rf'"({_DOT_STRING})"')
+
+@frozen
+class _Expressions:
+    """What words look like."""
+
+    domain: re.Pattern[str]
+    path: re.Pattern[str]
+    mailbox: re.Pattern[str]
+    next_word: re.Pattern[str]
+    plain_quoted: re.Pattern[str]
+
+
+def _expressions(more: str) -> _Expressions:
+    """:param more: further letters."""
+    atext = rf"[A-Za-z0-9!#$%&'*+/=?^_`{{|}}~{more}-]"
+    dot_string = rf"{atext}+(?:\.{atext}+)*"
+    # §4.1.2 quoted-string: qtextSMTP or a backslash and a printable octet.
+    quoted = rf'"(?:[ !#-\[\]-~{more}]|\\[ -~])*"'
+    letter = rf"[A-Za-z0-9{more}]"
+    label = rf"{letter}(?:[A-Za-z0-9_{more}-]*{letter})?"
+    domain = rf"{label}(?:\.{label})*\.?"
+    literal = r"\[[!-Z^-~]+\]"
+    # Appendix C: a source route is accepted, and ignored.
+    route = rf"(?:@{domain}(?:,@{domain})*:)?"
+    mailbox = rf"(?P<local>{dot_string}|{quoted})(?:@(?P<domain>{domain}|{literal}))?"
+    return _Expressions(
+        re.compile(domain),
+        re.compile(rf"<{route}{mailbox}>(?= |$)"),
+        re.compile(mailbox),
+        re.compile(rf" +([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~{more}]+))?(?= |$)"),
+        re.compile(rf'"({dot_string})"'),
+    )
+
+
+_ASCII = _expressions("")
+_INTERNATIONAL = _expressions(_BEYOND_ASCII)
+
+
+def _for(text: str) -> _Expressions:
+    return _ASCII if text.isascii() else _INTERNATIONAL
+
 
 # RFC 4422 §3.1
 _MECHANISM = re.compile(r"[A-Za-z0-9_-]{1,20}")
@@ -91,7 +124,7 @@ def parse_mailbox(text: str) -> Mailbox:
 
     :raises SyntaxProblem: it is no mailbox.
     """
-    found = _BARE_MAILBOX.fullmatch(text)
+    found = _for(text).mailbox.fullmatch(text)
     if found is None:
         raise SyntaxProblem(f"{text!r} is not an address")
     return _check_mailbox(found["local"], found["domain"] or "")
@@ -114,9 +147,10 @@ def parse_parameters(text: str) -> dict[str, str | None]:
     :raises SyntaxProblem: not the grammar's, or one is given twice.
     """
     found: dict[str, str | None] = {}
+    next_word = _for(text).next_word
     position = 0
     while position < len(text):
-        word = _NEXT_WORD.match(text, position)
+        word = next_word.match(text, position)
         if word is None:
             raise SyntaxProblem("malformed parameter")
         keyword = word[1].upper()
@@ -209,7 +243,7 @@ def parse_hello(argument: str) -> str:
 
 def is_domain(text: str) -> bool:
     """Whether *text* is a domain name that fits the sizes of §4.5.3.1.2."""
-    return _DOMAIN_ONLY.fullmatch(text) is not None and _domain_fits(text)
+    return _ASCII.domain.fullmatch(text) is not None and _domain_fits(text)
 
 
 def _after_keyword(argument: str, keyword: str) -> str:
@@ -220,7 +254,7 @@ def _after_keyword(argument: str, keyword: str) -> str:
 
 
 def _parse_path(text: str) -> tuple[Mailbox, str]:
-    found = _PATH.match(text)
+    found = _for(text).path.match(text)
     if found is None:
         raise SyntaxProblem("malformed path")
     return _check_mailbox(found["local"], found["domain"] or ""), text[found.end() :]
@@ -228,18 +262,42 @@ def _parse_path(text: str) -> tuple[Mailbox, str]:
 
 def _check_mailbox(local: str, domain: str) -> Mailbox:
     # §4.1.2: a sender should not quote what needs no quotes; the two are equal.
-    plain = _PLAIN_QUOTED.fullmatch(local) if local[0] == '"' else None
+    plain = _for(local).plain_quoted.fullmatch(local) if local[0] == '"' else None
     if plain is not None:
         local = plain[1]
-    if len(local) > MAX_LOCAL_OCTETS:
-        raise SyntaxProblem("local part longer than 64 octets")
-    if len(local) + len(domain) + 3 > MAX_PATH_OCTETS:
-        raise SyntaxProblem("path longer than 256 octets")
+    if not (local.isascii() and domain.isascii()):
+        return _check_international(local, domain)
+    _check_lengths(len(local), len(domain))
     if domain.startswith("["):
         return Mailbox(local, parse_literal(domain))
     if domain and not _domain_fits(domain):
         raise SyntaxProblem("domain or label too long")
     return Mailbox(local, domain.removesuffix("."))
+
+
+def _check_lengths(local: int, domain: int) -> None:
+    """In octets (§4.5.3.1)."""
+    if local > MAX_LOCAL_OCTETS:
+        raise SyntaxProblem("local part longer than 64 octets")
+    if local + domain + 3 > MAX_PATH_OCTETS:
+        raise SyntaxProblem("path longer than 256 octets")
+
+
+def _check_international(local: str, domain: str) -> Mailbox:
+    """RFC 6531 §3.3: U-labels that have A-labels, and text that can be shown."""
+    if not all(one.isprintable() or one in _JOINERS for one in local):
+        raise SyntaxProblem("characters that cannot be shown")
+    name = domain.removesuffix(".")
+    _check_lengths(len(local.encode()), len(name.encode()))
+    if domain.startswith("["):
+        return Mailbox(local, parse_literal(domain))
+    try:
+        fits = _domain_fits(a_labels(name)) if name else True
+    except ValueError as error:
+        raise SyntaxProblem(str(error)) from None
+    if not fits:
+        raise SyntaxProblem("domain or label too long")
+    return Mailbox(local, name)
 
 
 def _domain_fits(domain: str) -> bool:

@@ -65,6 +65,7 @@ LINE_TOO_LONG = Reply(500, "5.5.2", "Line too long")
 BARE_LINE_END = Reply(500, "5.5.2", "Bare CR, bare LF or NUL in a command line")
 EIGHT_BIT_COMMAND = Reply(500, "5.5.2", "8-bit octets in a command line")
 EIGHT_BIT_ADDRESS = Reply(553, "5.6.7", "8-bit octets in an address, and SMTPUTF8 is not offered")
+UTF8_NOT_ASKED = Reply(553, "5.6.7", "8-bit octets in an address, and SMTPUTF8 was not asked for")
 FOREIGN_PROTOCOL = Reply(554, "5.5.0", "Not an SMTP command, closing transmission channel")
 NOT_IN_STEP = Reply(
     554, "5.5.0", "Protocol synchronization error: wait for the reply, closing transmission channel"

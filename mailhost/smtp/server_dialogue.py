@@ -60,6 +60,8 @@ _MAX_SKIPPED_OCTETS = 64 * 1024 * 1024
 _MAX_LOGIN_OCTETS = 12288
 _CONTENT_ASKED = ContentAsked()
 _CLEAN = {order.State.CONNECTED, order.State.GREETED}
+#: Commands that may have an address outside ASCII.
+_WITH_ADDRESS = (b"MAIL ", b"RCPT ", b"VRFY ", b"EXPN ")
 _VERB_OF: dict[type, str] = {
     MailGiven: "MAIL",
     RecipientGiven: "RCPT",
@@ -97,6 +99,8 @@ class ServerDialogue:
     _chunks: ChunkedContent | None = field(default=None, init=False)
     # Octets of a refused chunk that have not come yet.
     _skipping: int = field(default=0, init=False)
+    # The open transaction was begun with SMTPUTF8.
+    _utf8: bool = field(default=False, init=False)
     _errors: int = field(default=0, init=False)
     # It was offered: commands may come in groups.
     _pipelining: bool = field(default=False, init=False)
@@ -127,6 +131,11 @@ class ServerDialogue:
     def held_octets(self) -> int:
         """Octets fed and not yet used."""
         return len(self._buffer)
+
+    def change_rules(self, rules: Rules) -> None:
+        """Go by *rules* from now on."""
+        self.rules = rules
+        self._offer = offer(rules, self.secure)
 
     def receive_octets(self, octets: bytes) -> None:
         """Take what came from the peer."""
@@ -186,6 +195,8 @@ class ServerDialogue:
         else:
             self._say(reply)
             self.state = order.after(self.state, _VERB_OF[type(event)], reply)
+            if isinstance(event, MailGiven):
+                self._utf8 = event.parameters.smtputf8
         if reply.closes:
             self._close()
 
@@ -457,11 +468,14 @@ class ServerDialogue:
 
     def _command(self, line: bytes) -> None:
         try:
-            verb, argument = parse_verb(line.decode("ascii"))
+            text = line.decode("ascii")
         except UnicodeDecodeError:
-            eight_bit = line[:5].upper() in (b"MAIL ", b"RCPT ")
-            self._fault(replies.EIGHT_BIT_ADDRESS if eight_bit else replies.EIGHT_BIT_COMMAND)
-            return
+            international = self._international(line)
+            if isinstance(international, Reply):
+                self._fault(international)
+                return
+            text = international
+        verb, argument = parse_verb(text)
         row = TABLE.get(verb)
         if row is None:
             self._unknown(verb)
@@ -485,6 +499,20 @@ class ServerDialogue:
                 self._close()
         else:
             self._done(verb, met)
+
+    def _international(self, line: bytes) -> str | Reply:
+        """A command line that is not ASCII (RFC 6531 §3.3), or why it cannot be one."""
+        verb = line[:5].upper()
+        if verb not in _WITH_ADDRESS:
+            return replies.EIGHT_BIT_COMMAND
+        if not self._offer.utf8:
+            return replies.EIGHT_BIT_ADDRESS
+        if verb == b"RCPT " and not self._utf8:
+            return replies.UTF8_NOT_ASKED
+        try:
+            return line.decode("utf-8")
+        except UnicodeDecodeError:
+            return replies.BAD_ADDRESS
 
     def _refuse_bdat(self, meant: Event | ChunkGiven | Reply) -> None:
         """Out of place or malformed: what it announces follows in any case."""

@@ -23,8 +23,15 @@ from attrs import frozen
 from mailhost.content.names import is_file_stem
 from mailhost.errors import DirectoryProblem, SyntaxProblem
 from mailhost.model.address import Mailbox
+from mailhost.model.parameters import (
+    NO_MAIL_PARAMETERS,
+    NO_RECIPIENT_PARAMETERS,
+    MailParameters,
+    RecipientParameters,
+)
 from mailhost.smtp.grammar import parse_mailbox
 from mailhost.spool.badmail import CODE_PICKUP
+from mailhost.spool.parameters import parameters_of
 
 _REASON = re.compile(r"([0-9a-f]{24})\.BDR")
 #: The reason first: without it there is no triple.
@@ -49,6 +56,8 @@ class BadTriple:
     :ivar body: ``"7BIT"`` or ``"8BITMIME"``.
     :ivar hello: what the submitting client called itself.
     :ivar queue_id: which it had.
+    :ivar parameters: what the sender asked for the whole message.
+    :ivar asked: and for each recipient, in their order.
     :ivar fault: why nothing of the envelope can be said; empty: nothing is wrong.
     """
 
@@ -64,6 +73,8 @@ class BadTriple:
     body: str = "7BIT"
     hello: str = ""
     queue_id: str = ""
+    parameters: MailParameters = NO_MAIL_PARAMETERS
+    asked: tuple[RecipientParameters, ...] = ()
     fault: str = ""
 
 
@@ -124,6 +135,11 @@ def _understood(tree: Mapping[str, Any], stem: str, facts: os.stat_result) -> Ba
         tree["body"],
         str(tree["hello"]),
         str(tree["queue_id"]),
+        parameters_of(tree.get("parameters", {}), NO_MAIL_PARAMETERS),
+        tuple(
+            parameters_of(one.get("parameters", {}), NO_RECIPIENT_PARAMETERS)
+            for one in tree["recipients"]
+        ),
     )
 
 

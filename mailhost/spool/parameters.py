@@ -42,7 +42,18 @@ def read_parameters(text: object, nothing: _P) -> _P:
         return nothing
     if not isinstance(text, str):
         raise ValueError("what was asked for is no text")
-    tree = json.loads(text)
+    return parameters_of(json.loads(text), nothing)
+
+
+def parameters_of(tree: object, nothing: _P) -> _P:
+    """
+    What `parameters_tree` has given.
+
+    :param nothing: the value for no names.
+    :raises ValueError: this program does not write that.
+    """
+    if tree == {}:
+        return nothing
     if not isinstance(tree, dict):
         raise ValueError("what was asked for is no JSON object")
     try:

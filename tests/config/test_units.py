@@ -152,7 +152,12 @@ class NameTests(_KindTests):
         """A domain keeps its case; addresses, wildcards and empty labels are none."""
         self.assert_reads(
             units.DOMAIN,
-            {"example.com": "example.com", "Mail.Example.COM.": "Mail.Example.COM", "host": "host"},
+            {
+                "example.com": "example.com",
+                "Mail.Example.COM.": "Mail.Example.COM",
+                "host": "host",
+                "Bücher.example": "xn--bcher-kva.example",
+            },
         )
         self.assert_refuses(
             units.DOMAIN,
@@ -164,7 +169,7 @@ class NameTests(_KindTests):
             "[192.0.2.1]",
             "a b",
             "-a.example",
-            "bücher.example",
+            "☕️.example",
             "x" * 64 + ".example",
             "a@b",
             "2001:db8::1",

@@ -15,6 +15,7 @@ from mailhost.errors import DirectoryProblem, SpoolProblem
 from mailhost.intake.badmail_desk import BadmailDesk
 from mailhost.model.address import Mailbox
 from mailhost.model.outcome import Fate, Outcome
+from mailhost.model.parameters import MailParameters, RecipientParameters
 from mailhost.spool.bad_triples import BadTriple
 from mailhost.spool.badmail import CODE_PICKUP, CODE_REPORT, Badmail, BadMessage, BadRecipient
 from mailhost.spool.memory import MemoryQueue
@@ -104,6 +105,17 @@ class BadmailDeskTests(SynchronousTestCase):
             self.assertEqual([BOB], [one.forward_path for one in message.recipients.values()])
             self.assertEqual(content, self.world.contents()[-1])
             self.assertEqual([], self.names("Badmail"))
+
+    def test_requeue_with_what_was_asked_for(self) -> None:
+        """Who wanted to hear of it still does."""
+        asked, mine = MailParameters(envid="id"), RecipientParameters(("SUCCESS",))
+        recipients = (BadRecipient(BOB, 3, None, mine),)
+        triple = self.triple(self.store(recipients=recipients, parameters=asked))
+
+        self.ask(self.desk.requeue(triple, (), "olga"))
+
+        (message,) = self.world.accepted
+        self.assertEqual((asked, mine), (message.parameters, message.recipients[0].parameters))
 
     def test_requeue_to_others(self) -> None:
         """For whom it could not be sent to; an address without a domain gets ours."""

@@ -135,6 +135,18 @@ class SentTests(PickupTestCase):
         """Content over 127 is declared (RFC 6152)."""
         self.assertEqual("8BITMIME", self.send(MESSAGE + "ü\n".encode()).body)
 
+    def test_every_script(self) -> None:
+        """Addresses in UTF-8 ask for SMTPUTF8 on their way (RFC 6531); a body does not."""
+        octets = MESSAGE.replace(b"To: bob@", "To: Jörg <jörg@".encode()).replace(
+            b"example.net", "bücher.example>".encode(), 1
+        )
+
+        message = self.send(octets)
+
+        self.assertEqual(["jörg@bücher.example"], self.recipients(message))
+        self.assertTrue(message.parameters.smtputf8)
+        self.assertFalse(self.send(MESSAGE + "ü\n".encode()).parameters.smtputf8)
+
     def test_empty_body(self) -> None:
         """A header is a message."""
         message = self.send(b"From: ann@example.com\nTo: bob@example.net")

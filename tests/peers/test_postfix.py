@@ -88,6 +88,27 @@ class DSNTests(ChainCase):
         self.assertEqual("failed", recipient["Action"])
 
 
+class SMTPUTF8Tests(ChainCase):
+    def test_through_postfix(self) -> None:
+        """Addresses and header in UTF-8 arrive as they were sent (RFC 6531, 6532)."""
+        self.start_chain()
+        trace = {"Date": "Fri, 27 Nov 2026 00:00:00 +0000", "Message-ID": "<1@example.com>"}
+        octets = content("utf8", Subject="Größe", **trace)
+
+        with self.first.client() as client:
+            client.command_encoding = "utf-8"
+            client.ehlo()
+            self.assertEqual(250, client.mail("jörg@example.com", ["SMTPUTF8", "BODY=8BITMIME"])[0])
+            self.assertEqual(250, client.rcpt("bjørn@other.example")[0])
+            self.assertEqual(250, client.data(octets)[0])
+
+        (found,) = self.last.wait_for_drop("bjørn@other.example")
+        self.assertEqual("jörg@example.com", found.sender)
+        self.assertTrue(found.content.endswith(octets))
+        words = [line for line in found.content.split(b"\r\n") if b" with UTF8SMTP" in line]
+        self.assertEqual(3, len(words))
+
+
 def _hop(address: str) -> str:
     host, port = split_address(address)
     return f"[{host}]:{port}"

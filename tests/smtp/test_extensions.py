@@ -11,9 +11,9 @@ from mailhost.model.address import Mailbox
 from mailhost.model.envelope import Envelope, Handling
 from mailhost.model.parameters import MailParameters, RecipientParameters
 from mailhost.smtp.extensions import EXTENSIONS, offer
-from mailhost.smtp.extensions.dsn import with_original
+from mailhost.smtp.extensions.dsn import DSN, with_original
 from mailhost.smtp.rules import PLAIN_EXTENSIONS, Rules
-from mailhost.smtp.xtext import from_xtext, to_xtext
+from mailhost.smtp.xtext import from_utf8_xtext, from_xtext, to_utf8_xtext, to_xtext
 from tests.smtp.test_client_dialogue import ready
 
 A, B, C = (Mailbox(name, "example.com") for name in "abc")
@@ -111,3 +111,38 @@ class DSNTests(SynchronousTestCase):
         """Copies of a mail do not each tell of success (RFC 3461 §5.2.7.3)."""
         self.assertEqual(("NEVER",), RecipientParameters(("SUCCESS",)).quiet.notify)
         self.assertEqual(("DELAY",), RecipientParameters(("SUCCESS", "DELAY")).quiet.notify)
+
+
+class OriginalRecipientTests(SynchronousTestCase):
+    def kept(self, value: str) -> str:
+        """ORCPT as it is kept, from a RCPT in UTF-8."""
+        parse = DSN.rcpt_parameters["ORCPT"]
+        return str(parse(value))
+
+    def test_outside_ascii(self) -> None:
+        """RFC 6533 §3: kept in ASCII; Postfix's way of saying it is understood."""
+        for value in (
+            "utf-8;jörg@x",
+            "UTF-8;j\\x{F6}rg@x",
+            "rfc822;jörg@x",
+            "rfc822;jör+67@x",
+            "rfc822;j+C3+B6rg@x",
+        ):
+            self.assertEqual("utf-8;j\\x{F6}rg@x", self.kept(value))
+        self.assertEqual("utf-8;a\\x{2B}\\x{5C}b\\x{1F600}", self.kept("utf-8;a\\x{2B}\\x{5C}b😀"))
+
+    def test_refused(self) -> None:
+        """What is no character, and what cannot be shown."""
+        for value in (
+            "utf-8;",
+            "utf-8;\\x{D800}",
+            "utf-8;\\x{110000}",
+            "utf-8;a+b",
+            "utf-8;\\x{0A}",
+        ):
+            self.assertRaises(SyntaxProblem, self.kept, value)
+
+    @given(PRINTABLE)
+    def test_round_trip(self, text: str) -> None:
+        """Whatever can be printed comes back."""
+        self.assertEqual(text, from_utf8_xtext(to_utf8_xtext(text)))

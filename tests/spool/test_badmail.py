@@ -224,7 +224,7 @@ class WordsTests(SynchronousTestCase):
 
         self.assertEqual(len(reason_text(MESSAGE).split(b"\r\n")), len(lines))
         for line in lines:
-            self.assertTrue(line.decode("ascii").isprintable() and len(line) < 700)
+            self.assertTrue(line.decode().isprintable() and len(line) < 700)
         tree = json.loads(envelope_json(message, NOW))
         self.assertEqual(reason, tree["reason"])
         self.assertEqual(words, tree["recipients"][0]["words"])

@@ -137,7 +137,7 @@ def read_drop(path: Path) -> Delivered:
     receivers: list[str] = []
     while True:
         line, _, rest = octets.partition(b"\r\n")
-        name, _, value = line.decode("ascii").partition(": ")
+        name, _, value = line.decode("utf-8").partition(": ")
         if name == "x-sender":
             sender = value
         elif name == "x-receiver":

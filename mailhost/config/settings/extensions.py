@@ -45,6 +45,9 @@ class ExtensionSettings:
         "8BITMIME: clients may declare 8-bit content (RFC 6152).", "0x400000", "8bitmime"
     )
     chunking: bool = _on("CHUNKING: content may come by BDAT (RFC 3030).", "0x100000")
+    smtputf8: bool = _on(
+        "SMTPUTF8: addresses and header fields in every script (RFC 6531); with 8bitmime only."
+    )
     starttls: bool = _on(
         "STARTTLS: clients may change to TLS, where there is a certificate (RFC 3207)."
     )

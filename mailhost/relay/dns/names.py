@@ -11,9 +11,8 @@ import re
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-import idna
-
 from mailhost.errors import ResolveProblem
+from mailhost.model.domain_name import a_labels
 
 #: RFC 1035 §2.3.4: 255 octets on the wire, which is 253 characters without the final dot.
 MAX_NAME_CHARACTERS = 253
@@ -42,13 +41,9 @@ def check_name(text: str) -> str:
 
 def _a_labels(text: str) -> str:
     """RFC 5891 §4: U-labels become A-labels; ASCII is left as it is."""
-    if text.isascii():
-        return text
-    if len(text) > MAX_NAME_CHARACTERS:
-        raise _cannot_exist(text)
     try:
-        return idna.encode(text, uts46=True).decode("ascii")
-    except idna.IDNAError:
+        return a_labels(text)
+    except ValueError:
         raise _cannot_exist(text) from None
 
 

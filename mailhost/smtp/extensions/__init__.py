@@ -21,6 +21,7 @@ from mailhost.smtp.extensions.expn import EXPN
 from mailhost.smtp.extensions.help import HELP
 from mailhost.smtp.extensions.pipelining import PIPELINING
 from mailhost.smtp.extensions.size import SIZE
+from mailhost.smtp.extensions.smtputf8 import SMTPUTF8
 from mailhost.smtp.extensions.starttls import STARTTLS
 from mailhost.smtp.extensions.vrfy import VRFY
 from mailhost.smtp.rules import Rules
@@ -33,6 +34,7 @@ EXTENSIONS: tuple[Extension, ...] = (
     ENHANCEDSTATUSCODES,
     EIGHTBITMIME,
     CHUNKING,
+    SMTPUTF8,
     STARTTLS,
     AUTH,
     VRFY,
@@ -50,6 +52,7 @@ class Offer:
     :ivar mail_parameters: of MAIL, each with its parser.
     :ivar rcpt_parameters: of RCPT.
     :ivar off: commands that are not there.
+    :ivar utf8: addresses may be other than ASCII, where SMTPUTF8 is asked for.
     :ivar verifies: VRFY is for somebody to decide.
     :ivar with_status: replies have an enhanced status (RFC 2034).
     """
@@ -58,6 +61,7 @@ class Offer:
     mail_parameters: Mapping[str, Parse]
     rcpt_parameters: Mapping[str, Parse]
     off: frozenset[str] = frozenset()
+    utf8: bool = False
     verifies: bool = False
     with_status: bool = True
 
@@ -76,6 +80,7 @@ def offer(rules: Rules, secure: bool) -> Offer:
         {name: parse for one in there for name, parse in one.mail_parameters.items()},
         {name: parse for one in there for name, parse in one.rcpt_parameters.items()},
         frozenset(verb for one in EXTENSIONS if one not in on for verb in one.verbs),
+        SMTPUTF8 in there,
         VRFY in on,
         ENHANCEDSTATUSCODES in on,
     )

@@ -1,7 +1,7 @@
 """
 DSN: the sender says of what it wants to hear, and in which words.
 
-:RFC: 3461 §3 (keyword), §4 (parameters), §5.2.1 (what is sent on).
+:RFC: 3461 §3 (keyword), §4 (parameters), §5.2.1 (what is sent on); 6533 §3 (address type utf-8).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mailhost.errors import SyntaxProblem
 from mailhost.model.address import Mailbox
 from mailhost.model.parameters import NOTIFY_WORDS, MailParameters, RecipientParameters
 from mailhost.smtp.extensions.base import Extension
-from mailhost.smtp.xtext import from_xtext, to_xtext
+from mailhost.smtp.xtext import from_utf8_xtext, from_xtext, to_utf8_xtext, to_xtext
 
 MAX_ENVID_OCTETS = 100  # §4.4
 MAX_ORCPT_OCTETS = 500  # §4.2
@@ -46,8 +46,11 @@ def _parse_orcpt(value: str | None) -> str:
     kind, semicolon, address = (value or "").partition(";")
     if not semicolon or len(value or "") > MAX_ORCPT_OCTETS or not _ADDRESS_TYPE.fullmatch(kind):
         raise SyntaxProblem("ORCPT takes an address type, a semicolon and xtext")
-    from_xtext(address)
-    return f"{kind};{address}"
+    if kind.lower() == "utf-8":
+        return original_of(from_utf8_xtext(address))
+    # Postfix says "rfc822", and goes on in UTF-8.
+    meant = from_xtext(address, utf8=True)
+    return f"{kind};{address}" if meant.isascii() else original_of(meant)
 
 
 def _mail_words(asked: MailParameters) -> str:
@@ -68,7 +71,13 @@ def with_original(parameters: RecipientParameters, given: Mailbox) -> RecipientP
     """
     if parameters.orcpt or not parameters.notify:
         return parameters
-    return evolve(parameters, orcpt=f"rfc822;{to_xtext(str(given))}")
+    coded = f"rfc822;{to_xtext(str(given))}" if given.is_ascii else original_of(str(given))
+    return evolve(parameters, orcpt=coded)
+
+
+def original_of(address: str) -> str:
+    """*address*, which may be other than ASCII, as ORCPT has it in ASCII (RFC 6533 §3)."""
+    return f"utf-8;{to_utf8_xtext(address)}"
 
 
 DSN = Extension(
