@@ -89,6 +89,10 @@ class TokenGrant:
         return self.client_secret is not None or self.client_secret_file is not None
 
 
+#: For a password, where the operator does not say how.
+USUAL_MECHANISMS = ("SCRAM-SHA-256", "PLAIN", "LOGIN")
+
+
 @frozen
 class Login:
     """
@@ -104,8 +108,22 @@ class Login:
     username: str
     password: Secret | None = None
     password_file: Path | None = None
-    mechanisms: tuple[str, ...] = ("SCRAM-SHA-256", "PLAIN", "LOGIN")
+    mechanisms: tuple[str, ...] = USUAL_MECHANISMS
     tokens: TokenGrant | None = None
+
+    @property
+    def label(self) -> str:
+        """The same for who logs in as the same, in the same way; nothing of it is secret."""
+        words = [self.username]
+        if self.mechanisms != USUAL_MECHANISMS:
+            words.append(self.mechanisms[0])
+        if self.tokens is not None:
+            words += [self.tokens.client_id, self.tokens.url]
+        elif self.password_file is not None:
+            words.append(str(self.password_file))
+        elif self.password is not None and self.password.variable:
+            words.append(self.password.variable)
+        return "/".join(words)
 
     def secrets(self) -> Iterator[tuple[tuple[str, ...], Secret | None, Path | None]]:
         """Each secret by its key: as it stands in the configuration, or the file that has it."""

@@ -361,7 +361,7 @@ def _manner(route: SmartHosts | MailExchange) -> str:
     security = route.security
     words = [security.tls.name.lower()] if security.tls is not TLSLevel.OPPORTUNISTIC else []
     words += [str(security.ca)] if security.ca is not None else []
-    words += [f"login={security.login.username}"] if security.login is not None else []
+    words += [f"login={security.login.label}"] if security.login is not None else []
     words += ["helo"] if route.helo else []
     return "".join(f":{word}" for word in words)
 

@@ -6,23 +6,22 @@ import shutil
 import signal
 import smtplib
 import ssl
-import subprocess
-import sys
 from base64 import b64decode, b64encode
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import spnego
+from click.testing import CliRunner
 from spnego.channel_bindings import GssChannelBindings
 
+from mailhost.cli import main
 from mailhost.smtp.sasl.scram import ScramClient, salted_password
 from tests.peers.test_tls import TLSCase
 from tests.support.peer_case import SENDER, Server, content
-from tests.support.process import PATIENCE_SECONDS, project_environment, split_address
+from tests.support.process import split_address
 
 SECRET = "correct horse battery"
-_COMMAND = "from mailhost.cli import main; main()"
 
 
 class LoginCase(TLSCase):
@@ -36,15 +35,10 @@ class LoginCase(TLSCase):
 
     def passwd(self, user: str, password: str, *options: str) -> None:
         """`mailhost passwd`, as an operator would type it."""
-        subprocess.run(
-            [sys.executable, "-c", _COMMAND, "passwd", str(self.users), user, "-i", *options],
-            input=f"{password}\n",
-            env=project_environment(),
-            text=True,
-            check=True,
-            capture_output=True,
-            timeout=PATIENCE_SECONDS,
+        ended = CliRunner().invoke(
+            main, ["passwd", str(self.users), user, "-i", *options], input=f"{password}\n"
         )
+        self.assertEqual(0, ended.exit_code, ended.output)
 
     def start_login_server(self, **changes: Any) -> Server:
         access: dict[str, Any] = {
@@ -65,6 +59,38 @@ class LoginCase(TLSCase):
             client.starttls(context=self.client)
             client.ehlo()
         return client
+
+    def scram(self, client: smtplib.SMTP, bound: bytes, password: str = SECRET) -> int:
+        mechanism = "SCRAM-SHA-256-PLUS" if bound else "SCRAM-SHA-256"
+        ours = ScramClient("kim")
+        if bound:
+            ours.header = b"p=tls-server-end-point,," + bound
+        first = ours.first()
+        if bound:
+            first = first.replace(b"n,,", b"p=tls-server-end-point,,", 1)
+        code, said = client.docmd("AUTH", f"{mechanism} {b64encode(first).decode()}")
+        self.assertEqual(334, code, said)
+        salt = ours.hear_first(b64decode(said))
+        final = ours.final(salted_password(password, salt.salt, salt.iterations))
+        code, said = client.docmd(b64encode(final).decode())
+        if code == 334:
+            ours.hear_final(b64decode(said))
+            code, said = client.docmd("")
+        return code
+
+    def ntlm(self, client: smtplib.SMTP, user: str, password: str = SECRET, **given: Any) -> int:
+        """pyspnego's side of it."""
+        ours = spnego.client(
+            user, password, hostname="mail.example.com", protocol="ntlm",
+            options=spnego.NegotiateOptions.use_ntlm, **given,
+        )  # fmt: skip
+        code, said = client.docmd("AUTH", "NTLM")
+        answer = ours.step()
+        while code == 334:
+            code, said = client.docmd(b64encode(answer or b"").decode())
+            if code == 334:
+                answer = ours.step(b64decode(said))
+        return code
 
 
 class InboundTests(LoginCase):
@@ -152,24 +178,6 @@ class InboundTests(LoginCase):
         )  # fmt: skip
         server.wait_for_drop(f"{mechanism}@example.com")
 
-    def scram(self, client: smtplib.SMTP, bound: bytes, password: str = SECRET) -> int:
-        mechanism = "SCRAM-SHA-256-PLUS" if bound else "SCRAM-SHA-256"
-        ours = ScramClient("kim")
-        if bound:
-            ours.header = b"p=tls-server-end-point,," + bound
-        first = ours.first()
-        if bound:
-            first = first.replace(b"n,,", b"p=tls-server-end-point,,", 1)
-        code, said = client.docmd("AUTH", f"{mechanism} {b64encode(first).decode()}")
-        self.assertEqual(334, code, said)
-        salt = ours.hear_first(b64decode(said))
-        final = ours.final(salted_password(password, salt.salt, salt.iterations))
-        code, said = client.docmd(b64encode(final).decode())
-        if code == 334:
-            ours.hear_final(b64decode(said))
-            code, said = client.docmd("")
-        return code
-
     def test_scram(self) -> None:
         """RFC 5802: in clear, with TLS, and bound to the connection by its certificate."""
         server = self.start_login_server()
@@ -180,20 +188,6 @@ class InboundTests(LoginCase):
         self.assertEqual(235, self.scram(secure, digest))
         self.assertEqual(535, self.scram(self.session(server), b"another certificate"))
         self.assertEqual(535, self.scram(self.session(server), b"", "wrong"))
-
-    def ntlm(self, client: smtplib.SMTP, user: str, password: str = SECRET, **given: Any) -> int:
-        """pyspnego's side of it."""
-        ours = spnego.client(
-            user, password, hostname="mail.example.com", protocol="ntlm",
-            options=spnego.NegotiateOptions.use_ntlm, **given,
-        )  # fmt: skip
-        code, said = client.docmd("AUTH", "NTLM")
-        answer = ours.step()
-        while code == 334:
-            code, said = client.docmd(b64encode(answer or b"").decode())
-            if code == 334:
-                answer = ours.step(b64decode(said))
-        return code
 
     def test_ntlm(self) -> None:
         """ACC-05: with TLS, bound to its certificate or not; only who has a hash for it."""

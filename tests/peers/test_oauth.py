@@ -57,14 +57,14 @@ class OAuthCase(TLSCase):
             "ca": str(self.authority.file),
         }
 
-    def start_relay(self, security: dict[str, Any], **changes: Any) -> Server:
+    def start_relay(self, security: dict[str, Any], retry: str = "1s", **changes: Any) -> Server:
         settings = {
             "domain": "first.example",
             "access": {"relay": {"except": ["127.0.0.1"]}},
             "delivery": {
                 "smart_host": f"mail.example.com:{self.host.port}",
                 "security": security,
-                "outbound": {"retry": ["1s"]},
+                "outbound": {"retry": [retry]},
             },
             "resolver": self.start_dns({"mail.example.com": {"A": [LOOPBACK]}}),
             **changes,

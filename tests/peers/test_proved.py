@@ -89,7 +89,9 @@ class CertificateTests(LoginCase):
         self.session(server).sendmail(SENDER, "user@example.com", content())
 
 
-class TokenTests(LoginCase):
+class TokenCase(LoginCase):
+    """Has an issuer of tokens."""
+
     def setUp(self) -> None:
         super().setUp()
         self.signer = ec.generate_private_key(ec.SECP256R1())
@@ -107,14 +109,18 @@ class TokenTests(LoginCase):
         told = {"iss": ISSUER, "aud": "us", "exp": 4_000_000_000, "email": "kim@example.com"}
         return jwt.encode(told | claims, self.signer, "ES256", {"kid": "one"})
 
-    def start_taking_tokens(self) -> Server:
-        keys = {
+    def token_settings(self) -> dict[str, str]:
+        return {
             "issuer": ISSUER,
             "audience": "us",
             "keys_url": self.endpoint.url("/keys"),
             "ca": str(self.authority.file),
         }
-        return self.start_login_server(oauth=keys)
+
+
+class TokenTests(TokenCase):
+    def start_taking_tokens(self) -> Server:
+        return self.start_login_server(oauth=self.token_settings())
 
     def test_smtplib(self) -> None:
         """XOAUTH2, as the large providers have it; the user's addresses hold."""
