@@ -70,12 +70,12 @@ class Hashers:
         """Wait for what is being hashed."""
         self._pool.stop()
 
-    def run(self, work: Callable[[], bool]) -> Deferred[bool]:
+    def run(self, work: Callable[[], Any]) -> Deferred[Any]:
         """:raises AuthenticationProblem: too many wait."""
         if self._pending >= THREADS + MAX_WAITING:
             raise AuthenticationProblem("too many passwords wait to be checked")
         self._pending += 1
-        done: Deferred[bool] = deferToThreadPool(self.reactor, self._pool, work)
+        done: Deferred[Any] = deferToThreadPool(self.reactor, self._pool, work)
         return done.addBoth(self._finish)
 
     def _finish(self, result: Any) -> Any:

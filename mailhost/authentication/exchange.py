@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from attrs import define, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -40,6 +40,8 @@ from mailhost.smtp.sasl.base import (
     Step,
     TakesKeys,
     TokenGiven,
+    Work,
+    Works,
 )
 from mailhost.smtp.sasl.bearer import BearerServer
 from mailhost.smtp.sasl.prepare import prepared
@@ -55,6 +57,8 @@ class Authentication:
     :ivar default_domain: completes names without a domain (ACC-04).
     :ivar host: our name, for mechanisms that tell it.
     :ivar tokens: judges access tokens; `None`: they are not taken.
+    :ivar accept: makes security contexts of GSS-API; `None`: nobody logs in by Kerberos.
+    :ivar in_thread: does what would keep the reactor waiting.
     :ivar maps_certificates: who shows the certificate of a user has logged in by that (ACC-13).
     """
 
@@ -64,6 +68,8 @@ class Authentication:
     host: str = ""
     tokens: ITokenReader | None = None
     maps_certificates: bool = False
+    accept: Callable[[], Any] | None = None
+    in_thread: Callable[..., Awaitable[Any]] = maybeDeferred
     throttle: Throttle = field(factory=Throttle)
 
     _log = Logger()
@@ -141,7 +147,9 @@ class Exchange:
             return replies.TOO_MANY_LOGINS
         self._chosen, self._name, self._account = mechanism, "", None
         self._mechanism = MECHANISMS[mechanism](
-            Place(self._bindings, self._shared.host, self._now, self._certified)
+            Place(
+                self._bindings, self._shared.host, self._now, self._certified, self._shared.accept
+            )
         )
         return self._follow(self._mechanism.step(response))
 
@@ -168,10 +176,12 @@ class Exchange:
             return self._with_name(
                 step.name, lambda name: self._check_proof(name, step.kind, step.fits)
             )
+        if isinstance(step, Work):
+            return self._work(step)
         if isinstance(step, TokenGiven):
             return self._check_token(step)
         if isinstance(step, Identified):
-            return self._identified(step.names)
+            return self._identified(step)
         if isinstance(step, KeysWanted):
             return self._with_name(step.name, self._fetch_keys)
         if isinstance(step, Proved):
@@ -225,9 +235,22 @@ class Exchange:
         # Whose tokens we believe says who there is.
         return self._passed(known or Account(name))
 
-    def _identified(self, names: tuple[str, ...]) -> Maybe[Reply]:
+    async def _work(self, step: Work) -> Reply:
+        assert isinstance(self._mechanism, Works), "it has work to do"
         try:
-            account = self._shared.account_of(names)
+            octets = await self._shared.in_thread(step.run)
+        except SyntaxProblem as problem:
+            self._log.info("{peer}: {problem}", peer=self._session.peer, problem=str(problem))
+            return await self._failed()
+        except AuthenticationProblem as problem:
+            return self._not_now(problem)
+        return await _ready(self._follow(self._mechanism.worked(octets)))
+
+    def _identified(self, step: Identified) -> Maybe[Reply]:
+        try:
+            account = self._shared.account_of(step.names)
+            if account is None and step.anybody:
+                account = Account(step.names[0])
         except AuthenticationProblem as problem:
             return self._not_now(problem)
         if account is None:

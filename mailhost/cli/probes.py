@@ -16,12 +16,13 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path as FilePath
 
+from mailhost.authentication.kerberos import check_keytab
 from mailhost.authentication.users import read_file, read_users
 from mailhost.config.checks import Finding, Severity
 from mailhost.config.faults import Path
 from mailhost.config.settings import ListenAddress, Settings, VirtualServerSettings
 from mailhost.errors import AuthenticationProblem
-from mailhost.model.security import OutboundSecurity, Secret
+from mailhost.model.security import Login, Secret
 from mailhost.net.certificates import CertificateFiles, CertificateProblem, doubts
 from mailhost.secrets import SecretProblem, reveal
 from mailhost.server.certificates import certificate_files, name_for
@@ -57,6 +58,10 @@ def probe_machine(settings: Settings, now: float) -> Iterator[Finding]:
             yield Finding(Severity.WARNING, (*at, "access", "users"), words)
         for path, secret, file in _secrets(server):
             yield from probe_secret((*at, *path), secret, file)
+        for path, keytab in _keytabs(server):
+            words = probe_keytab(keytab)
+            if words is not None:
+                yield Finding(Severity.WARNING, (*at, *path), words)
         for path, words in probe_ldap(server):
             yield Finding(Severity.WARNING, (*at, "ldap", *path), words)
         for path, directory in _directories(server):
@@ -81,20 +86,39 @@ def probe_certificate(files: CertificateFiles, fqdn: str | None, now: float) -> 
         yield str(problem)
 
 
+def _outbound(server: VirtualServerSettings) -> Iterator[tuple[Path, Login]]:
+    """Each of our own logins, with its key."""
+    if server.delivery.security.login is not None:
+        yield ("delivery", "security"), server.delivery.security.login
+    for index, domain in enumerate(server.domains):
+        if domain.security is not None and domain.security.login is not None:
+            yield ("domains", index, "security"), domain.security.login
+
+
+def _keytabs(server: VirtualServerSettings) -> Iterator[tuple[Path, FilePath]]:
+    if server.access.keytab is not None:
+        yield ("access", "keytab"), server.access.keytab
+    for path, login in _outbound(server):
+        if login.keytab is not None:
+            yield (*path, "keytab"), login.keytab
+
+
+def probe_keytab(path: FilePath) -> str | None:
+    """Why the keytab *path* cannot be used, or `None`."""
+    try:
+        check_keytab(path)
+    except SecretProblem as problem:
+        return str(problem)
+    return None
+
+
 def _secrets(
     server: VirtualServerSettings,
 ) -> Iterator[tuple[Path, Secret | None, FilePath | None]]:
     """Each password that *server* uses, with the key that it is about."""
-    known: list[tuple[Path, OutboundSecurity]] = [
-        (("delivery", "security"), server.delivery.security)
-    ]
-    for index, domain in enumerate(server.domains):
-        if domain.security is not None:
-            known.append((("domains", index, "security"), domain.security))
-    for path, security in known:
-        if security.login is not None:
-            for name, secret, file in security.login.secrets():
-                yield (*path, *name), secret, file
+    for path, login in _outbound(server):
+        for name, secret, file in login.secrets():
+            yield (*path, *name), secret, file
     yield ("ldap", "password"), server.ldap.password, server.ldap.password_file
 
 

@@ -340,11 +340,25 @@ def _check_logins(server: VirtualServerSettings, at: Path) -> Iterator[Finding]:
         access.integrated,
         access.integrated_require_tls,
     )
+    yield from _check_offer(
+        server,
+        here,
+        "keytab",
+        "integrated_require_tls",
+        access.keytab is not None and not access.integrated,
+        access.integrated_require_tls,
+    )
     yield from _check_certified(server, here)
 
 
+def _needs_extra(path: Path, extra: str) -> Finding:
+    return _error(
+        path, f"the extra {extra} is not installed; allowed: after pip install 'mailhost[{extra}]'"
+    )
+
+
 def _check_certified(server: VirtualServerSettings, here: Path) -> Iterator[Finding]:
-    """Logins by certificate and by token."""
+    """Logins by certificate, by token and by ticket."""
     access = server.access
     for key, is_set in (
         (("external",), access.external),
@@ -364,11 +378,12 @@ def _check_certified(server: VirtualServerSettings, here: Path) -> Iterator[Find
             "is offered to nobody: there is no certificate; allowed: with access.tls.certificate",
             (*here, "tls"),
         )
-    if access.oauth.enabled and find_spec("jwt") is None:
-        yield _error(
-            (*here, "oauth"),
-            "needs the package PyJWT; allowed: after pip install 'mailhost[oauth]'",
-        )
+    for name, is_set, package, extra in (
+        ("oauth", access.oauth.enabled, "jwt", "oauth"),
+        ("keytab", access.keytab is not None, "gssapi", "kerberos"),
+    ):
+        if is_set and find_spec(package) is None:
+            yield _needs_extra((*here, name), extra)
 
 
 def _check_no_logins(server: VirtualServerSettings, here: Path) -> Iterator[Finding]:
@@ -386,7 +401,7 @@ def _check_no_logins(server: VirtualServerSettings, here: Path) -> Iterator[Find
             )
 
 
-_WAYS = "basic.enabled, scram, integrated, cram_md5, external, oauth or tls.client_map"
+_WAYS = "basic.enabled, scram, integrated, keytab, cram_md5, external, oauth or tls.client_map"
 
 
 def _has_tls(server: VirtualServerSettings) -> bool:
@@ -450,7 +465,10 @@ def _check_own_logins(server: VirtualServerSettings, at: Path) -> Iterator[Findi
 
 
 def _check_clear_login(security: OutboundSecurity, here: Path) -> Iterator[Finding]:
-    by_token = security.login is not None and security.login.tokens is not None
+    login = security.login
+    if login is not None and login.keytab is not None and find_spec("gssapi") is None:
+        yield _needs_extra((*here, "keytab"), "kerberos")
+    by_token = login is not None and login.tokens is not None
     if security.tls is TLSLevel.NONE:
         yield _warning(
             (*here, "tls"),

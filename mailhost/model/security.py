@@ -103,6 +103,7 @@ class Login:
     :ivar password_file: its first line; read at each login.
     :ivar mechanisms: those that may be used, the best first.
     :ivar tokens: where the token comes from that takes the password's place.
+    :ivar keytab: has the key of *username*, a principal of Kerberos.
     """
 
     username: str
@@ -110,6 +111,7 @@ class Login:
     password_file: Path | None = None
     mechanisms: tuple[str, ...] = USUAL_MECHANISMS
     tokens: TokenGrant | None = None
+    keytab: Path | None = None
 
     @property
     def label(self) -> str:
@@ -119,6 +121,8 @@ class Login:
             words.append(self.mechanisms[0])
         if self.tokens is not None:
             words += [self.tokens.client_id, self.tokens.url]
+        elif self.keytab is not None:
+            words.append(str(self.keytab))
         elif self.password_file is not None:
             words.append(str(self.password_file))
         elif self.password is not None and self.password.variable:

@@ -43,7 +43,7 @@ from mailhost.smtp.client_events import (
 )
 from mailhost.smtp.client_login import ClientLogin
 from mailhost.smtp.events import Wait
-from mailhost.smtp.sasl.client import Work
+from mailhost.smtp.sasl.base import Work
 
 InThread = Callable[[Callable[[], bytes]], "Deferred[bytes]"]
 

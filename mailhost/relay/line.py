@@ -20,10 +20,11 @@ from twisted.internet.protocol import Factory
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
+from mailhost.authentication.kerberos import initiator
 from mailhost.errors import ResolveProblem
 from mailhost.model.outcome import Fate, Outcome
 from mailhost.model.route import HostAddress, NextHop
-from mailhost.model.security import OutboundSecurity, TLSLevel, TokenGrant
+from mailhost.model.security import Login, OutboundSecurity, TLSLevel, TokenGrant
 from mailhost.net.deadlines import Deadlines
 from mailhost.net.outbound import OutboundProtocol, Protection, Transcript
 from mailhost.net.tls import ClientTLS
@@ -148,7 +149,7 @@ class Line:
             opened = await self._open_by_token(security, login.tokens, place, helo, gone)
         else:
             try:
-                secret = "" if login is None else reveal(login.password, login.password_file)
+                secret = _password_of(login)
             except SecretProblem as problem:
                 # RFC 3463 X.3.5: system incorrectly configured.
                 return Outcome(Fate.DELAYED, "4.3.5", f"login: {problem}")
@@ -191,9 +192,10 @@ class Line:
         given = security.login
         login = None
         if given is not None:
-            login = ClientLogin(
-                given.username, secret, given.mechanisms, host, self.reactor.seconds()
-            )
+            now = self.reactor.seconds()
+            login = ClientLogin(given.username, secret, given.mechanisms, host, now)
+            if given.keytab is not None:
+                login.context = initiator(given.keytab, given.username, host)
         return Protection(security.tls, host, self.tls, security.ca, login, self._in_thread)
 
     def _in_thread(self, work: Callable[[], Any]) -> Deferred[Any]:
@@ -232,6 +234,13 @@ class Line:
             self.reactor, place.address, place.port, timeout=CONNECT_SECONDS, bindAddress=bind
         ).connect(factory)
         return connecting  # type: ignore[no-any-return]  # endpoints know IProtocol only
+
+
+def _password_of(login: Login | None) -> str:
+    """:raises SecretProblem: it cannot be read."""
+    if login is None or login.keytab is not None:
+        return ""
+    return reveal(login.password, login.password_file)
 
 
 def _name(place: HostAddress) -> str:

@@ -8,9 +8,12 @@ Who may log in at one virtual server.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from attrs import define, field
+from twisted.internet.defer import Deferred
 
 from mailhost.authentication.credentials import (
     DirectoryCredentials,
@@ -19,6 +22,7 @@ from mailhost.authentication.credentials import (
     SeveralCredentials,
 )
 from mailhost.authentication.exchange import Authentication
+from mailhost.authentication.kerberos import acceptor
 from mailhost.authentication.throttle import Throttle
 from mailhost.authentication.tokens import TokenReader
 from mailhost.config.settings import VirtualServerSettings
@@ -30,6 +34,7 @@ from mailhost.smtp.sasl import (
     BINDING_MECHANISMS,
     CERTIFICATE_MECHANISMS,
     CRAM_MECHANISMS,
+    KERBEROS_MECHANISMS,
     NTLM_MECHANISMS,
     PASSWORD_MECHANISMS,
     SCRAM_MECHANISMS,
@@ -43,18 +48,20 @@ class Logins:
     :ivar reactor: for threads and time.
     :ivar directory: is asked where the settings say so.
     :ivar authentication: what is in force; `None` where nobody can log in.
+    :ivar name: of the virtual server.
     """
 
     reactor: Any
     directory: Directory
     authentication: Authentication | None = field(default=None, init=False)
+    name: str = field(default="", init=False)
     # Outlives changes of the settings: who guesses is not forgiven by them.
     _throttle: Throttle = field(factory=Throttle, init=False)
     _hashers: Hashers | None = field(default=None, init=False)
 
     def configure(self, settings: VirtualServerSettings) -> None:
         """Go by *settings* for sessions that begin from now on."""
-        access = settings.access
+        access, self.name = settings.access, settings.name
         if not access.logins:
             self.authentication = None
             return
@@ -65,6 +72,8 @@ class Logins:
             settings.fqdn,
             self._token_reader(access.oauth),
             access.tls.client_map,
+            partial(acceptor, access.keytab) if access.keytab is not None else None,
+            self._in_thread,
             self._throttle,
         )
 
@@ -84,14 +93,21 @@ class Logins:
 
         return TokenReader(keys.issuer, keys.audience, keys.claim, fetch, self.reactor.seconds)
 
+    def _threads(self) -> Hashers:
+        """They come when they are needed for the first time."""
+        if self._hashers is None:
+            self._hashers = Hashers(self.reactor, self.name)
+            self._hashers.start()
+        return self._hashers
+
+    def _in_thread(self, work: Callable[[], Any]) -> Deferred[Any]:
+        return self._threads().run(work)
+
     def _sources(self, settings: VirtualServerSettings) -> list[Any]:
         found: list[Any] = []
         if settings.access.users is not None:
-            if self._hashers is None:
-                self._hashers = Hashers(self.reactor, settings.name)
-                self._hashers.start()
             found.append(
-                FileCredentials(settings.access.users, self._hashers, self.reactor.seconds)
+                FileCredentials(settings.access.users, self._threads(), self.reactor.seconds)
             )
         if settings.access.ldap:
             found.append(DirectoryCredentials(lambda: self.directory.resolver))
@@ -135,6 +151,8 @@ def _mechanisms(access: AccessSettings, secure: bool) -> tuple[str, ...]:
         found += TOKEN_MECHANISMS
     if access.scram:
         found += (*(BINDING_MECHANISMS if secure else ()), *SCRAM_MECHANISMS)
+    if access.keytab is not None and (secure or not access.integrated_require_tls):
+        found += KERBEROS_MECHANISMS
     if access.integrated and (secure or not access.integrated_require_tls):
         found += NTLM_MECHANISMS
     if access.cram_md5:

@@ -41,7 +41,7 @@ from mailhost.smtp.content import ContentWriter
 from mailhost.smtp.events import Wait
 from mailhost.smtp.extensions import mail_words, rcpt_words
 from mailhost.smtp.reply_reader import ReplyReader
-from mailhost.smtp.sasl.client import Work
+from mailhost.smtp.sasl.base import Work
 
 
 @define

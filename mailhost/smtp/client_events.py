@@ -5,7 +5,7 @@ What the client dialogue reports.
 :RFC: 5321 §4.5.3.2 (time-outs).
 :Made by: `mailhost.smtp.client_dialogue`; read by `mailhost.net.outbound`.
 
-`mailhost.smtp.sasl.client.Work` is one of the events too.
+`mailhost.smtp.sasl.base.Work` is one of the events too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from enum import Enum
 from attrs import frozen
 
 from mailhost.model.reply import Reply
-from mailhost.smtp.sasl.client import Work
+from mailhost.smtp.sasl.base import Work
 
 
 class Phase(Enum):

@@ -16,7 +16,9 @@ from attrs import define, field, frozen
 from mailhost.errors import SyntaxProblem
 from mailhost.model.reply import Reply
 from mailhost.smtp.grammar import EncodingProblem, parse_base64
-from mailhost.smtp.sasl.client import CLIENTS, ClientMechanism, Credentials, Work
+from mailhost.smtp.sasl.base import Work
+from mailhost.smtp.sasl.client import CLIENTS, ClientMechanism, Credentials
+from mailhost.smtp.sasl.gssapi import Context
 
 #: A longer response is not put behind AUTH (RFC 4954 §4: 512 octets for the line).
 _MAX_LINE_OCTETS = 510
@@ -36,6 +38,7 @@ class ClientLogin:
     :ivar mechanisms: those that may be used, the best first.
     :ivar host: whom we mean to talk to.
     :ivar now: seconds since the epoch.
+    :ivar context: for GSSAPI.
     """
 
     username: str
@@ -43,6 +46,7 @@ class ClientLogin:
     mechanisms: tuple[str, ...]
     host: str = ""
     now: float = 0.0
+    context: Context | None = None
     _chosen: str = field(default="", init=False)
     _mechanism: ClientMechanism | None = field(default=None, init=False)
     _begun: bool = field(default=False, init=False)
@@ -66,7 +70,7 @@ class ClientLogin:
             )
         self._chosen = chosen
         self._mechanism = CLIENTS[chosen](
-            Credentials(self.username, self.secret, self.host, self.now)
+            Credentials(self.username, self.secret, self.host, self.now, self.context)
         )
         first = self._mechanism.first()
         return first if isinstance(first, Work) else self._command(first)

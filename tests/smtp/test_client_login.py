@@ -11,8 +11,7 @@ from mailhost.smtp.client_dialogue import ClientDialogue
 from mailhost.smtp.client_events import ClientEvent, Phase, Ready, SessionOver, TLSWanted
 from mailhost.smtp.client_login import ClientLogin
 from mailhost.smtp.events import Wait
-from mailhost.smtp.sasl.base import Challenge
-from mailhost.smtp.sasl.client import Work
+from mailhost.smtp.sasl.base import Challenge, Work
 from mailhost.smtp.sasl.scram import ScramServer, make_keys
 
 ALL = ("SCRAM-SHA-256", "PLAIN", "LOGIN")

@@ -298,8 +298,15 @@ class AccessSettings:
         help="AUTH NTLM, version 2; needs users with what mailhost passwd --ntlm keeps.",
         iis="ACC-05 AuthNTLM",
     )
+    keytab: Path | None = key(
+        PATH,
+        "null",
+        help="AUTH GSSAPI, Kerberos: the keytab with this server's key, of the principal "
+        "smtp/fqdn@REALM; refused where others may read it. Needs the extra kerberos.",
+        iis="ACC-05 NTAuthenticationProviders",
+    )
     integrated_require_tls: bool = key(
-        TRUTH, "true", help="Only where TLS is on, which binds it to the connection."
+        TRUTH, "true", help="NTLM and Kerberos only where TLS is on."
     )
     cram_md5: bool = key(
         TRUTH,
@@ -366,7 +373,13 @@ class AccessSettings:
     @property
     def logins(self) -> bool:
         """Whether anybody can log in."""
-        return any((*self.by_password, self.oauth.enabled, self.external, self.tls.client_map))
+        return any((*self.by_password, *self.proved))
+
+    @property
+    def proved(self) -> tuple[bool, ...]:
+        """Ways to log in where somebody else has proved who it is."""
+        by_certificate = self.external or self.tls.client_map
+        return self.oauth.enabled, by_certificate, self.keytab is not None
 
     @property
     def by_password(self) -> tuple[bool, ...]:

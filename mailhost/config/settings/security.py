@@ -19,12 +19,14 @@ from mailhost.config.units import PATH, SHORT_SPAN, TRUTH, Kind, choice
 from mailhost.model.security import Login, OutboundSecurity, Secret, TLSLevel, TokenGrant
 
 _BY_TOKEN = ("XOAUTH2", "OAUTHBEARER")
+_BY_TICKET = ("GSSAPI",)
 _AUTH = choice(
     {
         "anonymous": (),
         "basic": ("SCRAM-SHA-256", "PLAIN", "LOGIN"),
         "scram": ("SCRAM-SHA-256",),
         "integrated": ("NTLM",),
+        "kerberos": _BY_TICKET,
         "xoauth2": _BY_TOKEN,
     }
 )
@@ -140,10 +142,10 @@ class SecurityKeys:
         "anonymous",
         help="Whether to log in at the next hop. basic: by SCRAM-SHA-256 where the host offers it, "
         "else by PLAIN or LOGIN. scram: by SCRAM-SHA-256 only. integrated: by NTLM, version 2, "
-        "with the username DOMAIN\\user or user@domain. xoauth2: by an access token from "
-        "oauth, with XOAUTH2 or OAUTHBEARER. Never over clear text, but with tls "
-        "none; opportunistic means required then, and verified with xoauth2. Under delivery it is "
-        "for smart_host, never for hosts that DNS names.",
+        "with the username DOMAIN\\user or user@domain. kerberos: by GSSAPI, with keytab. "
+        "xoauth2: by an access token from oauth, with XOAUTH2 or OAUTHBEARER. Never over clear "
+        "text, but with tls none; opportunistic means required then, and verified with xoauth2. "
+        "Under delivery it is for smart_host, never for hosts that DNS names.",
         iis="DEL-20, DEL-21, DEL-22 RouteAction",
     )
     username: str | None = key(
@@ -155,6 +157,13 @@ class SecurityKeys:
         "null",
         help="A file whose first line is the password; read at each login, refused where others "
         "may read it.",
+    )
+    keytab: Path | None = key(
+        PATH,
+        "null",
+        help="For kerberos: the keytab with the key of the principal username; refused where "
+        "others may read it.",
+        iis="DEL-22",
     )
     oauth: TokenGrant | None = section(
         OAuthKeys, make=OAuthKeys.grant, help="Where the access tokens of xoauth2 come from."
@@ -187,6 +196,8 @@ class SecurityKeys:
             )
         if self.auth == _BY_TOKEN:
             self._check_tokens()
+        elif self.auth == _BY_TICKET:
+            self._check_tickets()
         else:
             self._check_login()
 
@@ -194,6 +205,8 @@ class SecurityKeys:
         passwords = [one for one in (self.password, self.password_file) if one is not None]
         if len(passwords) > 1:
             raise ValueError("password: there is a password_file too; allowed: one of them")
+        if self.keytab is not None:
+            raise ValueError("keytab: only kerberos asks for tickets; allowed: auth kerberos")
         if self.oauth is not None:
             raise ValueError("oauth: only xoauth2 asks for tokens; allowed: auth xoauth2")
         if self.auth and not (self.username and passwords):
@@ -203,6 +216,12 @@ class SecurityKeys:
                 "auth: anonymous takes no username and no password; allowed: basic, scram or "
                 "integrated"
             )
+
+    def _check_tickets(self) -> None:
+        if self.password is not None or self.password_file is not None or self.oauth is not None:
+            raise ValueError("password: kerberos takes none; allowed: keytab")
+        if not self.username or self.keytab is None:
+            raise ValueError("auth: kerberos needs username, a principal, and keytab")
 
     def _check_tokens(self) -> None:
         if self.password is not None or self.password_file is not None:
@@ -218,5 +237,7 @@ class SecurityKeys:
         if level is TLSLevel.OPPORTUNISTIC:
             # RFC 6750 §5.3: who bears a token makes sure whom he shows it to.
             level = TLSLevel.REQUIRED if self.oauth is None else TLSLevel.VERIFIED
-        login = Login(self.username, self.password, self.password_file, self.auth, self.oauth)
+        login = Login(
+            self.username, self.password, self.password_file, self.auth, self.oauth, self.keytab
+        )
         return OutboundSecurity(level, self.ca, login)

@@ -16,6 +16,7 @@ from mailhost.smtp.sasl.base import Place, ServerMechanism
 from mailhost.smtp.sasl.bearer import BEARER, XOAUTH2, BearerServer
 from mailhost.smtp.sasl.cram import CRAM, CramServer
 from mailhost.smtp.sasl.external import EXTERNAL, ExternalServer
+from mailhost.smtp.sasl.gssapi import GSSAPI, GSSAPIServer
 from mailhost.smtp.sasl.login import LoginServer
 from mailhost.smtp.sasl.ntlm import NTLM_MECHANISM, NTLMServer
 from mailhost.smtp.sasl.plain import PlainServer
@@ -28,6 +29,7 @@ SCRAM_MECHANISMS = (SCRAM,)
 BINDING_MECHANISMS = (PLUS,)
 NTLM_MECHANISMS = (NTLM_MECHANISM,)
 CRAM_MECHANISMS = (CRAM,)
+KERBEROS_MECHANISMS = (GSSAPI,)
 TOKEN_MECHANISMS = (BEARER, XOAUTH2)
 #: For clients that have shown a certificate.
 CERTIFICATE_MECHANISMS = (EXTERNAL,)
@@ -40,6 +42,7 @@ MECHANISMS: dict[str, Callable[[Place], ServerMechanism]] = {
     PLUS: lambda place: ScramServer(place.bindings, plus=True),
     NTLM_MECHANISM: NTLMServer,
     CRAM: CramServer,
+    GSSAPI: GSSAPIServer,
     EXTERNAL: ExternalServer,
     BEARER: lambda place: BearerServer(BEARER),
     XOAUTH2: lambda place: BearerServer(XOAUTH2),
@@ -49,6 +52,7 @@ __all__ = [
     "BINDING_MECHANISMS",
     "CERTIFICATE_MECHANISMS",
     "CRAM_MECHANISMS",
+    "KERBEROS_MECHANISMS",
     "MECHANISMS",
     "NTLM_MECHANISMS",
     "PASSWORD_MECHANISMS",

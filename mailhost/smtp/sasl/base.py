@@ -8,7 +8,7 @@ What every mechanism's server side says and hears.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from attrs import field, frozen
 
@@ -31,12 +31,25 @@ class Place:
     :ivar host: our name.
     :ivar now: seconds since the epoch.
     :ivar names: whom the client's certificate speaks of, the best first.
+    :ivar accept: makes a security context of GSS-API; see `mailhost.smtp.sasl.gssapi`.
     """
 
     bindings: Bindings
     host: str = ""
     now: float = 0.0
     names: tuple[str, ...] = ()
+    accept: Callable[[], Any] | None = None
+
+
+@frozen
+class Work:
+    """
+    Something that takes longer than the reactor may wait.
+
+    :ivar run: gives the octets to go on with; in a thread.
+    """
+
+    run: Callable[[], bytes] = field(repr=False)
 
 
 @frozen
@@ -78,9 +91,14 @@ class TokenGiven:
 
 @frozen
 class Identified:
-    """The client is all of *names*, as has been proved already; the first that is known counts."""
+    """
+    The client is all of *names*, as has been proved already; the first that is known counts.
+
+    :ivar anybody: whoever has proved it says who there is: nobody has to be known here.
+    """
 
     names: tuple[str, ...]
+    anybody: bool = False
 
 
 @frozen
@@ -107,7 +125,15 @@ class Failed:
 
 
 Step = (
-    Challenge | PasswordGiven | ProofGiven | TokenGiven | Identified | KeysWanted | Proved | Failed
+    Challenge
+    | Work
+    | PasswordGiven
+    | ProofGiven
+    | TokenGiven
+    | Identified
+    | KeysWanted
+    | Proved
+    | Failed
 )
 
 
@@ -120,6 +146,14 @@ class ServerMechanism(Protocol):
 
         :param response: `None` at the beginning, where the client has sent none.
         """
+
+
+@runtime_checkable
+class Works(Protocol):
+    """A mechanism that says `Work`."""
+
+    def worked(self, octets: bytes) -> Step:
+        """What follows from what `Work` has given."""
 
 
 @runtime_checkable

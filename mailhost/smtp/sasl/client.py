@@ -16,21 +16,12 @@ from typing import Protocol
 from attrs import define, field, frozen
 
 from mailhost.errors import SyntaxProblem
+from mailhost.smtp.sasl.base import Work
 from mailhost.smtp.sasl.bearer import BEARER, XOAUTH2, BearerClient
+from mailhost.smtp.sasl.gssapi import GSSAPI, Context, GSSAPIClient
 from mailhost.smtp.sasl.ntlm import NTLM_MECHANISM, NTLMClient
 from mailhost.smtp.sasl.plain import plain_response
 from mailhost.smtp.sasl.scram import SCRAM, ScramClient, salted_password
-
-
-@frozen
-class Work:
-    """
-    Something that takes longer than the reactor may wait.
-
-    :ivar run: gives the octets to go on with; in a thread.
-    """
-
-    run: Callable[[], bytes] = field(repr=False)
 
 
 @frozen
@@ -41,12 +32,14 @@ class Credentials:
     :ivar secret: a password, or an access token.
     :ivar host: whom we mean to talk to.
     :ivar now: seconds since the epoch.
+    :ivar context: a security context of GSS-API; `None`: there is none.
     """
 
     username: str
     secret: str = field(repr=False)
     host: str = ""
     now: float = 0.0
+    context: Context | None = None
 
 
 class ClientMechanism(Protocol):
@@ -177,6 +170,11 @@ def _ntlm(given: Credentials) -> ClientMechanism:
     return NTLMClient(given.username, given.secret, given.now)
 
 
+def _gssapi(given: Credentials) -> ClientMechanism:
+    assert given.context is not None, "it is chosen where there is one"
+    return GSSAPIClient(given.context)
+
+
 #: name -> what makes our side of it.
 CLIENTS: dict[str, Callable[[Credentials], ClientMechanism]] = {
     SCRAM: _scram,
@@ -185,4 +183,5 @@ CLIENTS: dict[str, Callable[[Credentials], ClientMechanism]] = {
     XOAUTH2: _xoauth2,
     BEARER: _bearer,
     NTLM_MECHANISM: _ntlm,
+    GSSAPI: _gssapi,
 }
