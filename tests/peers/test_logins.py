@@ -6,6 +6,7 @@ import shutil
 import signal
 import smtplib
 import ssl
+import subprocess
 from base64 import b64decode, b64encode
 from hashlib import sha256
 from pathlib import Path
@@ -177,6 +178,33 @@ class InboundTests(LoginCase):
             0,
         )  # fmt: skip
         server.wait_for_drop(f"{mechanism}@example.com")
+
+    def test_msmtp(self) -> None:
+        """msmtp agrees, by GNU SASL; its NTLM is of version 1, and refused (A18)."""
+        program = shutil.which("msmtp")
+        if program is None:
+            self.skipTest("msmtp is not installed (apt-get install msmtp)")
+        self.passwd("all@example.com", SECRET, "--ntlm", "--cram-md5")
+        server = self.start_login_server(integrated=True, cram_md5=True)
+        host, port = split_address(server.address)
+        for mechanism in ("plain", "login", "cram-md5", "scram-sha-256", "ntlm"):
+            ended = subprocess.run(
+                [
+                    program, f"--host={host}", f"--port={port}", f"--auth={mechanism}",
+                    "--user=all@example.com", f"--passwordeval=echo {SECRET}", "--tls=on",
+                    "--tls-certcheck=off", "--from=all@example.com", f"{mechanism}@example.com",
+                ],
+                input=content(),
+                capture_output=True,
+                check=False,
+                timeout=30,
+            )  # fmt: skip
+            if mechanism == "ntlm":
+                self.assertIn(b"535 5.7.8", ended.stderr)
+                continue
+            self.assertEqual(0, ended.returncode, ended.stderr)
+            server.wait_for_drop(f"{mechanism}@example.com")
+            self.assertIn(f"as all@example.com by {mechanism.upper()}", server.process.said())
 
     def test_scram(self) -> None:
         """RFC 5802: in clear, with TLS, and bound to the connection by its certificate."""
