@@ -63,6 +63,7 @@ def cross_check(settings: Settings) -> tuple[Finding, ...]:
         findings += _check_directories(server, at)
         findings += _check_domains(server, at)
         findings += _check_access(server, at)
+        findings += _check_proxies(server, at)
         findings += _check_tls(server, at)
         findings += _check_logins(server, at)
         findings += _check_own_logins(server, at)
@@ -517,6 +518,16 @@ def _check_access(server: VirtualServerSettings, at: Path) -> Iterator[Finding]:
                 (*at, "domain"),
                 (*at, "domains"),
             )
+
+
+def _check_proxies(server: VirtualServerSettings, at: Path) -> Iterator[Finding]:
+    if any(one.proxy for one in server.listen) and not server.access.proxies:
+        yield _error(
+            (*at, "listen"),
+            "proxy: true, and nobody is a proxy: no connection would be taken; allowed: with the "
+            "proxies' addresses in access.proxies",
+            (*at, "access", "proxies"),
+        )
 
 
 def _is_wide(network: Network) -> bool:

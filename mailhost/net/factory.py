@@ -22,6 +22,8 @@ from mailhost.model.session import SessionFacts
 from mailhost.net.deadlines import Deadlines
 from mailhost.net.inbound import InboundProtocol
 from mailhost.net.message_delivery import MessageDeliveryReception
+from mailhost.net.proxied import ProxiedProtocol
+from mailhost.net.proxy_header import Proxied
 from mailhost.net.server_tls import ServerTLS
 from mailhost.smtp import replies
 from mailhost.smtp.rules import Rules
@@ -45,6 +47,8 @@ class ESMTPFactory(ServerFactory):
         §4.5.3.2.7: at least 300).
     :param tls: has the certificate; STARTTLS is offered where *rules* say so.
     :param implicit_tls: every session begins with the handshake (RFC 8314 §3.3).
+    :param proxies: who may make connections for others; every connection begins with a
+        PROXY header then.  `None`: nobody does.
     :ivar sessions: the open ones.
     """
 
@@ -59,24 +63,44 @@ class ESMTPFactory(ServerFactory):
         tls: ServerTLS | None = None,
         implicit_tls: bool = False,
         authentication: Authentication | None = None,
+        proxies: Callable[[str], bool] | None = None,
     ) -> None:
         self.rules = rules
         self.tls = tls
         self.implicit_tls = implicit_tls
         self.authentication = authentication
+        self.proxies = proxies
         self.timeout_seconds = timeout_seconds
         self.sessions: set[InboundProtocol] = set()
+        self._without_header: set[ProxiedProtocol] = set()
         self._receive = _receiver(receive, rules)
         self._clock = reactor
         self._deadlines = Deadlines(reactor)
         self._stopped: list[Deferred[None]] = []
 
-    def buildProtocol(self, addr: IAddress | None) -> InboundProtocol:
-        """A client has connected from *addr*."""
+    def buildProtocol(self, addr: IAddress | None) -> InboundProtocol | ProxiedProtocol:
+        """A client has connected from *addr*, or a proxy for it."""
+        peer, port = getattr(addr, "host", ""), getattr(addr, "port", 0)
+        if self.proxies is None:
+            return self._session(Proxied(peer, port, "", 0))
+        waiting = ProxiedProtocol(
+            peer,
+            self.proxies(peer),
+            lambda found: self._session(found or Proxied(peer, port, "", 0)),
+            self._deadlines,
+            self._without_header.discard,
+        )
+        self._without_header.add(waiting)
+        return waiting
+
+    def _session(self, ends: Proxied) -> InboundProtocol:
+        """:param ends: our end is empty where the socket knows it."""
         session = SessionFacts(
             session_id=f"{next(_session_numbers):x}",
-            peer=getattr(addr, "host", ""),
-            peer_port=getattr(addr, "port", 0),
+            peer=ends.peer,
+            peer_port=ends.peer_port,
+            local=ends.local,
+            local_port=ends.local_port,
             connected_at=self._clock.seconds(),
         )
         protocol = InboundProtocol(
@@ -99,6 +123,8 @@ class ESMTPFactory(ServerFactory):
 
         :returns: fires when the last one has gone.
         """
+        for waiting in list(self._without_header):
+            waiting.abort()
         if not self.sessions:
             return succeed(None)
         ended: Deferred[None] = Deferred()

@@ -122,14 +122,26 @@ class InboundProtocol(Protocol):
         # Writing has failed: why the content will be refused at its end.
         self._content_fault: Reply | None = None
 
+    # ---- before the connection is made
+
+    @property
+    def begins_with_tls(self) -> bool:
+        """The handshake comes before the banner."""
+        return self._dialogue.secure and self.session.tls is None
+
+    def hear_early(self, octets: bytes) -> None:
+        """Take what a client behind a proxy has said before it can have been greeted."""
+        self._dialogue.receive_octets(octets)
+
     # ---- Twisted's side
 
     def connectionMade(self) -> None:
         """The client has connected."""
         transport: Any = self.transport
-        here = transport.getHost()
-        self.session.local = getattr(here, "host", "")
-        self.session.local_port = getattr(here, "port", 0)
+        if not self.session.local:  # a proxy would have said it
+            here = transport.getHost()
+            self.session.local = getattr(here, "host", "")
+            self.session.local_port = getattr(here, "port", 0)
         set_no_delay = getattr(transport, "setTcpNoDelay", None)
         if set_no_delay is not None:
             set_no_delay(True)

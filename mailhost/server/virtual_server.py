@@ -9,6 +9,7 @@ One virtual server: its sockets, intake, queue, relay and directories.
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -250,6 +251,7 @@ class VirtualServer:
             factory.rules = rules_of(settings, factory.tls is not None)
             factory.timeout_seconds = settings.connection_timeout
             factory.authentication = self._logins.authentication
+            factory.proxies = self._proxies(address)
         if self.state == "running":
             self._listen()
             self._unlisten_others()
@@ -433,8 +435,14 @@ class VirtualServer:
                 tls,
                 address.implicit_tls,
                 self._logins.authentication,
+                self._proxies(address),
             )
             self._ports[address] = accept_from(self._reactor, listening, factory), factory
+
+    def _proxies(self, address: ListenAddress) -> Callable[[str], bool] | None:
+        """Who may connect for others to *address*; `None`: clients connect themselves."""
+        now = next((one for one in self.settings.listen if one == address), address)
+        return self.settings.access.is_proxy if now.proxy else None
 
     def _unlisten(self) -> None:
         for address in list(self._ports):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,13 @@ class CrossCheckTests(_FindingsTests):
         self.assertEqual(
             [], self.found(server(listen=(ListenAddress("0.0.0.0", 25), ListenAddress("::", 25))))
         )
+
+    def test_proxies(self) -> None:
+        """An address for proxies needs some; else nobody could connect."""
+        listen = (ListenAddress("127.0.0.1", 2525, proxy=True),)
+        self.assertEqual([(ERROR, "virtual_servers[0].listen")], self.found(server(listen=listen)))
+        access = AccessSettings(proxies=(ip_network("127.0.0.1"),))
+        self.assertEqual([], self.found(server(listen=listen, access=access)))
 
     def test_port_of_the_kernels_choice(self) -> None:
         """Port 0 is another port each time."""

@@ -322,12 +322,10 @@ class RefusedTests(SynchronousTestCase):
     operators: []
     domains:
       - {name: a.example, type: remote, hold: {}}
-    listen:
-      - {address: "127.0.0.1:25", proxy: true}
 """
         found = [fault.words for fault in faults_of(self, top)] + self.words(keys)
 
-        self.assertEqual(["not supported yet; allowed: leave it out"] * 6, found)
+        self.assertEqual(["not supported yet; allowed: leave it out"] * 5, found)
 
     def test_workers_and_user(self) -> None:
         """1 to 64 workers, and a user there is."""

@@ -117,9 +117,11 @@ class LimitTests(PeerCase):
 
 
 class PipelineTests(PeerCase):
+    """Clients that do not wait for 354, where the operator allows it."""
+
     def test_all_at_once(self) -> None:
         """Three transactions in one segment; the replies come in their order (RFC 2920)."""
-        server = self.start_server()
+        server = self.start_server(access={"early_talkers": "allow"})
         transaction = (
             b"MAIL FROM:<sender@example.com>\r\nRCPT TO:<one@example.com>\r\n"
             b"RCPT TO:<two@example.org>\r\nDATA\r\n%b.\r\n"
@@ -141,7 +143,7 @@ class PipelineTests(PeerCase):
 
     def test_early_disconnect(self) -> None:
         """A content without its end is nobody's, and leaves nothing."""
-        server = self.start_server()
+        server = self.start_server(access={"early_talkers": "allow"})
 
         with socket.create_connection(split_address(server.address), PATIENCE_SECONDS) as client:
             client.sendall(
@@ -158,7 +160,7 @@ class PipelineTests(PeerCase):
 
     def test_bare_line_feed_is_no_end(self) -> None:
         """P6: LF.LF and its relatives do not end a content; what follows is no command."""
-        server = self.start_server()
+        server = self.start_server(access={"early_talkers": "allow"})
         smuggled = b"MAIL FROM:<x@example.com>\r\nRCPT TO:<smuggled@example.com>\r\nDATA\r\n"
 
         for end in (b"\n.\n", b"\n.\r\n", b"\r.\r", b"\r\n.\r"):

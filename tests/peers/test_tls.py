@@ -32,6 +32,24 @@ class TLSCase(PeerCase):
         return {"tls": files | changes}
 
 
+def heard(peer: socket.socket, words: bytes) -> bytes:
+    """What the server says until it has said *words*."""
+    said = b""
+    while words not in said:
+        block = peer.recv(4096)
+        if not block:
+            raise AssertionError(f"the server has closed after {said!r}")
+        said += block
+    return said
+
+
+def greeted(peer: socket.socket) -> bytes:
+    """The banner, and the answer to EHLO."""
+    said = heard(peer, b"220 ")
+    peer.sendall(b"EHLO x\r\n")
+    return said + heard(peer, b"250 ")
+
+
 class InboundTests(TLSCase):
     def start_tls_server(self, **changes: Any) -> Server:
         return self.start_server(access=self.tls_settings(**changes))
@@ -96,6 +114,18 @@ class InboundTests(TLSCase):
             ((_, name),) = told["subjectAltName"]
             return str(name)
 
+    def test_behind_a_proxy(self) -> None:
+        """PROXY comes first, on an address where TLS comes first as well."""
+        server = self.make_server(access=self.tls_settings() | {"proxies": ["127.0.0.1"]})
+        server.configure(listen=[{"address": server.address, "tls": "implicit", "proxy": True}])
+        server.start()
+        with socket.create_connection(split_address(server.address), PATIENCE_SECONDS) as peer:
+            peer.sendall(b"PROXY TCP4 203.0.113.9 198.51.100.1 40001 465\r\n")
+            with self.client.wrap_socket(peer, server_hostname="mail.example.com") as secure:
+                self.assertEqual(b"220 ", secure.recv(4096)[:4])
+                secure.sendall(b"EHLO x\r\n")
+                self.assertIn(b"Hello [203.0.113.9]", secure.recv(4096))
+
     def test_everything_is_forgotten(self) -> None:
         """RFC 3207 §4.2: after the handshake MAIL needs a new EHLO, and STARTTLS is over."""
         client = self.session(self.start_tls_server())
@@ -123,8 +153,8 @@ class InboundTests(TLSCase):
         """A10: commands sent in clear behind STARTTLS end the session unexecuted."""
         server = self.start_tls_server()
         with socket.create_connection(split_address(server.address), PATIENCE_SECONDS) as peer:
-            peer.sendall(b"EHLO x\r\nSTARTTLS\r\nNOOP\r\n")
-            said = b""
+            said = greeted(peer)
+            peer.sendall(b"STARTTLS\r\nNOOP\r\n")
             while block := peer.recv(4096):
                 said += block
 
@@ -135,10 +165,9 @@ class InboundTests(TLSCase):
         """A14: garbage in place of a handshake ends the session, not the server."""
         server = self.start_tls_server()
         with socket.create_connection(split_address(server.address), PATIENCE_SECONDS) as peer:
-            peer.sendall(b"EHLO x\r\nSTARTTLS\r\n")
-            said = b""
-            while b"220 2.0.0" not in said:
-                said += peer.recv(4096)
+            said = greeted(peer)
+            peer.sendall(b"STARTTLS\r\n")
+            said += heard(peer, b"220 2.0.0")
             peer.sendall(b"MAIL FROM:<a@example.org>\r\n")
             while block := peer.recv(4096):
                 said += block

@@ -7,7 +7,9 @@ The *Access* page: who may connect, and who may relay.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from attrs import Factory, evolve, field, frozen
 
@@ -275,6 +277,16 @@ class TokenKeys:
         return self.issuer is not None
 
 
+def _listed(networks: Callable[[Any], tuple[Network, ...]]) -> Any:
+    """An attribute that is no key: whoever is in *networks* of the same settings."""
+    return field(
+        init=False,
+        eq=False,
+        repr=False,
+        default=Factory(lambda self: AccessList(False, networks(self)), takes_self=True),
+    )
+
+
 @frozen
 class AccessSettings:
     """The *Access* page: authentication, connection control and relay restrictions."""
@@ -341,6 +353,12 @@ class AccessSettings:
         help="The operator's own clients. per_address and early_talkers do not hold for them, "
         "and their bare line ends are mended (messages.bare_line_ends).",
     )
+    proxies: tuple[Network, ...] = keys(
+        _NETWORK,
+        "",
+        help="Hosts that may say for whom they have connected: by a PROXY header, on addresses "
+        "with proxy: true.",
+    )
     early_talkers: bool = key(
         choice({"refuse": False, "allow": True}),
         "refuse",
@@ -358,17 +376,17 @@ class AccessSettings:
         RelayKeys, make=RelayKeys.access_list, help="Who may relay to other domains."
     )
 
-    #: Made once: it remembers its answers.
-    _trusted: AccessList = field(
-        init=False,
-        eq=False,
-        repr=False,
-        default=Factory(lambda self: AccessList(False, self.trusted), takes_self=True),
-    )
+    # Made once: they remember their answers.
+    _trusted: AccessList = _listed(lambda self: self.trusted)
+    _proxies: AccessList = _listed(lambda self: self.proxies)
 
     def trusts(self, address: str) -> bool:
         """Whether the client at *address* is one of the operator's own."""
         return self._trusted.permits(address)
+
+    def is_proxy(self, address: str) -> bool:
+        """Whether the host at *address* may say for whom it has connected."""
+        return self._proxies.permits(address)
 
     @property
     def logins(self) -> bool:

@@ -11,15 +11,15 @@ import socket
 from functools import cache
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
-from typing import ClassVar
 
 from attrs import evolve, field, frozen
 from attrs.validators import and_, ge, instance_of, le
 
 from mailhost.config.faults import shown
-from mailhost.config.keys import NotYet, key
+from mailhost.config.keys import key
 from mailhost.config.units import (
     PATH,
+    TRUTH,
     Kind,
     choice,
     parse_address_and_port,
@@ -56,14 +56,16 @@ class ListenAddress:
     :ivar implicit_tls: every session begins with the handshake (GEN-05; RFC 8314 §3.3).
     :ivar certificate: shown here; `None`: the virtual server's.
     :ivar key_file: its private key; `None`: in the same file.
+    :ivar proxy: every connection begins with a PROXY header.
     """
 
     host: str = field(validator=instance_of(str))
     port: int = field(validator=and_(instance_of(int), ge(0), le(65535)))
     implicit_tls: bool = False
-    # An address stays the same one when its certificate is exchanged.
+    # An address stays the same one whatever is shown there, and whoever connects to it.
     certificate: Path | None = field(default=None, eq=False)
     key_file: Path | None = field(default=None, eq=False)
+    proxy: bool = field(default=False, eq=False)
 
     @property
     def is_wildcard(self) -> bool:
@@ -97,8 +99,6 @@ _IMPLICIT = choice({"implicit": True, "starttls": False})
 class ListenKeys:
     """One entry of ``listen`` written as a table."""
 
-    not_yet: ClassVar[NotYet] = NotYet("proxy")
-
     address: ListenAddress = key(
         LISTEN, help="Address and port.", iis="GEN-04 ServerBindings", stand_in="127.0.0.1:25"
     )
@@ -119,6 +119,12 @@ class ListenKeys:
     key_: Path | None = key(
         PATH, "null", name="key", help="Its private key in PEM; null: in the same file."
     )
+    proxy: bool = key(
+        TRUTH,
+        "false",
+        help="Every connection comes from a proxy in access.proxies, and begins with a PROXY "
+        "header (version 1 or 2) that says for whom.",
+    )
 
     def __attrs_post_init__(self) -> None:
         if self.key_ is not None and self.certificate is None:
@@ -131,4 +137,5 @@ class ListenKeys:
             implicit_tls=self.tls or self.address.implicit_tls,
             certificate=self.certificate,
             key_file=self.key_,
+            proxy=self.proxy,
         )
