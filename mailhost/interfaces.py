@@ -248,7 +248,7 @@ class IQueueStore(Interface):
         """
         Make it ours: fires when content and envelope are on stable storage.
 
-        All recipients are due at *now*.
+        All recipients are due at *now*, or at the time for which the mail is held.
         """
 
     def load_due(before: float, limit: int, skip: frozenset[int]) -> Awaitable[list[QueuedMessage]]:

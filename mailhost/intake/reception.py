@@ -23,6 +23,7 @@ from mailhost.content.headers import header_end, scan_header
 from mailhost.content.trace import PeerNote, received_field
 from mailhost.errors import LookupProblem, SpoolFull, SpoolProblem
 from mailhost.intake import inquiries
+from mailhost.intake.asked import accept_asked, check_solicitation
 from mailhost.intake.desk import Desk
 from mailhost.intake.destinations import Destinations, recipients_of
 from mailhost.interfaces import IAddressResolver, IIncomingMessage, IReception, Maybe
@@ -30,13 +31,15 @@ from mailhost.model.address import Mailbox
 from mailhost.model.client import ClientLimits
 from mailhost.model.directory import Found, Refused, Resolution
 from mailhost.model.envelope import Envelope
-from mailhost.model.parameters import MailParameters, RecipientParameters
+from mailhost.model.parameters import NO_MAIL_PARAMETERS, MailParameters, RecipientParameters
 from mailhost.model.queue import QueuedMessage
 from mailhost.model.reply import Reply
 from mailhost.model.session import SessionFacts
 from mailhost.policy.connection import check_connection
 from mailhost.policy.limits import (
+    check_domain_count,
     check_hops,
+    check_message_count,
     check_message_size,
     check_recipient_count,
     check_session_size,
@@ -190,9 +193,13 @@ class Reception:
     def _begin(self, asked: _Transaction) -> Reply:
         size = asked.size
         limits, clients = self.desk.settings.messages, self.desk.clients
-        refused = check_message_size(size, limits.max_message_size) or check_session_size(
-            self.session.content_octets, size, limits.max_session_size
+        refused = (
+            check_message_size(size, limits.max_message_size)
+            or check_session_size(self.session.content_octets, size, limits.max_session_size)
+            or check_message_count(self.session.message_count + 1, limits.max_messages_per_session)
         )
+        if refused is None and asked.parameters is not NO_MAIL_PARAMETERS:
+            refused = self._weigh(asked)
         if refused is None and self._limits is not None:
             refused = clients.check_message(
                 self.session.peer, self._limits, self.desk.clock.seconds()
@@ -205,6 +212,14 @@ class Reception:
             return self._no_room(problem)
         self._transaction = asked
         return replies.sender_ok(asked.reverse_path)
+
+    def _weigh(self, asked: _Transaction) -> Reply | None:
+        desk = self.desk
+        kept = accept_asked(asked.parameters, self.session, desk.settings, desk.clock.seconds())
+        if isinstance(kept, Reply):
+            return kept
+        asked.parameters = kept
+        return None
 
     def recipient(self, forward_path: Mailbox, parameters: RecipientParameters) -> Maybe[Reply]:
         """See `IReception`."""
@@ -224,14 +239,17 @@ class Reception:
             return self._look_up(self.desk.directory, to, path, parameters)
         stamped = categorizer.stamp(path)
         if stamped not in to.paths:
-            refused = self._one_too_many(to)
+            refused = self._one_too_many(to, stamped)
             if refused is not None:
                 return refused
             to.add(stamped, path, parameters)
         return replies.recipient_ok(path)
 
-    def _one_too_many(self, to: Destinations) -> Reply | None:
-        refused = check_recipient_count(to.count + 1, self.desk.settings.messages.max_recipients)
+    def _one_too_many(self, to: Destinations, path: Mailbox) -> Reply | None:
+        limits = self.desk.settings.messages
+        refused = check_recipient_count(to.count + 1, limits.max_recipients) or check_domain_count(
+            to.paths, path, limits.max_recipient_domains
+        )
         if refused is not None or self._limits is None:
             return refused
         now = self.desk.clock.seconds()
@@ -278,7 +296,7 @@ class Reception:
             self._log.info("{peer}: {reply}", peer=self.session.peer, reply=str(found.reply))
             return found.reply
         if not found.keys() <= to.paths.keys():
-            refused = self._one_too_many(to)
+            refused = self._one_too_many(to, path)
             if refused is not None:
                 return refused
             to.add_found(found, path, parameters)
@@ -383,6 +401,7 @@ class Reception:
             fault
             or transaction.fault
             or check_hops(facts.received_count, self.desk.settings.delivery.max_hops)
+            or check_solicitation(transaction.header, self.desk.settings)
         )
         if refused is not None or transaction.incoming is None:
             self._discard(transaction)

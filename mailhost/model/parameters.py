@@ -2,7 +2,8 @@
 What a sender asks for beside the addresses: the parameters of MAIL and RCPT.
 
 :Room: ``model``
-:RFC: 5321 §4.1.1.11 (parameters), 3461 §4 (delivery status notifications), 6531 §3.4.
+:RFC: 5321 §4.1.1.11 (parameters), 3461 §4 (delivery status notifications), 6531 §3.4; 2852,
+    3865, 4865, 6710.
 :Made by: `mailhost.smtp.commands`; kept by `mailhost.spool`, obeyed by `mailhost.relay`.
 
 SIZE, BODY and AUTH are not among them: they are about the transaction, or the content.
@@ -15,11 +16,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from attrs import evolve, field, frozen
-from attrs.validators import deep_iterable, in_, instance_of
+from attrs.validators import deep_iterable, ge, in_, instance_of, le
 
 #: NOTIFY's words (RFC 3461 §4.1); NEVER stands alone.
 NOTIFY_WORDS = ("NEVER", "SUCCESS", "FAILURE", "DELAY")
 _TEXT = instance_of(str)
+
+
+def _by(given: Iterable[object]) -> tuple[int, str]:
+    seconds, mode = given
+    if not isinstance(seconds, int) or mode not in ("", "R", "N", "RT", "NT"):
+        raise ValueError("no time and mode")
+    return seconds, str(mode)
 
 
 def _tuple(words: Iterable[str]) -> tuple[str, ...]:
@@ -35,11 +43,27 @@ class MailParameters:
         (RFC 3461 §4.3).
     :ivar envid: the sender's name for the transaction, as xtext (RFC 3461 §4.4).
     :ivar smtputf8: addresses or header fields are not ASCII (RFC 6531 §3.4).
+    :ivar mt_priority: from -9 to 9; the higher goes first (RFC 6710 §3).
+    :ivar holdfor: seconds to wait before it is sent (RFC 4865 §4); 0 once it is in the queue.
+    :ivar holduntil: seconds since the epoch before which it is not sent; 0: it is sent at once.
+    :ivar by: seconds from now, from its acceptance once it is in the queue, and the mode: ``R``
+        or ``N``, ``T`` behind it or not (RFC 2852 §4); an empty mode: there is no such time.
+    :ivar solicit: what kind of unasked mail it is (RFC 3865 §3).
     """
 
     ret: str = field(default="", validator=in_(("", "FULL", "HDRS")))
     envid: str = field(default="", validator=_TEXT)
     smtputf8: bool = field(default=False, validator=instance_of(bool))
+    mt_priority: int = field(default=0, validator=[ge(-9), le(9)])
+    holdfor: int = field(default=0, validator=ge(0))
+    holduntil: float = field(default=0.0, validator=ge(0))
+    by: tuple[int, str] = field(default=(0, ""), converter=_by)
+    solicit: tuple[str, ...] = field(default=(), converter=_tuple)
+
+    @property
+    def returns_late(self) -> bool:
+        """Whether the mail is worth nothing after its time (RFC 2852 §4)."""
+        return self.by[1].startswith("R")
 
     def of_list(self) -> MailParameters:
         """What is left of them when a list sends in its own name (RFC 3461 §5.2.7.1)."""

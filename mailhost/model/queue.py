@@ -7,7 +7,7 @@ A message that is ours: envelope, recipients and where its content lies.
 
 from __future__ import annotations
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from mailhost.model.address import Mailbox
 from mailhost.model.envelope import Envelope, Handling
@@ -19,6 +19,7 @@ from mailhost.model.parameters import (
     RecipientParameters,
 )
 from mailhost.model.route import NextHop
+from mailhost.model.schedule import RetrySchedule
 
 #: A recipient that is due at this time is held: no clock comes so far.
 HELD_AT = 1e12
@@ -101,6 +102,27 @@ class QueuedMessage:
     recipients: dict[int, QueuedRecipient] = field(factory=dict)
     wire_ready: bool = False
     parameters: MailParameters = NO_MAIL_PARAMETERS
+
+    @property
+    def schedule_from(self) -> float:
+        """The time from which its delay counts: that of its release, where it was held."""
+        return max(self.accepted_at, self.parameters.holduntil)
+
+    def schedule(self, usual: RetrySchedule) -> RetrySchedule:
+        """*usual*, or what its sender has made of it (RFC 2852 §4)."""
+        seconds, mode = self.parameters.by
+        if not mode or seconds <= 0:
+            return usual
+        if self.parameters.returns_late:
+            return evolve(usual, expiration_seconds=min(seconds, usual.expiration_seconds))
+        after = usual.delay_notification_seconds
+        return evolve(
+            usual, delay_notification_seconds=seconds if after is None else min(seconds, after)
+        )
+
+    def is_late(self, now: float) -> bool:
+        """Whether it must not be sent any more (RFC 2852 §4.1)."""
+        return self.parameters.returns_late and now >= self.accepted_at + self.parameters.by[0]
 
     @property
     def has_groups(self) -> bool:

@@ -106,7 +106,11 @@ class InboundProtocol(Protocol):
         self.deadline_at = 0.0
         self._reception = reception
         self._dialogue = ServerDialogue(
-            rules, self.session.peer, trusted=self.session.trusted, secure=implicit_tls
+            rules,
+            self.session.peer,
+            seconds=deadlines.clock.seconds,
+            trusted=self.session.trusted,
+            secure=implicit_tls,
         )
         self._tls = tls
         self._authentication = authentication

@@ -4,11 +4,14 @@ Is it too much?
 :Room: ``policy``
 :IIS: MSG-01 (message size), MSG-02 (session size), MSG-04 (recipients),
     DEL-40 (hop count).
-:RFC: 1870 §6, 5321 §4.5.3.1.8 and .10 (recipients), §6.3 (loops).
+:RFC: 1870 §6, 9422 §4, 5321 §4.5.3.1.8 and .10 (recipients), §6.3 (loops).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from mailhost.model.address import Mailbox
 from mailhost.model.reply import Reply
 from mailhost.smtp import replies
 
@@ -45,6 +48,21 @@ def check_recipient_count(count: int, max_recipients: int | None) -> Reply | Non
     if max_recipients is not None and count > max_recipients:
         return replies.TOO_MANY_RECIPIENTS
     return None
+
+
+def check_message_count(count: int, max_messages: int | None) -> Reply | None:
+    """*count* messages in one session, the new one included (RFC 9422 §4.1)."""
+    if max_messages is not None and count > max_messages:
+        return replies.TOO_MANY_MESSAGES
+    return None
+
+
+def check_domain_count(paths: Iterable[Mailbox], new: Mailbox, most: int | None) -> Reply | None:
+    """*new* beside *paths*, with regard to the domains in one transaction (RFC 9422 §4.3)."""
+    if most is None:
+        return None
+    domains = {path.domain_key for path in paths} | {new.domain_key}
+    return replies.TOO_MANY_DOMAINS if len(domains) > most else None
 
 
 def check_hops(received_count: int, max_hops: int) -> Reply | None:

@@ -27,11 +27,13 @@ from mailhost.net.outbound import OutboundProtocol, Transcript
 from mailhost.relay.job import Job
 from mailhost.relay.line import Opened
 from mailhost.relay.outcomes import (
+    LATE,
     STUMBLED,
     damaged,
     transcript_outcomes,
     worth_another_host,
 )
+from mailhost.smtp.extensions.limits import read_limits
 
 if TYPE_CHECKING:
     from mailhost.relay.sites import SiteQueue
@@ -117,7 +119,7 @@ class Connection:
         while job is not None:
             alive = await self._carry(session, job)
             self._carried += 1
-            limit = self.site.terms.max_messages
+            limit = _fewest(self.site.terms.max_messages, self.site.peer_limits.mails)
             if not alive or (limit is not None and self._carried >= limit):
                 break
             if self.site.must_yield():
@@ -162,11 +164,14 @@ class Connection:
         self._current = job
         international = job.is_international
         spoken = "SMTPUTF8" in session.extensions
+        if message.parameters.returns_late and not self._may_be_in_time(session, job):
+            return True
         if international and not spoken:
             left = await self._without_utf8(job)
             if left is None:
                 return True
             job = self._current = left
+        job = self._within_limits(session, job)
         try:
             opened = await open_stored(self.site.store, message)
             content: IStoredContent | None = opened
@@ -185,7 +190,40 @@ class Connection:
             return True
         sender = self.site.terms.categorizer.masquerade(message.reverse_path)
         envelope = job.international(sender, spoken) if international else job.envelope(sender)
+        if message.parameters.by[1]:
+            envelope = job.in_time(envelope, self.site.line.reactor.seconds())
         return await self._transact(session, job, envelope, content)
+
+    def _may_be_in_time(self, session: OutboundProtocol, job: Job) -> bool:
+        """Mail that is worth nothing later goes to hosts that know of that (RFC 2852 §4.1.4)."""
+        assert self._opened is not None
+        host = self._opened.place.host
+        words = session.extensions.get("DELIVERBY")
+        if words is None:
+            outcome = Outcome(Fate.FAILED, "5.3.3", f"{host} does not offer DELIVERBY", peer=host)
+            self._settle_all(job, outcome)
+            return False
+        left = job.message.accepted_at + job.message.parameters.by[0]
+        left -= self.site.line.reactor.seconds()
+        if words.isdigit() and int(words) > left:
+            self._settle_all(job, LATE)
+            return False
+        return True
+
+    def _within_limits(self, session: OutboundProtocol, job: Job) -> Job:
+        """As many recipients as the host takes in one transaction (RFC 9422); the rest waits."""
+        words = session.extensions.get("LIMITS")
+        if not words:
+            return job
+        limits = self.site.peer_limits = read_limits(words)
+        fitting = limits.first_of(job.recipients)
+        if len(fitting) == len(job.recipients):
+            return job
+        rest = Job(job.message, job.recipients[len(fitting) :], job.destination, so_far=None)
+        job.recipients = fitting
+        self.site.split(job, rest)
+        self.site.try_again(rest)
+        return job
 
     async def _without_utf8(self, job: Job) -> Job | None:
         """
@@ -314,6 +352,11 @@ class Connection:
             self._settle(job, [o for _, o in final])
         self._current = None
         self.site.try_elsewhere(rest)
+
+
+def _fewest(one: int | None, other: int | None) -> int | None:
+    given = [limit for limit in (one, other) if limit is not None]
+    return min(given, default=None)
 
 
 def _is_lost(transcript: Transcript) -> bool:

@@ -31,7 +31,7 @@ from mailhost.relay.active import ActiveMessage
 from mailhost.relay.due import GRAIN_SECONDS
 from mailhost.relay.job import Destination
 from mailhost.relay.mail_exchange import ExchangeHost, MailExchangeResolver, Site
-from mailhost.relay.outcomes import STUMBLED, unresolved
+from mailhost.relay.outcomes import LATE, STUMBLED, unresolved
 from mailhost.relay.terms import Terms
 
 #: So long what DNS has answered waits for what it has not.
@@ -132,6 +132,9 @@ class Dispatcher:
         """Send *recipients* of *active* on their way, due or not."""
         active.jobs += 1  # so that it is not over before all of it has begun
         gathering = _Gathering(active, {})
+        if active.message.is_late(self.clock.seconds()):
+            self._settle(active, list(recipients), LATE)
+            recipients = ()
         groups = [one for one in recipients if one.group]
         if groups:
             self.ways.expand(active, groups)

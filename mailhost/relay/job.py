@@ -17,6 +17,9 @@ from mailhost.model.queue import QueuedMessage, QueuedRecipient
 from mailhost.model.route import NextHop
 from mailhost.model.security import OutboundSecurity
 
+#: RFC 2852 §4: nine digits.
+_MOST_SECONDS = 999_999_999
+
 
 @frozen
 class Destination:
@@ -66,6 +69,16 @@ class Job:
         if message.reverse_path is not None and not message.reverse_path.is_ascii:
             return True
         return not all(one.forward_path.is_ascii for one in self.recipients)
+
+    def in_time(self, envelope: Envelope, now: float) -> Envelope:
+        """*envelope* with the time that is left (RFC 2852 §4.1.4)."""
+        seconds, mode = envelope.parameters.by
+        if not mode:
+            return envelope
+        left = max(
+            -_MOST_SECONDS, min(_MOST_SECONDS, seconds - int(now - self.message.accepted_at))
+        )
+        return evolve(envelope, parameters=evolve(envelope.parameters, by=(left, mode)))
 
     def international(self, reverse_path: Mailbox | None, spoken: bool) -> Envelope:
         """

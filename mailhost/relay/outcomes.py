@@ -82,15 +82,23 @@ async def damaged(store: IQueueStore, message: QueuedMessage, problem: ContentDa
 STUMBLED = Outcome(Fate.DELAYED, "4.3.0", "local error in processing")
 
 
-def expired(last: Outcome) -> Outcome:
-    """*last* was the last attempt (RFC 3463 X.4.7: delivery time expired)."""
+def expired(last: Outcome, late: bool = False) -> Outcome:
+    """
+    *last* was the last attempt (RFC 3463 X.4.7: delivery time expired).
+
+    :param late: it is the sender's time that is over (RFC 2852 §4.1).
+    """
     return Outcome(
         Fate.FAILED,
-        "4.4.7",
+        "5.4.7" if late else "4.4.7",
         f"delivery time expired; last: {last.words}",
         peer=last.peer,
         in_doubt=last.in_doubt,
     )
+
+
+#: RFC 2852 §4.1: nothing is sent when its time is over.
+LATE = Outcome(Fate.FAILED, "5.4.7", "delivery time expired, as the sender has asked")
 
 
 def still_in_doubt(later: Outcome) -> Outcome:

@@ -90,19 +90,21 @@ def must_be_tried(
     message: QueuedMessage, recipient: QueuedRecipient, schedule: RetrySchedule, now: float
 ) -> bool:
     """Whether the sender has to hear something now, so that nothing may be put off."""
-    if now >= schedule.expires_at(message.accepted_at):
+    schedule, since = message.schedule(schedule), message.schedule_from
+    if now >= schedule.expires_at(since):
         return True
-    return not recipient.notified and schedule.delay_due(message.accepted_at, now)
+    return not recipient.notified and schedule.delay_due(since, now)
 
 
 def bounded(
     due_at: float, message: QueuedMessage, notified: bool, schedule: RetrySchedule
 ) -> float:
     """*due_at*, or the instant at which the sender has to hear something."""
-    due_at = min(due_at, schedule.expires_at(message.accepted_at))
+    schedule, since = message.schedule(schedule), message.schedule_from
+    due_at = min(due_at, schedule.expires_at(since))
     after = schedule.delay_notification_seconds
     if not notified and after is not None:
-        due_at = min(due_at, message.accepted_at + after)
+        due_at = min(due_at, since + after)
     return due_at
 
 

@@ -74,25 +74,36 @@ def judge(
     failed: list[Told] = []
     delayed: list[Told] = []
     succeeded: list[Told] = []
+    schedule, since = message.schedule(schedule), message.schedule_from
     for recipient, outcome in zip(recipients, outcomes, strict=True):
         if recipient.in_doubt and not outcome.in_doubt and outcome.fate in _UNDELIVERED:
             outcome = still_in_doubt(outcome)
-        if not outcome.fate.terminal and now >= schedule.expires_at(message.accepted_at):
-            outcome = expired(outcome)
+        if not outcome.fate.terminal and now >= schedule.expires_at(since):
+            outcome = expired(outcome, message.is_late(now))
         if outcome.fate is Fate.FAILED:
             if recipient.parameters.wants("FAILURE"):
                 failed.append((recipient, outcome))
-        elif recipient.parameters.notify and is_to_confirm(recipient, outcome):
+        elif _is_to_tell(message, recipient, outcome):
             succeeded.append((recipient, outcome))
         if outcome.fate.terminal:
             results.append(Result(recipient.number, outcome))
             continue
-        warn = not recipient.notified and schedule.delay_due(message.accepted_at, now)
+        warn = not recipient.notified and schedule.delay_due(since, now)
         if warn:
             delayed.append((recipient, outcome))
         due_at = _due_at(message, recipient, schedule, recipient.notified or warn, now)
         results.append(Result(recipient.number, outcome, due_at, warn))
     return Verdict(tuple(results), tuple(failed), tuple(delayed), tuple(succeeded))
+
+
+def _is_to_tell(message: QueuedMessage, recipient: QueuedRecipient, outcome: Outcome) -> bool:
+    if recipient.parameters.notify:
+        if is_to_confirm(recipient, outcome):
+            return True
+        if "NEVER" in recipient.parameters.notify:
+            return False
+    # RFC 2852 §4.1.3: who traces a mail hears of each host that has it.
+    return outcome.fate is Fate.RELAYED and message.parameters.by[1].endswith("T")
 
 
 def is_to_confirm(recipient: QueuedRecipient, outcome: Outcome) -> bool:
@@ -114,10 +125,11 @@ def _due_at(
     now: float,
 ) -> float:
     """The next attempt; never later than a delay report that is still to be made."""
-    due_at = schedule.next_attempt_at(recipient.attempts + 1, message.accepted_at, now)
+    since = message.schedule_from
+    due_at = schedule.next_attempt_at(recipient.attempts + 1, since, now)
     after = schedule.delay_notification_seconds
     if not notified and after is not None:
-        due_at = min(due_at, message.accepted_at + after)
+        due_at = min(due_at, since + after)
     return due_at
 
 
@@ -167,7 +179,8 @@ class Settlement:
         now: float,
     ) -> tuple[Submission, ...]:
         original = OriginalMessage.of(message, excerpt)
-        until = self.terms.outbound.expires_at(message.accepted_at)
+        schedule = message.schedule(self.terms.outbound)
+        until = schedule.expires_at(message.schedule_from)
         return compose_report(
             kind,
             original,

@@ -143,7 +143,11 @@ class SiteTable:
     def _add(
         self, active: ActiveMessage, destination: Destination, recipients: list[QueuedRecipient]
     ) -> None:
-        step = self.terms.max_recipients or len(recipients)
+        site = self._site(destination)
+        step = min(
+            self.terms.max_recipients or len(recipients),
+            site.peer_limits.recipients or len(recipients),
+        )
         for start in range(0, len(recipients), step):
             active.jobs += 1
             job = Job(active.message, recipients[start : start + step], destination)

@@ -35,6 +35,7 @@ from mailhost.relay.slots import SiteSlots
 from mailhost.relay.suspension import Suspension, Suspensions
 from mailhost.relay.terms import Terms
 from mailhost.relay.views import SiteView, Wait, clock_words
+from mailhost.smtp.extensions.limits import NO_LIMITS, PeerLimits
 
 #: Jobs sent back to the store in one turn of the reactor.
 _STRANDED_AT_ONCE = 500
@@ -93,6 +94,8 @@ class SiteQueue:
     _gates: tuple[RateGate, ...] = field(init=False)
     idle: list[Connection] = field(factory=list, init=False)
     _connections: set[Connection] = field(factory=set, init=False)
+    #: What a host of the site has said last of what it takes.
+    peer_limits: PeerLimits = field(default=NO_LIMITS, init=False)
     # Slots that were granted and are not used yet.
     _granted: int = field(default=0, init=False)
     _gate_wait: Wait | None = field(default=None, init=False)

@@ -139,6 +139,12 @@ def rules_of(settings: VirtualServerSettings, starttls: bool) -> Rules:
         certificate_mechanisms=CERTIFICATE_MECHANISMS if access.external else (),
         require_login=not access.anonymous,
         extensions=settings.extensions.keywords,
+        max_messages=messages.max_messages_per_session,
+        max_recipients=messages.max_recipients,
+        max_recipient_domains=messages.max_recipient_domains,
+        solicitation_classes=messages.no_soliciting,
+        max_hold_seconds=messages.max_hold,
+        min_deliver_by_seconds=messages.min_deliver_by,
         bare_line_ends=messages.bare_line_ends,
         early_talkers=access.early_talkers,
     )

@@ -70,7 +70,7 @@ def _mail(argument: str, offer: Offer) -> Event | Reply:
     parsed.pop("auth", None)
     if not (argument.isascii() or "smtputf8" in parsed):
         return replies.UTF8_NOT_ASKED
-    if not parsed:
+    if not any(parsed.values()):
         return MailGiven(path, size, body)
     return MailGiven(path, size, body, MailParameters(**parsed))  # type: ignore[arg-type]  # parsed
 

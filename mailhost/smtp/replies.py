@@ -118,6 +118,19 @@ def challenge(octets: bytes) -> Reply:
     return Reply(334, None, b64encode(octets).decode("ascii"))
 
 
+# ---- what is asked for with MAIL
+
+TIME_TOO_SHORT = Reply(554, "5.4.7", "Deliver-by time is too short")
+HELD_TOO_LONG = Reply(501, "5.5.4", "Future release is too far away")
+TOO_MANY_DOMAINS = Reply(452, "4.5.3", "Too many recipient domains")
+TOO_MANY_MESSAGES = Reply(421, "4.7.0", "Too many messages, closing transmission channel")
+
+
+def not_solicited(keyword: str) -> Reply:
+    """RFC 3865 §3, §4: mail of this class is not wanted."""
+    return Reply(550, "5.7.1", f"Solicitation class {keyword} is not accepted")
+
+
 # ---- the mail transaction
 
 START_CONTENT = Reply(354, None, "Start mail input; end with <CRLF>.<CRLF>")

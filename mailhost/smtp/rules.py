@@ -44,6 +44,12 @@ class Rules:
     :ivar require_login: no mail from those who have not logged in (IIS ACC-01).
     :ivar extensions: EHLO keywords that are on; by default those that an `IReception` need not
         know of.
+    :ivar max_messages: in one session; `None`: any number.
+    :ivar max_recipients: of one message; `None`: any number.
+    :ivar max_recipient_domains: of one message; `None`: any number.
+    :ivar solicitation_classes: of mail that is not wanted (RFC 3865).
+    :ivar max_hold_seconds: the longest wait that may be asked for (RFC 4865).
+    :ivar min_deliver_by_seconds: the shortest time to be in (RFC 2852).
     :ivar bare_line_ends: whose bare CR and LF in content are mended; else 554.
     :ivar early_talkers: who does not wait where he must (RFC 2920 §3.1; 5321 §4.3.1) is
         heard all the same; else 554, and the session is over.
@@ -54,7 +60,7 @@ class Rules:
     banner_words: str = "ESMTP mailhost"
     max_message_octets: int | None = None
     max_line_octets: int | None = field(default=998)
-    max_command_octets: int = field(default=1024, validator=ge(512))
+    max_command_octets: int = field(default=4096, validator=ge(512))
     starttls: bool = False
     require_tls: bool = False
     secure_mechanisms: tuple[str, ...] = ()
@@ -62,6 +68,12 @@ class Rules:
     certificate_mechanisms: tuple[str, ...] = ()
     require_login: bool = False
     extensions: frozenset[str] = PLAIN_EXTENSIONS
+    max_messages: int | None = None
+    max_recipients: int | None = None
+    max_recipient_domains: int | None = None
+    solicitation_classes: tuple[str, ...] = ()
+    max_hold_seconds: int = 0
+    min_deliver_by_seconds: int = 0
     bare_line_ends: BareLineEnds = BareLineEnds.MEND_TRUSTED
     early_talkers: bool = False
     max_errors: int = field(default=10, validator=ge(1))

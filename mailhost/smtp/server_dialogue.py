@@ -20,6 +20,7 @@ never are.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 from attrs import define, field
 
@@ -69,6 +70,10 @@ _VERB_OF: dict[type, str] = {
 }
 
 
+def _no_time() -> float:
+    return 0.0
+
+
 @define
 class ServerDialogue:
     """
@@ -76,6 +81,7 @@ class ServerDialogue:
 
     :ivar rules: limits and names.
     :ivar peer: the client's IP address, for the greeting.
+    :ivar seconds: since the epoch, now.
     :ivar state: where the session stands.
     :ivar trusted: the client is one of the operator's own: it need not keep in step, and
         its bare line ends are mended where `Rules.bare_line_ends` allows it.
@@ -85,6 +91,7 @@ class ServerDialogue:
 
     rules: Rules
     peer: str = ""
+    seconds: Callable[[], float] = field(default=_no_time, kw_only=True)
     state: State = field(default=State.CONNECTED, init=False)
     trusted: bool = field(default=False, kw_only=True)
     secure: bool = field(default=False, kw_only=True)
@@ -254,7 +261,7 @@ class ServerDialogue:
         self._pipelining = event.extended and "PIPELINING" in self.rules.extensions
         keywords: tuple[str, ...] = ()
         if event.extended:
-            keywords = self._offer.ehlo_lines
+            keywords = self._offer.ehlo_lines(self.seconds())
         self._say(replies.hello(self.rules.fqdn, self.peer, keywords))
         self._end_transaction()  # §4.1.4: EHLO in mid-session is a RSET as well
         self.state = State.GREETED

@@ -18,9 +18,10 @@ from mailhost.model.route import NextHop
 
 
 def new_recipients(envelope: Envelope, now: float) -> dict[int, QueuedRecipient]:
-    """Those of *envelope*, due at *now*."""
+    """Those of *envelope*, due at *now*, or at their release (RFC 4865)."""
+    due_at = max(now, envelope.parameters.holduntil)
     found = {
-        number: QueuedRecipient(number, path, 0, now)
+        number: QueuedRecipient(number, path, 0, due_at)
         for number, path in enumerate(envelope.forward_paths)
     }
     for number, handling in envelope.special.items():

@@ -48,6 +48,13 @@ def apply(settings: VirtualServerSettings, word: str, value: str) -> VirtualServ
         return with_access(settings, basic=basic, anonymous=value == "anonymous")
     if word == "refuse":
         return with_access(settings, connections=AccessList(True, (ip_network(value),)))
+    if word == "on":
+        names = dict.fromkeys(value.split(), True)
+        return evolve(settings, extensions=evolve(settings.extensions, **names))
+    if word == "no_soliciting":
+        return evolve(settings, messages=evolve(messages, no_soliciting=tuple(value.split(","))))
+    if word in ("max_messages_per_session", "max_recipient_domains"):
+        return evolve(settings, messages=evolve(messages, **{word: int(value)}))
     if word in ("max_message_size", "max_session_size", "max_recipients", "max_line_length"):
         return evolve(settings, messages=evolve(messages, **{word: int(value)}))
     if word == "off":

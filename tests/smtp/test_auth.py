@@ -284,7 +284,7 @@ class LengthTests(SynchronousTestCase):
             (BARE, b"AUTH "),
         ):
             peer = Peer.of(rules)
-            self.assertEqual(b"500 5.5.2", peer.last(HELLO + verb + b"x" * 2000 + b"\r\n")[:9])
+            self.assertEqual(b"500 5.5.2", peer.last(HELLO + verb + b"x" * 5000 + b"\r\n")[:9])
 
     def test_endless_answer(self) -> None:
         """A6: a line that never ends costs no memory, and ends the session."""

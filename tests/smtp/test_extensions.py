@@ -36,14 +36,14 @@ class OfferTests(SynchronousTestCase):
         offered = offer(Rules("mail.example.com"), secure=False)
 
         self.assertEqual({}, offered.rcpt_parameters)
-        self.assertNotIn("DSN", offered.ehlo_lines)
+        self.assertNotIn("DSN", offered.ehlo_lines(0.0))
 
     def test_what_is_off(self) -> None:
         """It is neither announced, nor are its parameters known."""
         every = frozenset(one.keyword for one in EXTENSIONS)
         for one in EXTENSIONS:
             offered = offer(Rules("x", starttls=True, extensions=every - {one.keyword}), False)
-            named = [line.partition(" ")[0] for line in offered.ehlo_lines]
+            named = [line.partition(" ")[0] for line in offered.ehlo_lines(0.0)]
             self.assertNotIn(one.keyword, named)
             self.assertFalse(offered.mail_parameters.keys() & one.mail_parameters.keys())
             self.assertFalse(offered.rcpt_parameters.keys() & one.rcpt_parameters.keys())

@@ -48,6 +48,21 @@ class ExtensionSettings:
     smtputf8: bool = _on(
         "SMTPUTF8: addresses and header fields in every script (RFC 6531); with 8bitmime only."
     )
+    limits: bool = _on("LIMITS: messages and recipients that are taken (RFC 9422).")
+    deliverby: bool = _on("DELIVERBY: mail that has to be there in time (RFC 2852).")
+    mt_priority: bool = _on(
+        "MT-PRIORITY: which mail goes first (RFC 6710); more than 0 only for those who may relay.",
+        name="mt-priority",
+    )
+    no_soliciting: bool = _on(
+        "NO-SOLICITING: see messages.no_soliciting (RFC 3865).", name="no-soliciting"
+    )
+    futurerelease: bool = key(
+        TRUTH,
+        "false",
+        help="FUTURERELEASE: mail that waits in the queue for its time (RFC 4865), "
+        "messages.max_hold at most.",
+    )
     starttls: bool = _on(
         "STARTTLS: clients may change to TLS, where there is a certificate (RFC 3207)."
     )

@@ -7,14 +7,17 @@ The *Messages* page: limits, and mail that nobody takes.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from attrs import frozen
 
-from mailhost.config.keys import key, section
+from mailhost.config.faults import shown
+from mailhost.config.keys import key, keys, section
 from mailhost.config.units import (
     MAILBOX,
     PATH,
+    Kind,
     choice,
     size,
     span,
@@ -22,6 +25,16 @@ from mailhost.config.units import (
 )
 from mailhost.model.address import Mailbox
 from mailhost.model.line_ends import BareLineEnds
+
+
+def _parse_class(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.:-]{0,199}", text):
+        raise ValueError(f"{shown(text)} is no solicitation class")
+    return text.lower()
+
+
+#: RFC 3865 §2.1.
+SOLICITATION_CLASS = Kind(_parse_class, "a class such as com.example:ads", check=_parse_class)
 
 
 @frozen
@@ -73,6 +86,33 @@ class MessagesSettings:
         "100",
         help="Recipients of one message.",
         iis="MSG-04 MaxRecipients",
+    )
+    max_messages_per_session: int | None = key(
+        whole(1, unit="messages", lifted=True),
+        "unlimited",
+        help="Messages accepted in one session, which is closed beyond it; announced with LIMITS "
+        "(RFC 9422).",
+    )
+    max_recipient_domains: int | None = key(
+        whole(1, unit="domains", lifted=True),
+        "unlimited",
+        help="Domains among the recipients of one message; announced with LIMITS (RFC 9422).",
+    )
+    max_hold: int = key(
+        span(),
+        "7d",
+        help="How long a sender may have his mail wait (RFC 4865), where extensions.futurerelease "
+        "is on.",
+    )
+    min_deliver_by: int = key(
+        span(),
+        "1m",
+        help="The shortest time in which a sender may ask for delivery (RFC 2852).",
+    )
+    no_soliciting: tuple[str, ...] = keys(
+        SOLICITATION_CLASS,
+        "",
+        help="Classes of unasked mail that are refused, such as com.example:ads (RFC 3865).",
     )
     max_line_length: int | None = key(
         size(998),

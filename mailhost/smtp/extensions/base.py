@@ -43,6 +43,7 @@ class Extension:
 
     :ivar keyword: as registered.
     :ivar ehlo_words: what stands behind the keyword; ``""`` for nothing.
+    :ivar timed_words: the same, where it depends on the time: seconds since the epoch.
     :ivar mail_parameters: parameters it adds to MAIL, each with its parser.
     :ivar rcpt_parameters: the same for RCPT.
     :ivar verbs: commands that are there only with it.
@@ -56,6 +57,7 @@ class Extension:
 
     keyword: str
     ehlo_words: Callable[[Rules, bool], str] = keyword_alone
+    timed_words: Callable[[Rules, float], str] | None = None
     mail_parameters: Mapping[str, Parse] = Factory(dict)
     rcpt_parameters: Mapping[str, Parse] = Factory(dict)
     verbs: tuple[str, ...] = ()
