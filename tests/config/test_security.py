@@ -8,10 +8,10 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailhost.config.settings.security import HTTPS, OAuthKeys, SecurityKeys
-from mailhost.model.security import Secret, TLSLevel, TokenGrant
+from mailhost.model.security import Login, Secret, TLSLevel, TokenGrant
 
 URL = "https://login.example/token"
-SECRET = Secret("x")
+SECRET = Secret("hidden")
 
 
 class TokenTests(SynchronousTestCase):
@@ -53,6 +53,37 @@ class TokenTests(SynchronousTestCase):
             "https://u@a/", "https://u:p@a/", "https://a/#b", "https://a/ b", "https://\u00e4/",
         ):  # fmt: skip
             self.assertRaises(ValueError, HTTPS.parse, text)
+
+    def test_labels(self) -> None:
+        """Ways to log in as one account are told apart, since their sessions must be; no secret."""
+        grant = TokenGrant(URL, "us", SECRET)
+        other = TokenGrant(URL, "them", SECRET)
+        logins = [
+            Login("kim", SECRET),
+            Login("kim", SECRET, mechanisms=("NTLM",)),
+            Login("kim", password_file=Path("one")),
+            Login("kim", password_file=Path("two")),
+            Login("kim", Secret("", variable="RELAY")),
+            Login("kim", mechanisms=("XOAUTH2",), tokens=grant),
+            Login("kim", mechanisms=("XOAUTH2",), tokens=other),
+            Login("kim", mechanisms=("GSSAPI",), keytab=Path("keytab")),
+            Login("lee", SECRET),
+        ]
+        labels = [one.label for one in logins]
+        self.assertEqual(len(labels), len(set(labels)))
+        self.assertEqual("kim", labels[0])
+        self.assertNotIn("hidden", "".join(labels))
+
+    def test_tickets(self) -> None:
+        """Kerberos takes a principal and a keytab, and nothing else."""
+        ticket, keytab = ("GSSAPI",), Path("keytab")
+        login = SecurityKeys(ticket, "kim@EXAMPLE.COM", keytab=keytab).security().login
+        assert login is not None
+        self.assertEqual((keytab, ticket), (login.keytab, login.mechanisms))
+        self.assertRaises(ValueError, SecurityKeys, ticket, "kim@EXAMPLE.COM")
+        self.assertRaises(ValueError, SecurityKeys, ticket, None, keytab=keytab)
+        self.assertRaises(ValueError, SecurityKeys, ticket, "kim", SECRET, keytab=keytab)
+        self.assertRaises(ValueError, SecurityKeys, ("PLAIN",), "kim", SECRET, keytab=keytab)
 
     def test_login(self) -> None:
         """Needs a name and a grant, takes no password; the host has to prove who it is."""
