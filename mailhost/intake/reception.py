@@ -96,7 +96,9 @@ class Reception:
     _log = Logger()
 
     def __attrs_post_init__(self) -> None:
-        self.session.trusted = self.desk.settings.access.trusts(self.session.peer)
+        access = self.desk.settings.access
+        self.session.trusted = access.trusts(self.session.peer)
+        self.session.proxy = access.is_proxy(self.session.peer)
 
     # ---- the session
 
@@ -104,7 +106,7 @@ class Reception:
         """See `IReception`."""
         self.desk.open_sessions += 1
         self._counted = True
-        if self.desk.names_matter:
+        if self.desk.names_matter and self.session.peer_names is None:
             return self._connected_by_name()
         return self._admit()
 

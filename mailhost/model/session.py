@@ -7,10 +7,30 @@ The facts of one inbound session that decisions rest on.
 
 from __future__ import annotations
 
-from attrs import define, field
+from typing import Any
+
+from attrs import asdict, define, evolve, field, frozen
 
 from mailhost.model.account import Account
 from mailhost.model.security import TLSFacts
+
+
+@frozen
+class SpokenFor:
+    """
+    What a proxy says of its client; `None`: nothing, and what is known stays.
+
+    :ivar login: the name that the client has logged in by at the proxy; ``""``: none.
+    """
+
+    peer: str | None = None
+    peer_port: int | None = None
+    peer_names: tuple[str, ...] | None = None
+    local: str | None = None
+    local_port: int | None = None
+    hello: str | None = None
+    protocol: str | None = None
+    login: str | None = None
 
 
 @define
@@ -33,6 +53,7 @@ class SessionFacts:
     :ivar tls: what the handshake agreed on; `None` in clear.
     :ivar account: who has logged in; `None`: nobody.
     :ivar trusted: the client is one of the operator's own.
+    :ivar proxy: the client may say for whom it speaks.
     :ivar connected_at: seconds since the epoch.
     """
 
@@ -49,7 +70,17 @@ class SessionFacts:
     tls: TLSFacts | None = None
     account: Account | None = None
     trusted: bool = False
+    proxy: bool = False
     connected_at: float = field(default=0.0)
+
+    def speaking_for(self, client: SpokenFor) -> SessionFacts:
+        """The facts of a session of *client*, which comes by this connection."""
+        said: dict[str, Any] = {"peer_names": None, "content_octets": 0, "message_count": 0}
+        said |= {name: value for name, value in asdict(client).items() if value is not None}
+        login = said.pop("login", None)
+        if login is not None:
+            said["account"] = Account(login) if login else None
+        return evolve(self, **said)
 
     def with_word(self, smtputf8: bool = False) -> str:
         """

@@ -104,7 +104,8 @@ class ESMTPFactory(ServerFactory):
             connected_at=self._clock.seconds(),
         )
         protocol = InboundProtocol(
-            self._receive(session),
+            self._receive,
+            session,
             self.rules,
             self.timeout_seconds,
             self._deadlines,

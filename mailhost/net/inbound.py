@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from enum import Flag, auto
 from typing import Any, cast
 
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
@@ -43,6 +44,7 @@ from mailhost.smtp.events import (
     LoginBegun,
     LoginContinued,
     MailGiven,
+    ProxyGiven,
     RecipientGiven,
     TLSAsked,
     TransactionOver,
@@ -79,7 +81,8 @@ class InboundProtocol(Protocol):
     """
     One session.
 
-    :param reception: decides.
+    :param receive: makes the one who decides.
+    :param session: what is known of the client.
     :param rules: what the dialogue allows.
     :param timeout_seconds: patience with a silent client.
     :param deadlines: where the patience is looked after.
@@ -93,7 +96,8 @@ class InboundProtocol(Protocol):
 
     def __init__(
         self,
-        reception: IReception,
+        receive: Callable[[SessionFacts], IReception],
+        session: SessionFacts,
         rules: Rules,
         timeout_seconds: float,
         deadlines: Deadlines,
@@ -102,22 +106,15 @@ class InboundProtocol(Protocol):
         implicit_tls: bool = False,
         authentication: Authentication | None = None,
     ) -> None:
-        self.session: SessionFacts = reception.session
         self.deadline_at = 0.0
-        self._reception = reception
-        self._dialogue = ServerDialogue(
-            rules,
-            self.session.peer,
-            seconds=deadlines.clock.seconds,
-            trusted=self.session.trusted,
-            secure=implicit_tls,
-        )
+        self._deadlines = deadlines
+        self._receive = receive
+        self._begin(session, rules, implicit_tls)
         self._tls = tls
         self._authentication = authentication
         self._exchange: Exchange | None = None
         self._shaking_hands = False
         self._timeout_seconds = timeout_seconds
-        self._deadlines = deadlines
         self._gone = gone
         self._hold = _Hold.NOTHING
         self._pumping = False
@@ -125,6 +122,20 @@ class InboundProtocol(Protocol):
         self._farewell: Reply | None = None
         # Writing has failed: why the content will be refused at its end.
         self._content_fault: Reply | None = None
+
+    def _begin(self, session: SessionFacts, rules: Rules, secure: bool) -> None:
+        """A session of the client in *session*."""
+        self._reception = self._receive(session)
+        self.session: SessionFacts = self._reception.session
+        if rules.xclient != self.session.proxy:
+            rules = evolve(rules, xclient=self.session.proxy)
+        self._dialogue = ServerDialogue(
+            rules,
+            self.session.peer,
+            seconds=self._deadlines.clock.seconds,
+            trusted=self.session.trusted,
+            secure=secure,
+        )
 
     # ---- before the connection is made
 
@@ -301,17 +312,16 @@ class InboundProtocol(Protocol):
             self._hang_up()
 
     def _take_events(self) -> Wait | None:
-        dialogue = self._dialogue
         while not self._hold:
-            event = dialogue.next_event()
+            event = self._dialogue.next_event()
             if isinstance(event, Wait):
                 return event
             try:
                 _EVENTS[type(event)](self, event)
             except Exception:
                 self._log.failure("A decision has failed")
-                if dialogue.paused:
-                    dialogue.answer(replies.LOCAL_ERROR)
+                if self._dialogue.paused:
+                    self._dialogue.answer(replies.LOCAL_ERROR)
         return None
 
     def _hang_up(self) -> None:
@@ -402,6 +412,17 @@ class InboundProtocol(Protocol):
             return None
         return channel_binding(connection_of(self.transport), name)
 
+    def _on_proxy(self, event: ProxyGiven) -> None:
+        """Another client's session takes the place of this one, and is greeted anew."""
+        write_promptly(self.transport, self._dialogue.octets_to_send())
+        self._reception.reset()
+        self._reception.disconnected()
+        client = self.session.speaking_for(event.client)
+        self._log.info("{proxy} speaks for {client}", proxy=self.session.peer, client=client.peer)
+        self._exchange = None
+        self._begin(client, self._dialogue.rules, self._dialogue.secure)
+        self._dialogue.logged_in = client.account is not None
+
     def _on_mail(self, event: MailGiven) -> None:
         self._ask(
             self._reception.sender(event.reverse_path, event.size, event.body, event.parameters)
@@ -464,6 +485,7 @@ _EVENTS: dict[type, Callable[[InboundProtocol, Any], None]] = {
     TLSAsked: InboundProtocol._on_tls_asked,
     LoginBegun: InboundProtocol._on_login_begun,
     LoginContinued: InboundProtocol._on_login_continued,
+    ProxyGiven: InboundProtocol._on_proxy,
     MailGiven: InboundProtocol._on_mail,
     RecipientGiven: InboundProtocol._on_recipient,
     VerifyGiven: InboundProtocol._on_verify,

@@ -27,12 +27,14 @@ from mailhost.smtp.events import (
     HelloGiven,
     LoginBegun,
     MailGiven,
+    ProxyGiven,
     RecipientGiven,
     TLSAsked,
     VerifyGiven,
 )
 from mailhost.smtp.extensions import Offer
 from mailhost.smtp.extensions.base import Parse
+from mailhost.smtp.extensions.xclient import parse_xclient
 
 #: Parameters whose value may be other than ASCII (RFC 6533 §3).
 _INTERNATIONAL = frozenset({"ORCPT"})
@@ -123,6 +125,13 @@ def _auth(argument: str, offer: Offer) -> Event | Reply:
         return replies.BAD_ARGUMENTS
 
 
+def _xclient(argument: str, offer: Offer) -> Event | Reply:
+    try:
+        return ProxyGiven(parse_xclient(argument))
+    except SyntaxProblem:
+        return replies.BAD_ARGUMENTS
+
+
 def _bdat(argument: str, offer: Offer) -> ChunkGiven | Reply:
     try:
         return ChunkGiven(*grammar.parse_chunk(argument))
@@ -187,6 +196,7 @@ TABLE: dict[str, Callable[[str, Offer], Event | ChunkGiven | Reply]] = {
     "BDAT": _bdat,
     "STARTTLS": _starttls,
     "AUTH": _auth,
+    "XCLIENT": _xclient,
     "RSET": _rset,
     "NOOP": _noop,
     "VRFY": _vrfy,

@@ -4,7 +4,7 @@ What the server dialogue reports, in the order of the client's commands.
 :Room: ``smtp``
 :Made by: `mailhost.smtp.server_dialogue`; answered by `mailhost.net.inbound`.
 
-`Connected`, `HelloGiven`, `TLSAsked`, `LoginBegun`, `LoginContinued`, `MailGiven`,
+`Connected`, `HelloGiven`, `TLSAsked`, `LoginBegun`, `LoginContinued`, `ProxyGiven`, `MailGiven`,
 `RecipientGiven`, `VerifyGiven`, `ExpandGiven`, `ContentAsked` and `ContentEnded` each want
 exactly one reply; the others want none.
 """
@@ -23,6 +23,7 @@ from mailhost.model.parameters import (
     RecipientParameters,
 )
 from mailhost.model.reply import Reply
+from mailhost.model.session import SpokenFor
 
 
 class Wait(Enum):
@@ -69,6 +70,13 @@ class LoginContinued:
     """The answer to a challenge."""
 
     response: bytes = field(repr=False)
+
+
+@frozen
+class ProxyGiven:
+    """XCLIENT: the session is another client's from now on, and begins anew."""
+
+    client: SpokenFor
 
 
 @frozen
@@ -147,6 +155,7 @@ Event = (
     | TLSAsked
     | LoginBegun
     | LoginContinued
+    | ProxyGiven
     | MailGiven
     | RecipientGiven
     | VerifyGiven

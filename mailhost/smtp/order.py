@@ -37,7 +37,7 @@ _GREETING = {"HELO": _S.GREETED, "EHLO": _S.GREETED, "QUIT": _S.CLOSED}
 
 #: state -> verb -> state after a positive reply.  Everything else is refused.
 NEXT: dict[State, dict[str, State]] = {
-    _S.CONNECTED: {**_GREETING, "RSET": _S.CONNECTED},
+    _S.CONNECTED: {**_GREETING, "RSET": _S.CONNECTED, "XCLIENT": _S.CONNECTED},
     _S.GREETED: {
         **_GREETING,
         "RSET": _S.GREETED,
@@ -45,6 +45,7 @@ NEXT: dict[State, dict[str, State]] = {
         # RFC 3207 §4.2: after it the session begins anew.
         "STARTTLS": _S.CONNECTED,
         "AUTH": _S.GREETED,
+        "XCLIENT": _S.CONNECTED,
     },
     _S.SENDER: {**_GREETING, "RSET": _S.GREETED, "RCPT": _S.RECIPIENTS},
     _S.RECIPIENTS: {
@@ -67,6 +68,9 @@ ANY_TIME = frozenset({"NOOP", "HELP", "VRFY", "EXPN"})
 #: HELO do no harm, and clients that cannot STARTTLS are told at MAIL.
 BEFORE_TLS = frozenset({"HELO", "EHLO", "NOOP", "RSET", "HELP", "STARTTLS", "QUIT"})
 
+#: What has its place between two transactions.
+_BETWEEN = dict.fromkeys(("STARTTLS", "AUTH", "XCLIENT"), replies.IN_TRANSACTION)
+
 #: state -> verb -> what is missing; `replies.HELLO_FIRST` before a greeting.
 REFUSAL: dict[State, dict[str, Reply]] = {
     _S.GREETED: {
@@ -78,16 +82,11 @@ REFUSAL: dict[State, dict[str, Reply]] = {
         "MAIL": replies.SENDER_GIVEN,
         "DATA": replies.NEED_RCPT,
         "BDAT": replies.NEED_RCPT,
-        "STARTTLS": replies.IN_TRANSACTION,
-        "AUTH": replies.IN_TRANSACTION,
+        **_BETWEEN,
     },
-    _S.RECIPIENTS: {
-        "MAIL": replies.SENDER_GIVEN,
-        "STARTTLS": replies.IN_TRANSACTION,
-        "AUTH": replies.IN_TRANSACTION,
-    },
+    _S.RECIPIENTS: {"MAIL": replies.SENDER_GIVEN, **_BETWEEN},
     _S.CHUNKS: dict.fromkeys(
-        ("MAIL", "RCPT", "DATA", "STARTTLS", "AUTH"), replies.LAST_CHUNK_FIRST
+        ("MAIL", "RCPT", "DATA", "STARTTLS", "AUTH", "XCLIENT"), replies.LAST_CHUNK_FIRST
     ),
 }
 

@@ -41,6 +41,7 @@ from mailhost.smtp.events import (
     LoginBegun,
     LoginContinued,
     MailGiven,
+    ProxyGiven,
     RecipientGiven,
     TLSAsked,
     TransactionOver,
@@ -64,6 +65,7 @@ _CLEAN = {order.State.CONNECTED, order.State.GREETED}
 #: Commands that may have an address outside ASCII.
 _WITH_ADDRESS = (b"MAIL ", b"RCPT ", b"VRFY ", b"EXPN ")
 _VERB_OF: dict[type, str] = {
+    ProxyGiven: "XCLIENT",
     MailGiven: "MAIL",
     RecipientGiven: "RCPT",
     ContentAsked: "DATA",
@@ -453,8 +455,12 @@ class ServerDialogue:
             self._fault(replies.UNKNOWN_MECHANISM)
 
     def _ask_login(self, event: LoginBegun | LoginContinued) -> None:
+        self._ask_alone(event, replies.AUTH_OUT_OF_STEP)
+
+    def _ask_alone(self, event: Event, otherwise: Reply) -> None:
+        """Hand *event* out if nothing stands behind it; else the session is over."""
         if self._buffer:
-            self._say(replies.AUTH_OUT_OF_STEP)
+            self._say(otherwise)
             self._close()
         else:
             self._ready.append(event)
@@ -495,6 +501,8 @@ class ServerDialogue:
             self._begin_chunk(met)
         elif isinstance(met, LoginBegun):
             self._begin_login(met)
+        elif isinstance(met, ProxyGiven):
+            self._ask_alone(met, replies.NOT_IN_STEP)
         elif not isinstance(met, Reply):
             self._ready.append(met)
         elif not met.positive:

@@ -189,6 +189,20 @@ class PipelineTests(PeerCase):
         return replies
 
 
+class ProxyTests(PeerCase):
+    def test_swaks_as_a_proxy(self) -> None:
+        """XCLIENT as swaks says it: the message is the client's."""
+        server = self.start_server(access={"proxies": ["127.0.0.1"]})
+        said = self.swaks(
+            server.address,
+            *("--xclient-addr", "203.0.113.9", "--xclient-name", "client.example.net"),
+            *("--from", SENDER, "--to", "user@example.com"),
+        )
+        self.assertIn("Hello [203.0.113.9]", said)
+        (delivered,) = server.wait_for_drop("user@example.com")
+        self.assertIn(b"([203.0.113.9])", delivered.content)
+
+
 class SourceTests(PeerCase):
     def test_many_sessions(self) -> None:
         """smtp-source: 20 sessions, each message over a connection of its own."""

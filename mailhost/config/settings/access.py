@@ -357,7 +357,7 @@ class AccessSettings:
         _NETWORK,
         "",
         help="Hosts that may say for whom they have connected: by a PROXY header, on addresses "
-        "with proxy: true.",
+        "with proxy: true, and by XCLIENT.",
     )
     early_talkers: bool = key(
         choice({"refuse": False, "allow": True}),

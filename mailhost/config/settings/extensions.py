@@ -67,6 +67,9 @@ class ExtensionSettings:
         "STARTTLS: clients may change to TLS, where there is a certificate (RFC 3207)."
     )
     auth: bool = _on("AUTH: clients may log in, where access allows it (RFC 4954).")
+    xclient: bool = _on(
+        "XCLIENT: a proxy says for which client it speaks; offered to access.proxies only."
+    )
     help: bool = _on("HELP lists the commands that are on.")
     vrfy: bool = key(
         TRUTH,

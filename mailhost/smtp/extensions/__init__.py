@@ -29,6 +29,7 @@ from mailhost.smtp.extensions.size import SIZE
 from mailhost.smtp.extensions.smtputf8 import SMTPUTF8
 from mailhost.smtp.extensions.starttls import STARTTLS
 from mailhost.smtp.extensions.vrfy import VRFY
+from mailhost.smtp.extensions.xclient import XCLIENT
 from mailhost.smtp.rules import Rules
 
 #: In the order in which EHLO lists them.
@@ -47,6 +48,7 @@ EXTENSIONS: tuple[Extension, ...] = (
     FUTURERELEASE,
     STARTTLS,
     AUTH,
+    XCLIENT,
     VRFY,
     EXPN,
     HELP,
