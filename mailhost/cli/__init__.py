@@ -19,6 +19,7 @@ from mailhost.cli.queue import queue
 from mailhost.cli.send import send
 from mailhost.cli.steer import pause, reload_, sessions, sites, start, status, stop, terminate
 from mailhost.cli.tls import tls
+from mailhost.cli.trace import trace
 
 __all__ = ["main"]
 
@@ -43,6 +44,7 @@ for command in (
     pause,
     sessions,
     terminate,
+    trace,
     sites,
     reload_,
     tls,

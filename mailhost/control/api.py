@@ -23,7 +23,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from mailhost.config.faults import ConfigurationFaults
-from mailhost.control import badmail, explanations, queue, submissions
+from mailhost.control import badmail, explanations, queue, submissions, traces
 from mailhost.control.answers import session_order
 from mailhost.control.callers import Caller
 from mailhost.control.calls import Call, Refusal, Route, check_server, no_server
@@ -126,6 +126,7 @@ ROUTES = (
     *badmail.ROUTES,
     *explanations.ROUTES,
     *submissions.ROUTES,
+    *traces.ROUTES,
 )
 
 

@@ -19,6 +19,7 @@ from mailhost.model.address import Mailbox
 from mailhost.model.explanation import Explanation
 from mailhost.model.view import ServiceView, SessionView
 from mailhost.relay.manager import RelayManager
+from mailhost.traces.tracer import Tracer
 
 
 @frozen
@@ -126,6 +127,10 @@ class Part(Protocol):
     @property
     def submitter(self) -> Submitter | None:
         """Takes text from programs; `None`: another process does, or nobody while it is stopped."""
+
+    @property
+    def traces(self) -> Tracer | None:
+        """Finds events; `None`: another process does, or nobody while it is stopped."""
 
     def explainer(self) -> Explains | None:
         """Tells what would become of a message; `None` while it is stopped."""

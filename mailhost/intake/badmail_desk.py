@@ -23,6 +23,7 @@ from mailhost.errors import DirectoryProblem
 from mailhost.intake.desk import Desk
 from mailhost.intake.destinations import Destinations
 from mailhost.model.address import Mailbox
+from mailhost.model.listing import sender_text
 from mailhost.model.parameters import NO_RECIPIENT_PARAMETERS, RecipientParameters
 from mailhost.spool.bad_triples import (
     BadTriple,
@@ -33,6 +34,7 @@ from mailhost.spool.bad_triples import (
 )
 from mailhost.spool.badmail import Badmail
 from mailhost.spool.files import sync_directory, write_all
+from mailhost.traces.events import event
 
 _BLOCK_OCTETS = 256 * 1024
 
@@ -106,7 +108,7 @@ class BadmailDesk:
             )
             if triple.fault or not recipients or not (triple.sender_known or to):
                 raise DirectoryProblem(triple.fault or "it names no sender, or no recipient")
-            name = made = await self._to_queue(triple, recipients)
+            name = made = await self._to_queue(triple, recipients, who)
         await self.run(remove_triple, self._directory, triple.stem)
         self._log.info(
             "Badmail {stem} is {made} again, by {who}", stem=triple.stem, made=made, who=who
@@ -114,7 +116,7 @@ class BadmailDesk:
         return name
 
     async def _to_queue(
-        self, triple: BadTriple, recipients: Mapping[Mailbox, RecipientParameters | None]
+        self, triple: BadTriple, recipients: Mapping[Mailbox, RecipientParameters | None], who: str
     ) -> str:
         desk = self.desk
         desk.check_room(triple.size)
@@ -136,6 +138,21 @@ class BadmailDesk:
         except BaseException:
             incoming.discard()
             raise
+        if desk.tracer.on:
+            words = f"{message.size} octets out of Badmail {triple.stem}, by {who}"
+            sender, before = sender_text(triple.reverse_path), triple.queue_id
+            now = message.accepted_at
+            desk.tracer.note(
+                event(
+                    now,
+                    queue_id,
+                    "accepted",
+                    words,
+                    paths=envelope.forward_paths,
+                    sender=sender,
+                    other=before,
+                )
+            )
         desk.accepted(message)
         return queue_id
 

@@ -19,6 +19,7 @@ from mailhost.model.address import Mailbox
 from mailhost.model.queue import QueuedMessage
 from mailhost.policy.clients import ClientTable
 from mailhost.routing.categorizer import Categorizer
+from mailhost.traces.tracer import Tracer
 
 
 class Clock(Protocol):
@@ -44,6 +45,7 @@ class Desk:
     :ivar accepted: told of every message once it is ours.
     :ivar directory: knows who is in the local domains; `None`: everybody is.
     :ivar full: why no more mail is taken, in words; `None`: it is taken.
+    :ivar tracer: is told of every message that is ours.
     :ivar open_sessions: how many there are.
     :ivar clients: what each of them has done of late.
     """
@@ -56,6 +58,7 @@ class Desk:
     accepted: Callable[[QueuedMessage], None]
     full: Callable[[], str | None] = _never_full
     directory: IAddressResolver | None = None
+    tracer: Tracer = field(factory=Tracer)
     open_sessions: int = field(default=0, init=False)
     clients: ClientTable = field(factory=ClientTable, init=False)
 

@@ -31,6 +31,7 @@ from mailhost.model.address import Mailbox
 from mailhost.model.client import ClientLimits
 from mailhost.model.directory import Found, Refused, Resolution
 from mailhost.model.envelope import Envelope
+from mailhost.model.listing import sender_text
 from mailhost.model.parameters import NO_MAIL_PARAMETERS, MailParameters, RecipientParameters
 from mailhost.model.queue import QueuedMessage
 from mailhost.model.reply import Reply
@@ -48,6 +49,7 @@ from mailhost.policy.relaying import check_relaying
 from mailhost.policy.senders import check_sender
 from mailhost.routing.domains import LocalDomain, RemoteDomain
 from mailhost.smtp import replies
+from mailhost.traces.events import event
 
 #: A header may be so long; what is behind is content to us (attacks.md, §1.4).
 _MAX_HEADER_OCTETS = 262144
@@ -441,6 +443,8 @@ class Reception:
                 size=message.size,
                 count=len(message.recipients),
             )
+            if desk.tracer.on:
+                self._trace(message, message_id or "")
             try:
                 desk.accepted(message)
             except Exception:
@@ -457,6 +461,26 @@ class Reception:
             return self._no_room(failure.value)
 
         return committed.addCallbacks(ours, not_ours)
+
+    def _trace(self, message: QueuedMessage, message_id: str) -> None:
+        session, paths = self.session, [r.forward_path for r in message.recipients.values()]
+        words = f"{message.size} octets by {session.with_word}"
+        if session.tls is not None:
+            words += f" {session.tls.version} {session.tls.cipher}"
+        if session.account is not None:
+            words += f", logged in as {session.account.name}"
+        self.desk.tracer.note(
+            event(
+                message.accepted_at,
+                message.queue_id,
+                "accepted",
+                words,
+                paths=paths,
+                sender=sender_text(message.reverse_path),
+                peer=f"{session.hello} [{session.peer}]",
+                other=message_id,
+            )
+        )
 
     def reset(self) -> None:
         """See `IReception`."""

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from attrs import define, evolve, field
 
-from mailhost.content.headers import header_end
+from mailhost.content.headers import header_end, scan_header
 from mailhost.content.trace import message_id, received_from_pickup, rfc5322_date
 from mailhost.intake.desk import Desk
 from mailhost.intake.destinations import Destinations, recipients_of
@@ -34,10 +34,12 @@ from mailhost.interfaces import IIncomingMessage
 from mailhost.model.address import Mailbox
 from mailhost.model.directory import Found, Refused
 from mailhost.model.envelope import Envelope
+from mailhost.model.listing import sender_text
 from mailhost.model.parameters import NO_MAIL_PARAMETERS, MailParameters
 from mailhost.model.queue import QueuedMessage
 from mailhost.policy.limits import check_hops, check_message_size
 from mailhost.routing.domains import LocalDomain
+from mailhost.traces.events import event
 
 #: ``run(function, *arguments)`` runs it where it may block.
 Run = Callable[..., Awaitable[Any]]
@@ -256,8 +258,24 @@ class Submitter:
         except BaseException:
             incoming.discard()
             raise
+        if desk.tracer.on:
+            self._trace(message, added + header)
         desk.accepted(message)
         return message
+
+    def _trace(self, message: QueuedMessage, header: bytes) -> None:
+        name = scan_header(header).message_id or b""
+        self.desk.tracer.note(
+            event(
+                message.accepted_at,
+                message.queue_id,
+                "accepted",
+                f"{message.size} octets out of Pickup, or from a program",
+                paths=[one.forward_path for one in message.recipients.values()],
+                sender=sender_text(message.reverse_path),
+                other=name.decode("ascii", "replace"),
+            )
+        )
 
     async def _copy(self, header: bytes, content: _Content, incoming: IIncomingMessage) -> None:
         """*header*, then the rest of *content*; counted as in an SMTP session (PIC-11)."""

@@ -27,11 +27,12 @@ from mailhost.errors import MailhostError, SpoolProblem
 from mailhost.interfaces import IStoredContent
 from mailhost.model.envelope import Envelope
 from mailhost.model.reply import Reply
-from mailhost.model.security import TLSLevel
+from mailhost.model.security import TLSFacts, TLSLevel
 from mailhost.net.certificates import CertificateProblem
 from mailhost.net.deadlines import Deadlines
 from mailhost.net.prompt import write_promptly
-from mailhost.net.tls import ClientTLS, check_identity, connection_of
+from mailhost.net.scribe import Scribe
+from mailhost.net.tls import ClientTLS, check_identity, connection_of, facts_of
 from mailhost.smtp.client_dialogue import ClientDialogue
 from mailhost.smtp.client_events import (
     ContentWanted,
@@ -117,6 +118,7 @@ class OutboundProtocol(Protocol):
     :param deadlines: where the patience is looked after.
     :param gone: called once when the connection is lost.
     :param protection: `None`: clear text.
+    :param scribe: remembers what is said; `None`: nobody wants to know.
     :ivar ready: fires with `None` when the session can take an envelope, or
         with the `Transcript` of its refusal.
     """
@@ -129,8 +131,10 @@ class OutboundProtocol(Protocol):
         deadlines: Deadlines,
         gone: Callable[[], None],
         protection: Protection | None = None,
+        scribe: Scribe | None = None,
     ) -> None:
         self.deadline_at = 0.0
+        self._scribe = scribe
         self.ready: Deferred[Transcript | None] = Deferred()
         level = protection.level if protection is not None else TLSLevel.NONE
         login = protection.login if protection is not None else None
@@ -145,6 +149,7 @@ class OutboundProtocol(Protocol):
         self._full = False
         self._reading = False
         self._lost = False
+        self._secured = False
 
     # ---- the relay's side
 
@@ -152,6 +157,13 @@ class OutboundProtocol(Protocol):
     def extensions(self) -> dict[str, str]:
         """What the peer offered: keyword -> words."""
         return self._dialogue.extensions
+
+    @property
+    def tls(self) -> TLSFacts | None:
+        """What the handshake has agreed on; `None` in clear, and when the connection is gone."""
+        if not self._secured or self._lost:
+            return None
+        return facts_of(connection_of(self.transport))
 
     def send(self, envelope: Envelope, content: IStoredContent) -> Deferred[Transcript]:
         """
@@ -161,6 +173,8 @@ class OutboundProtocol(Protocol):
             to hold a bare CR or LF the connection is dropped before the final dot.
         """
         waiting: Deferred[Transcript] = Deferred()
+        if self._scribe is not None:
+            self._scribe.begin()
         self._waiting = waiting
         self._content = content
         self._recipient_count = count = len(envelope.forward_paths)
@@ -202,6 +216,8 @@ class OutboundProtocol(Protocol):
         """Replies from the peer."""
         dialogue = self._dialogue
         heard = dialogue.heard
+        if self._scribe is not None:
+            self._scribe.heard(data, dialogue.phase)
         dialogue.receive_octets(data)
         while not isinstance(event := dialogue.next_event(), Wait):
             if isinstance(event, TransactionDone):
@@ -231,6 +247,7 @@ class OutboundProtocol(Protocol):
                 self._end_with(wrong)
                 self.drop()
                 return
+        self._secured = True
         self._dialogue.secured()
         self._flush()
 
@@ -382,6 +399,8 @@ class OutboundProtocol(Protocol):
     def _flush(self) -> None:
         octets = self._dialogue.octets_to_send()
         if octets:
+            if self._scribe is not None:
+                self._scribe.said(octets, self._dialogue.phase)
             write_promptly(self.transport, octets)
         self._extend_deadline()
 

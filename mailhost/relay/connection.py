@@ -20,12 +20,13 @@ from twisted.python.failure import Failure
 from mailhost.content.headers import header_end
 from mailhost.errors import ContentDamaged, SpoolProblem
 from mailhost.interfaces import IStoredContent, next_block, open_stored
+from mailhost.model.address import Mailbox
 from mailhost.model.envelope import Envelope
 from mailhost.model.outcome import Fate, Outcome
 from mailhost.model.queue import QueuedRecipient
 from mailhost.net.outbound import OutboundProtocol, Transcript
 from mailhost.relay.job import Job
-from mailhost.relay.line import Opened
+from mailhost.relay.line import Attempt, Opened
 from mailhost.relay.outcomes import (
     LATE,
     STUMBLED,
@@ -34,6 +35,7 @@ from mailhost.relay.outcomes import (
     worth_another_host,
 )
 from mailhost.smtp.extensions.limits import read_limits
+from mailhost.traces.events import event
 
 if TYPE_CHECKING:
     from mailhost.relay.sites import SiteQueue
@@ -100,8 +102,12 @@ class Connection:
     async def _live(self, first: Job) -> None:
         self._current = first
         try:
-            opened = await self.site.line.open(first.destination, first.tried, self._gone)
+            tracer = self.site.line.tracer
+            attempts: list[Attempt] | None = [] if tracer.on else None
+            opened = await self.site.line.open(first.destination, first.tried, self._gone, attempts)
             self.opening = False
+            if attempts:
+                self._trace_attempts(first, attempts)
             if not isinstance(opened, Opened):
                 self._current = None
                 if opened is None:
@@ -113,6 +119,51 @@ class Connection:
         finally:
             self.opening = False
             self.site.ended(self)
+
+    def _trace_attempts(self, job: Job, attempts: Sequence[Attempt]) -> None:
+        """Addresses that came to nothing, for the one message that was to open the way."""
+        line = self.site.line
+        now, paths = line.reactor.seconds(), _paths(job)
+        for one in attempts:
+            line.tracer.note(
+                event(
+                    now,
+                    job.message.queue_id,
+                    "attempt",
+                    one.words,
+                    paths=paths,
+                    peer=one.peer,
+                    dialogue=one.dialogue,
+                )
+            )
+
+    def _trace_transaction(self, job: Job, transcript: Transcript) -> None:
+        """
+        What was said is kept where not everybody was taken.
+
+        A transaction in clear that everybody was taken in has nothing that the outcomes do not
+        tell.
+        """
+        assert self._opened is not None
+        opened = self._opened
+        good = transcript.alive and all(r is not None and r.positive for r in transcript.replies)
+        if good and opened.session.tls is None:
+            return
+        said = "" if good or opened.scribe is None else opened.scribe.text()
+        tls = opened.session.tls
+        how = "in clear" if tls is None else f"{tls.version} {tls.cipher}"
+        line = self.site.line
+        line.tracer.note(
+            event(
+                line.reactor.seconds(),
+                job.message.queue_id,
+                "attempt",
+                how if good or not transcript.words else f"{how}; {transcript.words}",
+                paths=_paths(job),
+                peer=f"{opened.place.host} [{opened.place.address}]:{opened.place.port}",
+                dialogue=said,
+            )
+        )
 
     async def _serve(self, session: OutboundProtocol, first: Job) -> None:
         job: Job | None = first
@@ -306,6 +357,8 @@ class Connection:
             return False
         finally:
             content.close()
+        if self.site.line.tracer.on:
+            self._trace_transaction(job, transcript)
         self._settle_transcript(job, transcript, "DSN" in session.extensions)
         return transcript.alive
 
@@ -357,6 +410,10 @@ class Connection:
 def _fewest(one: int | None, other: int | None) -> int | None:
     given = [limit for limit in (one, other) if limit is not None]
     return min(given, default=None)
+
+
+def _paths(job: Job) -> tuple[Mailbox, ...]:
+    return tuple(recipient.forward_path for recipient in job.recipients)
 
 
 def _is_lost(transcript: Transcript) -> bool:

@@ -29,6 +29,8 @@ from mailhost.relay.active import ActiveMessage
 from mailhost.relay.outcomes import STUMBLED, damaged
 from mailhost.relay.settlement import Settlement, Verdict, is_to_confirm
 from mailhost.spool.expanding import inherited
+from mailhost.traces.events import event
+from mailhost.traces.tracer import Tracer
 
 #: Groups being expanded at once; the members of so many are in memory.
 AT_ONCE = 2
@@ -60,6 +62,7 @@ class GroupQueue:
     :ivar clock: the reactor.
     :ivar ways: where a group goes on.
     :ivar follow: runs a coroutine that `stop` of the relay waits for.
+    :ivar tracer: is told of groups that have made way.
     """
 
     store: IQueueStore
@@ -68,6 +71,7 @@ class GroupQueue:
     clock: Any
     ways: Ways
     follow: Callable[[Coroutine[Any, Any, None]], None]
+    tracer: Tracer = field(factory=Tracer)
     _waiting: deque[tuple[ActiveMessage, list[QueuedRecipient]]] = field(factory=deque, init=False)
     _busy: int = field(default=0, init=False)
     _stopping: bool = field(default=False, init=False)
@@ -171,6 +175,24 @@ class GroupQueue:
                 made += await self.settlement.reports(told, Verdict((), failed), now)
         return made
 
+    def _trace(self, message: QueuedMessage, group: QueuedRecipient, result: Expanded) -> None:
+        now, path = self.clock.seconds(), group.forward_path
+        words = f"2.0.0 {len(result.added)} members here, {len(result.made)} other messages"
+        kind = Fate.EXPANDED.value
+        self.tracer.note(event(now, message.queue_id, kind, words, paths=(path,)))
+        for one in result.made:
+            paths = tuple(each.forward_path for each in one.recipients.values())
+            self.tracer.note(
+                event(
+                    now,
+                    one.queue_id,
+                    "accepted",
+                    f"made of the group {path}",
+                    paths=paths,
+                    other=message.queue_id,
+                )
+            )
+
     def _tell(
         self,
         message: QueuedMessage,
@@ -178,6 +200,8 @@ class GroupQueue:
         answer: Expansion,
         result: Expanded,
     ) -> None:
+        if self.tracer.on:
+            self._trace(message, group, result)
         self._log.info(
             "{id}: to={group} {fate} 2.0.0: {count} members here, other messages: {made}; "
             "refused {refused}, skipped {skipped}",

@@ -27,6 +27,7 @@ from mailhost.model.route import HostAddress, NextHop
 from mailhost.model.security import Login, OutboundSecurity, TLSLevel, TokenGrant
 from mailhost.net.deadlines import Deadlines
 from mailhost.net.outbound import OutboundProtocol, Protection, Transcript
+from mailhost.net.scribe import Scribe
 from mailhost.net.tls import ClientTLS
 from mailhost.net.tokens import TokenBroker, TokenProblem
 from mailhost.relay.job import Destination
@@ -34,6 +35,7 @@ from mailhost.relay.mail_exchange import MailExchangeResolver
 from mailhost.relay.outcomes import unopened_outcome, unreachable, unresolved
 from mailhost.secrets import SecretProblem, reveal
 from mailhost.smtp.client_login import ClientLogin
+from mailhost.traces.tracer import Tracer
 
 #: A host that takes no connection for so long is passed over; the operating
 #: system's own patience is two minutes for each address.
@@ -48,10 +50,30 @@ Connect = Callable[[HostAddress, Factory], Deferred[OutboundProtocol]]
 
 @frozen
 class Opened:
-    """A session that can take an envelope, and where it leads."""
+    """
+    A session that can take an envelope, and where it leads.
+
+    :ivar scribe: remembers what is said in it; `None`: nobody does.
+    """
 
     session: OutboundProtocol
     place: HostAddress
+    scribe: Scribe | None = None
+
+
+@frozen
+class Attempt:
+    """
+    An address that came to nothing.
+
+    :ivar peer: its host, address and port.
+    :ivar words: why.
+    :ivar dialogue: what was said; empty: nothing, or nobody remembers.
+    """
+
+    peer: str
+    words: str
+    dialogue: str
 
 
 class _SessionFactory(Factory):
@@ -76,6 +98,7 @@ class Line:
     :ivar tls: contexts for what leaves.
     :ivar connect: opens a connection; replaced in tests.
     :ivar tokens: access tokens for logins.
+    :ivar tracer: where it is on, sessions are remembered.
     """
 
     reactor: Any
@@ -87,6 +110,7 @@ class Line:
     tls: ClientTLS = field(factory=ClientTLS)
     connect: Connect | None = None
     tokens: TokenBroker = field(init=False)
+    tracer: Tracer = field(factory=Tracer)
     _deadlines: Deadlines = field(init=False)
 
     _log = Logger()
@@ -96,13 +120,18 @@ class Line:
         self.tokens = TokenBroker(self.reactor, self._in_thread)
 
     async def open(
-        self, destination: Destination, tried: set[tuple[str, int]], gone: Callable[[], None]
+        self,
+        destination: Destination,
+        tried: set[tuple[str, int]],
+        gone: Callable[[], None],
+        attempts: list[Attempt] | None = None,
     ) -> Opened | Outcome | None:
         """
         The first session that can be had.
 
         :param tried: addresses and ports to pass over; those tried here are added.
         :param gone: called when the session given is lost.
+        :param attempts: those that come to nothing are added.
         :returns: why there is none, as an outcome, when every host has failed;
             `None` when there was no further host to try.
         """
@@ -122,9 +151,13 @@ class Line:
                 if (place.address, place.port) in tried or len(tried) >= MAX_ADDRESSES:
                     continue
                 tried.add((place.address, place.port))
-                opened = await self._open_at(place, destination, gone)
+                scribes: list[Scribe] = []
+                opened = await self._open_at(place, destination, gone, scribes)
                 if isinstance(opened, Opened):
                     return opened
+                if attempts is not None:
+                    said = "\n".join(scribe.text() for scribe in scribes)
+                    attempts.append(Attempt(_name(place), opened.words, said))
                 last = opened
         return last
 
@@ -141,12 +174,16 @@ class Line:
         return await found if isinstance(found, Awaitable) else found
 
     async def _open_at(
-        self, place: HostAddress, destination: Destination, gone: Callable[[], None]
+        self,
+        place: HostAddress,
+        destination: Destination,
+        gone: Callable[[], None],
+        scribes: list[Scribe],
     ) -> Opened | Outcome:
         security, helo = destination.security, destination.helo
         login = security.login
         if login is not None and login.tokens is not None:
-            opened = await self._open_by_token(security, login.tokens, place, helo, gone)
+            opened = await self._open_by_token(security, login.tokens, place, helo, gone, scribes)
         else:
             try:
                 secret = _password_of(login)
@@ -154,7 +191,7 @@ class Line:
                 # RFC 3463 X.3.5: system incorrectly configured.
                 return Outcome(Fate.DELAYED, "4.3.5", f"login: {problem}")
             protection = self._protection(security, place.host, secret)
-            opened = await self._open_with(protection, place, helo, gone)
+            opened = await self._open_with(protection, place, helo, gone, scribes)
         may_be_clear = security.tls is TLSLevel.OPPORTUNISTIC and login is None
         if isinstance(opened, Transcript) and opened.tls_failed and may_be_clear:
             # RFC 7435 §3: better in clear than not at all, where nobody has
@@ -162,7 +199,7 @@ class Line:
             self._log.warn(
                 "{host}: {words}; once more in clear", host=place.host, words=opened.words
             )
-            opened = await self._open_with(None, place, helo, gone)
+            opened = await self._open_with(None, place, helo, gone, scribes)
         return unopened_outcome(opened, _name(place)) if isinstance(opened, Transcript) else opened
 
     async def _open_by_token(
@@ -172,19 +209,20 @@ class Line:
         place: HostAddress,
         helo: bool,
         gone: Callable[[], None],
+        scribes: list[Scribe],
     ) -> Opened | Transcript | Outcome:
         """A token that is refused may have been taken back: a fresh one is tried, once."""
         try:
             token = await self.tokens.token(grant)
             protection = self._protection(security, place.host, token.text)
-            opened = await self._open_with(protection, place, helo, gone)
+            opened = await self._open_with(protection, place, helo, gone, scribes)
             if not isinstance(opened, Transcript) or not opened.login_refused:
                 return opened
             fresh = self.tokens.replace(grant, token)
             if fresh is None:
                 return opened
             protection = self._protection(security, place.host, (await fresh).text)
-            return await self._open_with(protection, place, helo, gone)
+            return await self._open_with(protection, place, helo, gone, scribes)
         except TokenProblem as problem:
             return Outcome(Fate.DELAYED, problem.status, f"login: no token: {problem}")
 
@@ -208,10 +246,19 @@ class Line:
         place: HostAddress,
         helo: bool,
         gone: Callable[[], None],
+        scribes: list[Scribe],
     ) -> Opened | Transcript | Outcome:
+        scribe = Scribe() if self.tracer.on else None
+        scribes += [scribe] if scribe is not None else []
         factory = _SessionFactory(
             lambda: OutboundProtocol(
-                self.hello_name, helo, self.timeout_seconds, self._deadlines, gone, protection
+                self.hello_name,
+                helo,
+                self.timeout_seconds,
+                self._deadlines,
+                gone,
+                protection,
+                scribe,
             )
         )
         try:
@@ -225,7 +272,7 @@ class Line:
         except CancelledError:
             session.drop()
             raise
-        return Opened(session, place) if refused is None else refused
+        return Opened(session, place, scribe) if refused is None else refused
 
     def _connect(self, place: HostAddress, factory: Factory) -> Deferred[OutboundProtocol]:
         endpoint = TCP6ClientEndpoint if ":" in place.address else TCP4ClientEndpoint

@@ -46,6 +46,7 @@ from mailhost.relay.steward import Steward
 from mailhost.relay.terms import Terms
 from mailhost.relay.views import Pressure, SiteView, Wait
 from mailhost.spool.badmail import Badmail
+from mailhost.traces.tracer import Tracer
 
 
 class RelayManager(SmartHostESMTPRelayingManager):
@@ -67,6 +68,7 @@ class RelayManager(SmartHostESMTPRelayingManager):
     :param site_slots: makes what a site, named by its key, takes connections from, in front of
         this relay's own slots; `None`: those themselves.
     :param random: chance; replaced in tests.
+    :param tracer: is told what happens to each message; `None`: nobody is.
     :ivar store: the queue.
     :ivar steward: changes what is in it, as operators say.
     """
@@ -86,6 +88,7 @@ class RelayManager(SmartHostESMTPRelayingManager):
         pool: Pool | None = None,
         site_slots: Callable[[str, Slots], SiteSlots] | None = None,
         random: Random | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         super().__init__(queue)  # type: ignore[no-untyped-call]  # upstream has no annotations
         self.store = queue
@@ -96,16 +99,19 @@ class RelayManager(SmartHostESMTPRelayingManager):
         self._stopping = False
         self._lookup_overflow = Overflow()
         self._slots = Slots(terms.max_connections, pool=pool)
-        self._settlement = Settlement(queue, terms, badmail)
-        self._line = Line(reactor, mxcalc, terms.fqdn)
+        tracer = tracer or Tracer()
+        self._settlement = Settlement(queue, terms, badmail, tracer)
+        self._line = Line(reactor, mxcalc, terms.fqdn, tracer=tracer)
         self._window = ActiveWindow(terms.queue.max_active)
         self._due = DueMail(queue, reactor, self._window, self._admit, self._follow)
         self._recorder = Recorder(
-            queue, reactor, self._settlement, self._follow, self.accept, self.job_done
+            queue, reactor, self._settlement, self._follow, self.accept, self.job_done, tracer
         )
-        self._postponer = Postponer(queue, reactor, self.job_done)
+        self._postponer = Postponer(queue, reactor, self.job_done, tracer)
         self._dispatcher = Dispatcher(terms, mxcalc, reactor, self, self._follow)
-        self._groups = GroupQueue(queue, directory, self._settlement, reactor, self, self._follow)
+        self._groups = GroupQueue(
+            queue, directory, self._settlement, reactor, self, self._follow, tracer
+        )
         self._local = LocalQueue(queue, delivery, reactor, self._settle_local, self._follow)
         self._sites = SiteTable(
             self._line,

@@ -24,6 +24,8 @@ from mailhost.interfaces import IQueueStore
 from mailhost.model.queue import Postponement, QueuedMessage, QueuedRecipient
 from mailhost.model.schedule import RetrySchedule
 from mailhost.relay.active import ActiveMessage
+from mailhost.traces.events import event
+from mailhost.traces.tracer import Tracer
 
 #: Messages in one statement.
 AT_ONCE = 1000
@@ -113,12 +115,14 @@ class Postponer:
     """
     :ivar store: where mail goes back to.
     :ivar clock: the reactor.
+    :ivar tracer: is told why something waits.
     :ivar done: told of each message when its recipients are back in the store.
     """
 
     store: IQueueStore
     clock: Any
     done: Callable[[ActiveMessage], None]
+    tracer: Tracer = field(factory=Tracer)
     _parts: list[tuple[ActiveMessage, Postponement]] = field(factory=list, init=False)
     _timer: IDelayedCall | None = field(default=None, init=False)
     under_way: set[Deferred[Any]] = field(factory=set, init=False)
@@ -143,6 +147,11 @@ class Postponer:
         active.jobs += 1
         numbers = tuple(recipient.number for recipient in recipients)
         self._parts.append((active, Postponement(active.message, numbers, due_at, status, words)))
+        if self.tracer.on:
+            why = f"{status} {words}" if words else "more waits in memory for its site already"
+            paths = tuple(recipient.forward_path for recipient in recipients)
+            now, id = self.clock.seconds(), active.message.queue_id
+            self.tracer.note(event(now, id, "wait", why, paths=paths, due_at=due_at))
         if len(self._parts) >= AT_ONCE:
             self._flush()
         elif self._timer is None and not self._stopping:

@@ -8,7 +8,7 @@ Outcomes to the store, and reports of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from attrs import define, field
@@ -24,6 +24,8 @@ from mailhost.model.queue import QueuedMessage, QueuedRecipient, Result, Submiss
 from mailhost.model.schedule import RetrySchedule
 from mailhost.relay.active import ActiveMessage
 from mailhost.relay.settlement import Settlement, Verdict, judge
+from mailhost.traces.events import event
+from mailhost.traces.tracer import Tracer
 
 #: A store that could not record an outcome is asked again after so long.
 RECORD_AGAIN_SECONDS = 5.0
@@ -41,6 +43,7 @@ class Recorder:
     :ivar follow: runs a coroutine that `stop` of the relay waits for.
     :ivar accept: takes a queued report into work.
     :ivar done: told that a job of a message has its outcomes on stable storage.
+    :ivar tracer: is told as the log is.
     :ivar under_way: records that have not come to their end.
     """
 
@@ -50,6 +53,7 @@ class Recorder:
     follow: Callable[[Coroutine[Any, Any, None]], None]
     accept: Callable[[QueuedMessage], None]
     done: Callable[[ActiveMessage], None]
+    tracer: Tracer = field(factory=Tracer)
     under_way: set[Deferred[Any]] = field(factory=set, init=False)
     _again: set[IDelayedCall] = field(factory=set, init=False)
     _stopping: bool = field(default=False, init=False)
@@ -86,6 +90,8 @@ class Recorder:
         said: dict[Outcome, list[QueuedRecipient]] = {}
         for recipient, result in zip(recipients, verdict.results, strict=True):
             said.setdefault(result.outcome, []).append(recipient)
+        if self.tracer.on:
+            self._trace(message, said, verdict)
         for outcome, told in said.items():
             self._log.info(
                 "{id}: to={paths} {fate} {status}{doubt}: {words}",
@@ -95,6 +101,45 @@ class Recorder:
                 status=outcome.status,
                 doubt=" (in doubt)" if outcome.in_doubt else "",
                 words=outcome.words,
+            )
+
+    def _trace(
+        self,
+        message: QueuedMessage,
+        said: Mapping[Outcome, Sequence[QueuedRecipient]],
+        verdict: Verdict,
+    ) -> None:
+        now = self.clock.seconds()
+        due = min((r.due_at for r in verdict.results if not r.outcome.fate.terminal), default=None)
+        for outcome, told in said.items():
+            doubt = " (in doubt)" if outcome.in_doubt else ""
+            self.tracer.note(
+                event(
+                    now,
+                    message.queue_id,
+                    outcome.fate.value,
+                    f"{outcome.status}{doubt} {outcome.words}",
+                    paths=tuple(one.forward_path for one in told),
+                    peer=outcome.peer or "",
+                    due_at=None if outcome.fate.terminal else due,
+                )
+            )
+
+    def tell_report(self, report: QueuedMessage, about: QueuedMessage) -> None:
+        """*report* is in the queue."""
+        self._log.info("{report}: report about {id}", report=report.queue_id, id=about.queue_id)
+        if self.tracer.on:
+            now = self.clock.seconds()
+            paths = tuple(one.forward_path for one in report.recipients.values())
+            self.tracer.note(
+                event(
+                    now,
+                    report.queue_id,
+                    "report",
+                    f"a report about {about.queue_id}",
+                    paths=paths,
+                    other=about.queue_id,
+                )
             )
 
     async def _report(
@@ -140,9 +185,7 @@ class Recorder:
     ) -> None:
         self.under_way.discard(recorded)
         for report in made:
-            self._log.info(
-                "{report}: report about {id}", report=report.queue_id, id=active.message.queue_id
-            )
+            self.tell_report(report, active.message)
             self.accept(report)
         self.done(active)
 

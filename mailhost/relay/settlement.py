@@ -31,6 +31,8 @@ from mailhost.reports.values import (
     reportable,
 )
 from mailhost.spool.badmail import CODE_REPORT, Badmail, BadMessage, BadRecipient
+from mailhost.traces.events import event
+from mailhost.traces.tracer import Tracer
 
 #: An original larger than this is returned as its header only (attacks.md A58).
 MAX_RETURNED_OCTETS = 65536
@@ -139,11 +141,13 @@ class Settlement:
     :ivar store: records.
     :ivar terms: names and the copy's address.
     :ivar badmail: takes what cannot be returned; `None`: such mail stays queued.
+    :ivar tracer: is told what went there.
     """
 
     store: IQueueStore
     terms: Terms
     badmail: Badmail | None = field(default=None)
+    tracer: Tracer = field(factory=Tracer)
 
     _log = Logger()
 
@@ -245,6 +249,10 @@ class Settlement:
             stem = await self.badmail.store(bad, await open_stored(self.store, message), now)
         except ContentDamaged:
             stem = await self.badmail.store(bad, b"", now)
+        if self.tracer.on:
+            paths = tuple(recipient.forward_path for recipient, _ in failed)
+            words = f"to Badmail as {stem}: {bad.reason}"
+            self.tracer.note(event(now, message.queue_id, "badmail", words, paths=paths))
         self._log.warn(
             "{id}: to Badmail as {stem}: {reason}",
             id=message.queue_id,

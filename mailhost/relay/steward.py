@@ -34,6 +34,7 @@ from mailhost.relay.recording import Recorder
 from mailhost.relay.settlement import judge
 from mailhost.relay.site_table import SiteTable
 from mailhost.spool.ids import key_of
+from mailhost.traces.events import event
 
 #: Queue ids on one line of the log.
 _IDS_ON_A_LINE = 20
@@ -181,7 +182,7 @@ class Steward:
         if order.action is Action.RETRY:
             for message, _ in chosen:
                 self.admit(message, True)
-        self._tell(order, [message.queue_id for message, _ in changed])
+        self._tell(order, changed)
         return Done(
             len(changed),
             sum(len(recipients) for _, recipients in changed),
@@ -233,9 +234,13 @@ class Steward:
         elif order.action is Action.REROUTE:
             await _all(self._reroute(message, them, order.host) for message, them in chosen)
         elif chosen:
-            due_at = HELD_AT if order.action is Action.HOLD else self.clock.seconds()
+            now = self.clock.seconds()
             parts = [
-                Postponement(message, tuple(one.number for one in them), due_at)
+                Postponement(
+                    message,
+                    tuple(one.number for one in them),
+                    HELD_AT if order.action is Action.HOLD else max(now, _earliest(message)),
+                )
                 for message, them in chosen
             ]
             await self.store.postpone(parts)
@@ -255,12 +260,19 @@ class Steward:
         made = await self.store.record(message, verdict.results, reports, now)
         self.recorder.tell(message, recipients, verdict)
         for one in made:
-            self._log.info("{report}: report about {id}", report=one.queue_id, id=message.queue_id)
+            self.recorder.tell_report(one, message)
             self.accept(one)
         if not message.recipients and self.window.find(message.key) is None:
             self.due.added(-1)
 
-    def _tell(self, order: Order, ids: list[str]) -> None:
+    def _tell(self, order: Order, chosen: Sequence[Chosen]) -> None:
+        ids = [message.queue_id for message, _ in chosen]
+        tracer, now = self.recorder.tracer, self.clock.seconds()
+        if tracer.on:
+            for message, them in chosen:
+                paths = tuple(one.forward_path for one in them)
+                kind, who = order.action.value, f"by {order.who}"
+                tracer.note(event(now, message.queue_id, kind, who, paths=paths))
         for start in range(0, len(ids), _IDS_ON_A_LINE):
             self._log.info(
                 "{what} by {who}: {ids}",
@@ -268,6 +280,11 @@ class Steward:
                 who=order.who,
                 ids=" ".join(ids[start : start + _IDS_ON_A_LINE]),
             )
+
+
+def _earliest(message: QueuedMessage) -> float:
+    """Not before its sender wants it sent (RFC 4865)."""
+    return message.parameters.holduntil
 
 
 async def _all(work: Iterable[Any]) -> None:

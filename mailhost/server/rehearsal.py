@@ -108,7 +108,10 @@ class Rehearsal:
             good = await self._say("connect", "") and await self._say("EHLO", "EHLO client")
             # The login has been believed: it stands where AUTH would have put it.
             self._dialogue.logged_in = account is not None
-            if good and await self._say("MAIL", f"MAIL FROM:{path_text(sender)}"):
+            ascii_only = recipient.is_ascii and (sender is None or sender.is_ascii)
+            # RFC 6531 §3.4: a client that needs it asks for it where it is offered.
+            asked = "" if ascii_only or "SMTPUTF8" not in self.rules.extensions else " SMTPUTF8"
+            if good and await self._say("MAIL", f"MAIL FROM:{path_text(sender)}{asked}"):
                 await self._say("RCPT", f"RCPT TO:{path_text(recipient)}")
             found = self._reception.destinations or Destinations()
         finally:

@@ -53,6 +53,7 @@ from mailhost.server.share import (
 )
 from mailhost.spool.badmail import Badmail
 from mailhost.spool.sqlite import BALLAST_OCTETS, SQLiteQueue
+from mailhost.traces.tracer import Tracer
 
 #: Sessions and deliveries under way have so long to end when the server stops.
 GRACE_SECONDS = 20.0
@@ -79,6 +80,7 @@ class VirtualServer:
     :param share: this process's part of it; by default all.
     :ivar settings: those in force.
     :ivar relay: its relay manager, while it is not stopped.
+    :ivar tracer: is told what happens to each message.
     """
 
     _log = Logger()
@@ -105,6 +107,7 @@ class VirtualServer:
         self._leaving: list[ESMTPFactory] = []
         self._directory = Directory(reactor)
         self._logins = Logins(reactor, self._directory)
+        self.tracer = Tracer()
         self._life: Lifecycle = make_lifecycle(Parts(self._unlisten, self._close, []))
 
     # ---- what may be asked
@@ -185,6 +188,12 @@ class VirtualServer:
         mine = self._share.owns_pickup and self.state != "stopped"
         return self._submitter if mine else None
 
+    @property
+    def traces(self) -> Tracer | None:
+        """Finds events of all workers, in the one process that is asked for them."""
+        mine = self._share.owns_pickup and self.state != "stopped"
+        return self.tracer if mine else None
+
     def explainer(self) -> Explainer | None:
         """Tells what would become of a message; `None` while it is stopped."""
         if self.relay is None or self.state == "stopped":
@@ -246,6 +255,8 @@ class VirtualServer:
             relay.directory = self._directory.resolver
         self._certificates.configure(settings)
         self._logins.configure(settings)
+        trace = settings.trace
+        self.tracer.configure(trace.enabled, trace.keep, trace.max_size)
         for address, (_, factory) in self._ports.items():
             factory.tls = self._certificates.find(address)
             factory.rules = rules_of(settings, factory.tls is not None)
@@ -310,6 +321,10 @@ class VirtualServer:
                 # Mail for it waits in the queue until the operator has mended it.
                 self._log.error("{server}: {problem}", server=self.name, problem=str(problem))
         self._files.start()
+        trace = settings.trace
+        path = settings.trace_directory / f"worker-{self._share.number}.sqlite"
+        self.tracer.start(self._reactor, path, trace.keep, trace.max_size)
+        self.tracer.on = trace.enabled
         self._assemble(store, drop, badmail, run)
 
     def _make_store(self, number: int) -> SQLiteQueue:
@@ -336,6 +351,7 @@ class VirtualServer:
             self.relay.accept,
             self._full,
             self._directory.resolver,
+            self.tracer,
         )
         self._pickup = Pickup(self._desk, settings.pickup_directory, badmail, self._reactor, run)
         self._submitter = Submitter(self._desk, run)
@@ -369,6 +385,7 @@ class VirtualServer:
             directory=self._directory.resolver,
             pool=self._limits.outgoing,
             site_slots=self._limits.site_slots,
+            tracer=self.tracer,
         )
 
     def _terms(self, categorizer: Categorizer) -> Terms:
@@ -479,6 +496,7 @@ class VirtualServer:
         finally:
             self._orphans.clear()
             await self._store.stop()
+            await self.tracer.stop()
             self._files.stop()
             self._logins.stop()
 

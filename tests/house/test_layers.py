@@ -26,6 +26,7 @@ FLOORS = {
     "mailhost.directory": 2,
     "mailhost.spool": 2,
     "mailhost.delivery": 2,
+    "mailhost.traces": 2,
     "mailhost.intake": 3,
     "mailhost.net": 4,
     "mailhost.relay": 5,

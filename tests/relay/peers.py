@@ -21,7 +21,7 @@ from mailhost.model.reply import Reply
 from mailhost.model.route import HostAddress
 from mailhost.net.outbound import Transcript
 from mailhost.relay.job import Destination
-from mailhost.relay.line import Opened
+from mailhost.relay.line import Attempt, Opened
 from mailhost.relay.mail_exchange import MailExchangeResolver
 from mailhost.relay.manager import RelayManager
 from mailhost.relay.outcomes import unreachable
@@ -30,6 +30,7 @@ from mailhost.relay.terms import Terms
 from mailhost.routing.categorizer import make_categorizer
 from mailhost.spool.badmail import Badmail
 from mailhost.spool.memory import MemoryQueue
+from mailhost.traces.tracer import Tracer
 from tests.support.world import START, FakeNames, make_settings
 
 TAKEN = Reply(250, "2.0.0", ("taken",))
@@ -99,9 +100,14 @@ class Peers:
     open_now: Counter[str] = field(factory=Counter)
     most_open: Counter[str] = field(factory=Counter)
     most_in_all: int = 0
+    tracer: Tracer = field(factory=Tracer)
 
     async def open(
-        self, destination: Destination, tried: set[tuple[str, int]], gone: Callable[[], None]
+        self,
+        destination: Destination,
+        tried: set[tuple[str, int]],
+        gone: Callable[[], None],
+        attempts: list[Attempt] | None = None,
     ) -> Opened | Outcome | None:
         key = destination.key
         place = HostAddress(key, "192.0.2.1", 25)

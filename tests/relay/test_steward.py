@@ -11,6 +11,7 @@ from twisted.logger import globalLogPublisher
 from mailhost.errors import SpoolProblem
 from mailhost.logs import event_text
 from mailhost.model.listing import QueueFilter
+from mailhost.model.parameters import MailParameters
 from mailhost.model.queue import HELD_AT, QueuedMessage
 from mailhost.model.route import NextHop
 from mailhost.model.schedule import DAY, MINUTE
@@ -108,6 +109,21 @@ class IdleTests(StewardCase):
 
         self.assertEqual(1, len(self.host.envelopes))
         self.assertNotIn(messages[0].key, self.store.messages)
+
+    def test_not_before_its_time(self) -> None:
+        """What its sender wants sent later waits for that, retried and released (RFC 4865)."""
+        message = self.delayed()
+        later = self.clock.seconds() + 3 * DAY
+        message.parameters = MailParameters(holduntil=later)
+
+        self.order(Action.RETRY, message)
+        self.assertEqual([later], self.due_at(message))
+        self.order(Action.HOLD, message)
+        self.order(Action.RELEASE, message)
+
+        self.assertEqual([later], self.due_at(message))
+        self.run_for(DAY)
+        self.assertEqual([], self.host.envelopes)
 
     def test_retry_of_nothing(self) -> None:
         """Unknown, gone, or somebody else's: passed over."""

@@ -27,6 +27,7 @@ from mailhost.config.settings.messages import BadmailSettings, MessagesSettings
 from mailhost.config.settings.process import ResolverSettings, Settings
 from mailhost.config.settings.rates import RateKeys
 from mailhost.config.settings.security import SecurityKeys
+from mailhost.config.settings.trace import TraceSettings
 from mailhost.config.settings.virtual_server import VirtualServerSettings
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "SecurityKeys",
     "Settings",
     "TLSSettings",
+    "TraceSettings",
     "SuspensionKeys",
     "VirtualServerSettings",
     "machine_name",

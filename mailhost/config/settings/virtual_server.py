@@ -20,6 +20,7 @@ from mailhost.config.settings.extensions import ExtensionSettings
 from mailhost.config.settings.general import LISTEN, ListenAddress, ListenKeys, machine_name
 from mailhost.config.settings.ldap import LDAPSettings
 from mailhost.config.settings.messages import MessagesSettings
+from mailhost.config.settings.trace import TraceSettings
 from mailhost.config.units import (
     COMMENT,
     DOMAIN,
@@ -59,7 +60,7 @@ class VirtualServerSettings:
         COMMENT, "Default SMTP Virtual Server", help="For people.", iis="GEN-01 ServerComment"
     )
     home: Path = key(
-        PATH, "mailroot", help="Badmail, Drop, Pickup, Queue and SortTemp lie below it."
+        PATH, "mailroot", help="Badmail, Drop, Pickup, Queue, SortTemp and Trace lie below it."
     )
     fqdn: str = key(
         DOMAIN,
@@ -106,6 +107,9 @@ class VirtualServerSettings:
     delivery: DeliverySettings = section(DeliverySettings, help="How mail leaves.")
     ldap: LDAPSettings = section(LDAPSettings, help="The directory of those who have mailboxes.")
     drop: DropSettings = section(DropSettings, help="Mail for the local domains.")
+    trace: TraceSettings = section(
+        TraceSettings, help="What has happened to each message, kept for a while."
+    )
     accept_any_recipient: bool = key(
         ONLY_TRUE,
         "true",
@@ -130,6 +134,11 @@ class VirtualServerSettings:
     def sort_temp_directory(self) -> Path:
         """Incomplete content; emptied at start."""
         return self.home / "SortTemp"
+
+    @property
+    def trace_directory(self) -> Path:
+        """What has happened to each message."""
+        return self.home / "Trace"
 
     @property
     def drop_directory(self) -> Path:
