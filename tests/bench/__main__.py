@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from tests.bench import idle, latency, queue, throughput
+from tests.bench import idle, latency, parsing, queue, throughput
 from tests.bench.contestants import MAILHOST, POSTFIX
 
 _IDLE_SESSIONS = 5000
@@ -47,6 +47,8 @@ def main() -> None:
             count = int(given.messages * scenario.share)
             throughput.measure(scenario, taking_part, given.rounds, count)
     contestants = [MAILHOST] if given.without_postfix else [MAILHOST, POSTFIX]
+    if given.only in "parsing":
+        parsing.measure()
     if given.only in "latency":
         for one in contestants:
             latency.measure(one, _RATES[one], given.messages)
