@@ -222,7 +222,7 @@ class DirectoryCredentials:
             good = await directory.bind_as(name, password)
         except LookupProblem as problem:
             raise AuthenticationProblem(str(problem)) from problem
-        return Account(name) if good else None
+        return Account(name, by_directory=True) if good else None
 
     def check_proof(self, name: str, kind: str, fits: Callable[[bytes], bool]) -> Account | None:
         """See `ICredentials`; a directory does not give passwords away."""

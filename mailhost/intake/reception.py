@@ -26,6 +26,7 @@ from mailhost.intake import inquiries
 from mailhost.intake.asked import accept_asked, check_solicitation
 from mailhost.intake.desk import Desk
 from mailhost.intake.destinations import Destinations, recipients_of
+from mailhost.intake.senders import settle_sender
 from mailhost.interfaces import IAddressResolver, IIncomingMessage, IReception, Maybe
 from mailhost.model.address import Mailbox
 from mailhost.model.client import ClientLimits
@@ -46,7 +47,6 @@ from mailhost.policy.limits import (
     check_session_size,
 )
 from mailhost.policy.relaying import check_relaying
-from mailhost.policy.senders import check_sender
 from mailhost.routing.domains import LocalDomain, RemoteDomain
 from mailhost.smtp import replies
 from mailhost.traces.events import event
@@ -163,35 +163,24 @@ class Reception:
     ) -> Maybe[Reply]:
         """See `IReception`."""
         asked = _Transaction(reverse_path, size, body, parameters)
-        if reverse_path is not None:
-            reverse_path = asked.reverse_path = self.desk.categorizer.qualify(reverse_path)
-            refused = check_sender(self.session, reverse_path)
-            if refused is not None:
-                self._log.info("{peer}: {reply}", peer=self.session.peer, reply=str(refused))
-                return refused
-            directory = self.desk.rewriter_of(reverse_path)
-            if directory is not None:
-                return self._rewrite(directory, reverse_path, asked)
-        return self._begin(asked)
-
-    def _rewrite(
-        self, directory: IAddressResolver, given: Mailbox, asked: _Transaction
-    ) -> Maybe[Reply]:
-        """The sender gets his primary address."""
-        try:
-            primary = directory.resolve_sender(given)
-        except LookupProblem as problem:
-            return replies.directory_failed(problem.status)
-        if isinstance(primary, Mailbox):
-            asked.reverse_path = primary
+        if reverse_path is None:
             return self._begin(asked)
-        return self._rewrite_later(primary, asked)
+        path = self.desk.categorizer.qualify(reverse_path)
+        sender = settle_sender(self.desk, self.session, path)
+        if isinstance(sender, Mailbox | Reply):
+            return self._begin_from(sender, asked)
+        return self._begin_later(sender, asked)
 
-    async def _rewrite_later(self, finding: Awaitable[Mailbox], asked: _Transaction) -> Reply:
-        try:
-            asked.reverse_path = await finding
-        except LookupProblem as problem:
-            return replies.directory_failed(problem.status)
+    async def _begin_later(
+        self, settling: Awaitable[Mailbox | Reply], asked: _Transaction
+    ) -> Reply:
+        return self._begin_from(await settling, asked)
+
+    def _begin_from(self, sender: Mailbox | Reply, asked: _Transaction) -> Reply:
+        if isinstance(sender, Reply):
+            self._log.info("{peer}: {reply}", peer=self.session.peer, reply=str(sender))
+            return sender
+        asked.reverse_path = sender
         return self._begin(asked)
 
     def _begin(self, asked: _Transaction) -> Reply:

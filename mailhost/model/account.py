@@ -22,10 +22,12 @@ class Account:
     :ivar name: as the log and the operator call him.
     :ivar senders: reverse-paths he may use: ``user@example.com``, ``@example.com``,
         ``@*.example.com``; `None`: any.
+    :ivar by_directory: it was the directory that knew his password.
     """
 
     name: str
     senders: tuple[str, ...] | None = None
+    by_directory: bool = False
 
     def may_send_as(self, reverse_path: Mailbox | None) -> bool:
         """The null reverse-path is nobody's address, and everybody's."""

@@ -193,7 +193,7 @@ class OtherTests(SynchronousTestCase):
     def test_directory(self) -> None:
         """A bind decides; a directory that is down, or off, is no wrong password."""
         up = DirectoryCredentials(FakeDirectory)  # type: ignore[arg-type]  # the part that is used
-        self.assertEqual(Account("kim"), self.ask(up, "kim", "pencil"))
+        self.assertEqual(Account("kim", by_directory=True), self.ask(up, "kim", "pencil"))
         self.assertIsNone(self.ask(up, "kim", "pen"))
         down: Any = DirectoryCredentials(lambda: FakeDirectory(down=True))  # type: ignore[arg-type, return-value]
         for subject in (down, DirectoryCredentials(lambda: None)):
@@ -205,11 +205,11 @@ class OtherTests(SynchronousTestCase):
         checker: Any = InMemoryUsernamePasswordDatabaseDontUse()
         checker.addUser(b"kim", b"pencil")
         subject = as_credentials(checker)
-        self.assertEqual(Account("kim"), self.ask(subject, "kim", "pencil"))
+        self.assertEqual(Account("kim", by_directory=True), self.ask(subject, "kim", "pencil"))
         self.assertIsNone(self.ask(subject, "kim", "pen"))
         self.assertIsNone(self.ask(subject, "lee", "pencil"))
-        self.assertEqual(Account("kim"), self.prove(subject, "kim", "nt", nt_hash("pencil")))
-        self.assertEqual(Account("kim"), self.prove(subject, "kim", "password", b"pencil"))
+        self.assertEqual(Account("kim", by_directory=True), self.prove(subject, "kim", "nt", nt_hash("pencil")))
+        self.assertEqual(Account("kim", by_directory=True), self.prove(subject, "kim", "password", b"pencil"))
         self.assertIsNone(self.prove(subject, "kim", "nt", nt_hash("pen")))
         self.assertIsNone(self.prove(subject, "lee", "nt", nt_hash("pencil")))
         with self.assertRaises(TypeError):
@@ -223,5 +223,5 @@ class OtherTests(SynchronousTestCase):
             (as_credentials(checker), DirectoryCredentials(FakeDirectory))  # type: ignore[arg-type]
         )
         self.assertEqual(Account("lee"), self.ask(both, "lee", "pen"))
-        self.assertEqual(Account("kim"), self.ask(both, "kim", "pencil"))
+        self.assertEqual(Account("kim", by_directory=True), self.ask(both, "kim", "pencil"))
         self.assertIsNone(self.ask(both, "kim", "pen"))

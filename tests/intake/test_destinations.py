@@ -12,6 +12,7 @@ from zope.interface.verify import verifyObject
 from mailhost.config.settings import DomainSettings, LDAPSettings
 from mailhost.errors import LookupProblem
 from mailhost.interfaces import IAddressResolver
+from mailhost.model.account import Account
 from mailhost.model.directory import ambiguous, disabled, looping, unknown
 from mailhost.model.envelope import Handling
 from mailhost.model.queue import QueuedMessage
@@ -24,6 +25,7 @@ from tests.support.world import Session, World, make_settings, with_messages
 DOWN = LookupProblem("ldap://192.0.2.1 does not answer")
 HELLO = b"EHLO client.example\r\n"
 BEGIN = HELLO + b"MAIL FROM:<alice@example.org>\r\n"
+BOB = Account("bob", by_directory=True)
 CONTENT = b"DATA\r\nSubject: x\r\n\r\nt\r\n.\r\n"
 
 
@@ -220,6 +222,49 @@ class SenderTests(SessionCase):
         self.directory.primary["bob@example.com"] = failing
         failing.errback(DOWN)
         self.assertEqual("451 4.4.3", self.mail("bob@example.com")[:9])
+
+
+class SendAsTests(SessionCase):
+    """``ldap.check_sender``: logins of the directory are held to their addresses."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.use(World(make_settings(ldap=LDAPSettings(check_sender=True, rewrite_sender=True))))
+
+    def mail(self, text: str, account: Account | None = BOB) -> str:
+        session = self.world.connect()
+        session.send(b"EHLO x\r\n")
+        session.protocol.session.account = account
+        return session.send(b"MAIL FROM:<%b>\r\n" % text.encode()).decode().strip()
+
+    def test_by_the_directory(self) -> None:
+        """At once or later; what the directory cannot say is put off, and then he is rewritten."""
+        later: Deferred[Any] = Deferred()
+        later.callback(True)
+        self.directory.delegations = {
+            "bob@example.com": True,
+            "boss@example.com": later,
+            "carl@example.com": False,
+            "down@example.com": DOWN,
+        }
+        self.directory.primary["boss@example.com"] = mailbox("b@example.com")
+
+        for given, said in {
+            "bob@example.com": "250 2.1.0 bob@example.com....Sender OK",
+            "boss@example.com": "250 2.1.0 b@example.com....Sender OK",
+            "carl@example.com": "553 5.7.1 bob may not send as carl@example.com",
+            "down@example.com": "451 4.4.3 Directory cannot be asked now, try again later",
+            "": "250 2.1.0 <>....Sender OK",
+        }.items():
+            self.assertEqual(said, self.mail(given))
+
+    def test_other_logins(self) -> None:
+        """Whom the directory has not let in is not its business."""
+        self.directory.delegations = {"carl@example.com": False}
+        for account in (None, Account("printer")):
+            self.assertEqual(
+                "250 2.1.0 carl@example.com....Sender OK", self.mail("carl@example.com", account)
+            )
 
 
 class PickupDirectoryTests(PickupTestCase):

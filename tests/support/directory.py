@@ -62,12 +62,14 @@ class FakeDirectory:
         Deferred is given as it is.
     :ivar groups: by DN.
     :ivar primary: senders.
+    :ivar delegations: addresses that whoever asks may write, or not.
     :ivar asked: addresses, in order.
     """
 
     people: dict[str, Any] = field(factory=dict)
     groups: dict[str, Any] = field(factory=dict)
     primary: dict[str, Any] = field(factory=dict)
+    delegations: dict[str, Any] = field(factory=dict)
     asked: list[str] = field(factory=list)
 
     def resolve(self, address: Mailbox) -> Any:
@@ -97,8 +99,11 @@ class FakeDirectory:
             raise answer
         return answer
 
-    def may_send_as(self, login: str, address: Mailbox) -> bool:
-        return False
+    def may_send_as(self, login: str, address: Mailbox) -> Any:
+        answer = self.delegations.get(str(address), False)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     def bind_as(self, login: str, password: str) -> Deferred[bool]:
         return succeed(False)

@@ -255,6 +255,12 @@ class LDAPSettings:
     rewrite_sender: bool = key(
         TRUTH, "false", help="A sender in the directory gets his primary address."
     )
+    check_sender: bool = key(
+        TRUTH,
+        "false",
+        help="Who has logged in by his password of the directory (access.ldap) sends from his own "
+        "addresses only, and from those of entries that name him as a delegate: else 553 5.7.1.",
+    )
     home_domain: str | None = key(
         DOMAIN,
         "null",
