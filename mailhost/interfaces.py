@@ -83,6 +83,13 @@ class IReception(Interface):
     def expand(path: Mailbox) -> Maybe[Reply]:
         """EXPN, where `Rules.extensions` has it.  *path* may be unqualified."""
 
+    def fault(reply: Reply) -> Maybe[Reply]:
+        """
+        A command was wrong or refused for good; asked where `Rules.tell_faults` says so.
+
+        :param reply: what the client is to hear; it may come late, or make way for another.
+        """
+
     def content() -> Maybe[Reply]:
         """DATA.  A 354 makes `write` and `end_of_content` follow."""
 

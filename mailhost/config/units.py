@@ -159,6 +159,14 @@ SHORT_SPAN = Kind(
     _between(0.1, 300),
 )
 
+#: The same, or not at all.
+PAUSE = Kind(
+    parse_span,
+    "a time from 0s to 300s, with s, m, h or d, or plain seconds",
+    "seconds",
+    _between(0, 300),
+)
+
 
 _RATE = re.compile(r"([0-9]{1,10})\s*/\s*([0-9]{0,6}\s*[smhdSMHD])")
 

@@ -8,13 +8,16 @@ What all ways into one virtual server share.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 from attrs import define, field
+from twisted.internet.interfaces import IDelayedCall
 
 from mailhost.config.settings import VirtualServerSettings
 from mailhost.errors import ResolveProblem, SpoolFull
 from mailhost.interfaces import IAddressResolver, INameResolver, IQueueStore
+from mailhost.model.access import client_network
 from mailhost.model.address import Mailbox
 from mailhost.model.queue import QueuedMessage
 from mailhost.policy.clients import ClientTable
@@ -27,6 +30,9 @@ class Clock(Protocol):
 
     def seconds(self) -> float:
         """Seconds since the epoch."""
+
+    def callLater(self, delay: float, callable: Callable[..., Any], *args: Any) -> IDelayedCall:
+        """Call back later."""
 
 
 def _never_full() -> str | None:
@@ -48,6 +54,7 @@ class Desk:
     :ivar tracer: is told of every message that is ours.
     :ivar open_sessions: how many there are.
     :ivar clients: what each of them has done of late.
+    :ivar networks: the same of each network.
     """
 
     settings: VirtualServerSettings
@@ -61,6 +68,9 @@ class Desk:
     tracer: Tracer = field(factory=Tracer)
     open_sessions: int = field(default=0, init=False)
     clients: ClientTable = field(factory=ClientTable, init=False)
+    networks: ClientTable = field(
+        factory=partial(ClientTable, client_network, "network"), init=False
+    )
 
     def check_room(self, size: int | None) -> None:
         """

@@ -27,9 +27,9 @@ from mailhost.intake.asked import accept_asked, check_solicitation
 from mailhost.intake.desk import Desk
 from mailhost.intake.destinations import Destinations, recipients_of
 from mailhost.intake.senders import settle_sender
+from mailhost.intake.stranger import Stranger
 from mailhost.interfaces import IAddressResolver, IIncomingMessage, IReception, Maybe
 from mailhost.model.address import Mailbox
-from mailhost.model.client import ClientLimits
 from mailhost.model.directory import Found, Refused, Resolution
 from mailhost.model.envelope import Envelope
 from mailhost.model.listing import sender_text
@@ -92,8 +92,8 @@ class Reception:
     session: SessionFacts
     _transaction: _Transaction | None = field(default=None, init=False)
     _counted: bool = field(default=False, init=False)
-    # What holds for this client; `None`: no limits, and it is not in the table.
-    _limits: ClientLimits | None = field(default=None, init=False)
+    # What is asked of this client besides; `None`: nothing.
+    _stranger: Stranger | None = field(default=None, init=False)
 
     _log = Logger()
 
@@ -114,27 +114,33 @@ class Reception:
 
     async def _connected_by_name(self) -> Reply:
         self.session.peer_names = await self.desk.find_names(self.session.peer)
-        return self._admit()
+        answer = self._admit()
+        return answer if isinstance(answer, Reply) else await answer
 
-    def _admit(self) -> Reply:
+    def _admit(self) -> Maybe[Reply]:
         settings = self.desk.settings
-        refused = check_connection(
-            self.session,
-            settings.access.connections,
-            self.desk.open_sessions,
-            settings.max_connections,
-        ) or self._enter(settings.access.per_address)
+        refused = (
+            check_connection(
+                self.session,
+                settings.access.connections,
+                self.desk.open_sessions,
+                settings.max_connections,
+            )
+            or self._enter()
+        )
         if refused is not None:
             self._log.info(
                 "{peer} is not let in: {reply}", peer=self.session.peer, reply=str(refused)
             )
-        return refused or replies.OK
+            return refused
+        return replies.OK if self._stranger is None else self._stranger.greet(replies.OK)
 
-    def _enter(self, limits: ClientLimits) -> Reply | None:
-        if not limits.any or self.session.trusted or limits.exempt.permits(self.session.peer):
+    def _enter(self) -> Reply | None:
+        # A client that has gone while its name was looked up enters nowhere.
+        if self.session.trusted or not self.desk.settings.access.guarded or not self._counted:
             return None
-        self._limits = limits
-        return self.desk.clients.enter(self.session.peer, limits, self.desk.clock.seconds())
+        self._stranger = Stranger(self.desk, self.session)
+        return self._stranger.enter()
 
     def hello(self, name: str, extended: bool) -> Reply:
         """See `IReception`."""
@@ -148,9 +154,9 @@ class Reception:
         if self._counted:
             self._counted = False
             self.desk.open_sessions -= 1
-        if self._limits is not None:
-            self._limits = None
-            self.desk.clients.leave(self.session.peer)
+        if self._stranger is not None:
+            self._stranger.leave()
+            self._stranger = None
 
     # ---- the transaction
 
@@ -185,7 +191,7 @@ class Reception:
 
     def _begin(self, asked: _Transaction) -> Reply:
         size = asked.size
-        limits, clients = self.desk.settings.messages, self.desk.clients
+        limits = self.desk.settings.messages
         refused = (
             check_message_size(size, limits.max_message_size)
             or check_session_size(self.session.content_octets, size, limits.max_session_size)
@@ -193,10 +199,8 @@ class Reception:
         )
         if refused is None and asked.parameters is not NO_MAIL_PARAMETERS:
             refused = self._weigh(asked)
-        if refused is None and self._limits is not None:
-            refused = clients.check_message(
-                self.session.peer, self._limits, self.desk.clock.seconds()
-            )
+        if refused is None and self._stranger is not None:
+            refused = self._stranger.check_message()
         if refused is not None:
             return refused
         try:
@@ -243,10 +247,9 @@ class Reception:
         refused = check_recipient_count(to.count + 1, limits.max_recipients) or check_domain_count(
             to.paths, path, limits.max_recipient_domains
         )
-        if refused is not None or self._limits is None:
+        if refused is not None or self._stranger is None:
             return refused
-        now = self.desk.clock.seconds()
-        return self.desk.clients.check_recipient(self.session.peer, self._limits, now)
+        return self._stranger.check_recipient()
 
     def _look_up(
         self,
@@ -302,6 +305,10 @@ class Reception:
     def expand(self, path: Mailbox) -> Maybe[Reply]:
         """See `IReception`."""
         return inquiries.expand(self.desk, self.session, path)
+
+    def fault(self, reply: Reply) -> Maybe[Reply]:
+        """See `IReception`."""
+        return reply if self._stranger is None else self._stranger.fault(reply)
 
     def content(self) -> Reply:
         """See `IReception`."""

@@ -128,6 +128,19 @@ def domain_matches(pattern: str, name: str) -> bool:
     return name == pattern
 
 
+def client_network(address: str) -> str:
+    """The network that a client is counted in: the /24 of IPv4, or the /48 of IPv6."""
+    try:
+        ip = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(ip, IPv6Address):
+        if ip.ipv4_mapped is None:
+            return str(ip_network((ip, 48), strict=False))
+        ip = ip.ipv4_mapped
+    return str(ip_network((ip, 24), strict=False))
+
+
 def client_place(address: str) -> str:
     """Who counts as one client: an IPv4 address, or the /64 of IPv6 that one customer gets."""
     try:

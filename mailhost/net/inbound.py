@@ -40,6 +40,7 @@ from mailhost.smtp.events import (
     ContentBlock,
     ContentEnded,
     ExpandGiven,
+    FaultMade,
     HelloGiven,
     LoginBegun,
     LoginContinued,
@@ -437,6 +438,9 @@ class InboundProtocol(Protocol):
     def _on_expand(self, event: ExpandGiven) -> None:
         self._ask(self._reception.expand(event.path))
 
+    def _on_fault(self, event: FaultMade) -> None:
+        self._ask(self._reception.fault(event.reply))
+
     def _on_content_asked(self, event: ContentAsked) -> None:
         self._ask(self._reception.content())
 
@@ -490,6 +494,7 @@ _EVENTS: dict[type, Callable[[InboundProtocol, Any], None]] = {
     RecipientGiven: InboundProtocol._on_recipient,
     VerifyGiven: InboundProtocol._on_verify,
     ExpandGiven: InboundProtocol._on_expand,
+    FaultMade: InboundProtocol._on_fault,
     ContentAsked: InboundProtocol._on_content_asked,
     ContentBlock: InboundProtocol._on_block,
     ContentEnded: InboundProtocol._on_content_ended,

@@ -103,6 +103,10 @@ class MessageDeliveryReception:
         """See `IReception`: the application cannot be asked."""
         return replies.NOT_SUPPORTED
 
+    def fault(self, reply: Reply) -> Reply:
+        """See `IReception`."""
+        return reply
+
     def content(self) -> Reply:
         """See `IReception`."""
         for _, make_message in self._targets:

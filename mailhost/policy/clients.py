@@ -4,13 +4,15 @@ Does one client take more than its part?
 :Room: ``policy``
 :Called by: `mailhost.intake.reception`; one `ClientTable` for each virtual server.
 
-A client is an IPv4 address, or a /64 network of IPv6.  A rate is a bucket that holds
-what one span allows: whoever comes seldom may come with all of it at once.
+A client is an IPv4 address, or a /64 network of IPv6; a second table counts whole networks.
+A rate is a bucket that holds what one span allows: whoever comes seldom may come with all
+of it at once.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from copy import deepcopy
 
 from attrs import define, field
@@ -30,9 +32,11 @@ class _Bucket:
     tokens: float
     at: float
 
+    def level(self, rate: Rate, now: float) -> float:
+        return min(rate.count, self.tokens + max(0.0, now - self.at) * rate.per_second)
+
     def take(self, rate: Rate, now: float) -> bool:
-        self.tokens = min(rate.count, self.tokens + max(0.0, now - self.at) * rate.per_second)
-        self.at = now
+        self.tokens, self.at = self.level(rate, now), now
         if self.tokens < 1:
             return False
         self.tokens -= 1
@@ -46,6 +50,11 @@ class _Client:
     open: int = 0
     buckets: dict[str, _Bucket] = field(factory=dict)
 
+    def has(self, what: str, rate: Rate | None, now: float) -> bool:
+        """Whether `take` would say yes; a bucket that is not there is full."""
+        bucket = self.buckets.get(what)
+        return rate is None or bucket is None or bucket.level(rate, now) >= 1
+
     def take(self, what: str, rate: Rate | None, now: float) -> bool:
         if rate is None:
             return True
@@ -55,8 +64,15 @@ class _Client:
 
 @define(eq=False)
 class ClientTable:
-    """What clients have done of late; what is kept is bounded (promise P7)."""
+    """
+    What clients have done of late; what is kept is bounded (promise P7).
 
+    :ivar place: from an address to what counts as one client.
+    :ivar whose: what clients are told it is.
+    """
+
+    place: Callable[[str], str] = client_place
+    whose: str = "address"
     _open: dict[str, _Client] = field(factory=dict, init=False)
     # Those without a connection, who was here last at the end.
     _away: OrderedDict[str, _Client] = field(factory=OrderedDict, init=False)
@@ -66,7 +82,7 @@ class ClientTable:
 
     def copy_of(self, address: str) -> ClientTable:
         """A table that knows the client at *address* and nobody else; this one stays as it is."""
-        place, copy = client_place(address), ClientTable()
+        place, copy = self.place(address), ClientTable(self.place, self.whose)
         if place in self._open:
             copy._open[place] = deepcopy(self._open[place])
         elif place in self._away:
@@ -75,21 +91,23 @@ class ClientTable:
 
     def enter(self, address: str, limits: ClientLimits, now: float) -> Reply | None:
         """A connection begins; `leave` is due in any case, when it ends."""
-        place = client_place(address)
+        place = self.place(address)
         client = self._open.get(place)
         if client is None:
             client = self._away.pop(place) if place in self._away else _Client()
             self._open[place] = client
         client.open += 1
         if limits.connections is not None and client.open > limits.connections:
-            return replies.CLIENT_HAS_TOO_MANY
+            return replies.has_too_many(self.whose)
         if not client.take("connections", limits.connection_rate, now):
-            return replies.CLIENT_TOO_FAST
+            return replies.comes_too_fast(self.whose)
+        if not client.has("errors", limits.errors, now):
+            return replies.errs_too_much(self.whose)
         return None
 
     def leave(self, address: str) -> None:
         """A connection that has entered is gone."""
-        place = client_place(address)
+        place = self.place(address)
         client = self._open[place]
         client.open -= 1
         if client.open:
@@ -102,10 +120,15 @@ class ClientTable:
 
     def check_message(self, address: str, limits: ClientLimits, now: float) -> Reply | None:
         """One message more."""
-        good = self._open[client_place(address)].take("messages", limits.messages, now)
-        return None if good else replies.CLIENT_SENDS_TOO_MUCH
+        good = self._open[self.place(address)].take("messages", limits.messages, now)
+        return None if good else replies.sends_too_much(self.whose)
 
     def check_recipient(self, address: str, limits: ClientLimits, now: float) -> Reply | None:
         """One recipient more."""
-        good = self._open[client_place(address)].take("recipients", limits.recipients, now)
-        return None if good else replies.CLIENT_SENDS_TOO_MUCH
+        good = self._open[self.place(address)].take("recipients", limits.recipients, now)
+        return None if good else replies.sends_too_much(self.whose)
+
+    def check_error(self, address: str, limits: ClientLimits, now: float) -> Reply | None:
+        """One error more."""
+        good = self._open[self.place(address)].take("errors", limits.errors, now)
+        return None if good else replies.errs_too_much(self.whose)

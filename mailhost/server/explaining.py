@@ -47,11 +47,18 @@ _TOPICS = {"connect": "connection", "EHLO": "connection", "MAIL": "sender"}
 _BEHIND = {
     str(replies.TOO_MANY_CONNECTIONS): "max_connections",
     str(replies.CONNECTION_REFUSED): "access.connections",
-    str(replies.CLIENT_HAS_TOO_MANY): "access.per_address.connections",
-    str(replies.CLIENT_TOO_FAST): "access.per_address.connection_rate",
-    str(replies.CLIENT_SENDS_TOO_MUCH): "access.per_address",
     str(replies.TLS_FIRST): "access.tls.require",
     str(replies.LOGIN_FIRST): "access.anonymous",
+    **{
+        str(reply(whose)): f"access.per_{whose}{setting}"
+        for whose in ("address", "network")
+        for reply, setting in (
+            (replies.has_too_many, ".connections"),
+            (replies.comes_too_fast, ".connection_rate"),
+            (replies.errs_too_much, ".errors"),
+            (replies.sends_too_much, ""),
+        )
+    },
 }
 
 

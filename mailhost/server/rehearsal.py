@@ -26,6 +26,7 @@ from mailhost.smtp import replies
 from mailhost.smtp.events import (
     Connected,
     Event,
+    FaultMade,
     HelloGiven,
     MailGiven,
     RecipientGiven,
@@ -120,9 +121,13 @@ class Rehearsal:
         return Rehearsed(tuple(self._said), found, session)
 
     def _dry_desk(self, client: str) -> Desk:
-        dry = evolve(self.desk)
+        settings = self.desk.settings
+        # Nobody is made to wait for what does not take place.
+        access = evolve(settings.access, greet_delay=0.0)
+        dry = evolve(self.desk, settings=evolve(settings, access=access))
         dry.open_sessions = self.desk.open_sessions
         dry.clients = self.desk.clients.copy_of(client)
+        dry.networks = self.desk.networks.copy_of(client)
         return dry
 
     async def _say(self, name: str, line: str) -> bool:
@@ -148,4 +153,6 @@ class Rehearsal:
             )
         if isinstance(event, RecipientGiven):
             return self._reception.recipient(event.forward_path, event.parameters)
+        if isinstance(event, FaultMade):
+            return event.reply
         return replies.LOCAL_ERROR

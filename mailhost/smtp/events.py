@@ -5,8 +5,8 @@ What the server dialogue reports, in the order of the client's commands.
 :Made by: `mailhost.smtp.server_dialogue`; answered by `mailhost.net.inbound`.
 
 `Connected`, `HelloGiven`, `TLSAsked`, `LoginBegun`, `LoginContinued`, `ProxyGiven`, `MailGiven`,
-`RecipientGiven`, `VerifyGiven`, `ExpandGiven`, `ContentAsked` and `ContentEnded` each want
-exactly one reply; the others want none.
+`RecipientGiven`, `VerifyGiven`, `ExpandGiven`, `FaultMade`, `ContentAsked` and `ContentEnded` each
+want exactly one reply; the others want none.
 """
 
 from __future__ import annotations
@@ -112,6 +112,17 @@ class ExpandGiven:
 
 
 @frozen
+class FaultMade:
+    """
+    A command was wrong, or is refused for good; handed out where `Rules.tell_faults` says so.
+
+    :ivar reply: what the client is to hear, unless another reply is given.
+    """
+
+    reply: Reply
+
+
+@frozen
 class ContentAsked:
     """DATA, or the first BDAT: a 354 makes content follow; after BDAT it is not said."""
 
@@ -160,6 +171,7 @@ Event = (
     | RecipientGiven
     | VerifyGiven
     | ExpandGiven
+    | FaultMade
     | ContentAsked
     | ContentBlock
     | ContentEnded

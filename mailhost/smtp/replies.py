@@ -22,19 +22,36 @@ OK = Reply(250, "2.0.0", "OK")
 RESET = Reply(250, "2.0.0", "Resetting")
 BUSY = Reply(421, "4.3.2", "Service not available, closing transmission channel")
 TOO_MANY_CONNECTIONS = Reply(421, "4.3.2", "Too many connections, closing transmission channel")
-CLIENT_HAS_TOO_MANY = Reply(
-    421, "4.7.0", "Too many connections from your address, closing transmission channel"
-)
-CLIENT_TOO_FAST = Reply(
-    421, "4.7.0", "Too many new connections from your address, closing transmission channel"
-)
-CLIENT_SENDS_TOO_MUCH = Reply(451, "4.7.1", "Too much mail from your address, try again later")
 STOPPING = Reply(421, "4.3.2", "Service stopping, closing transmission channel")
 TERMINATED = Reply(421, "4.3.2", "Session ended by the operator, closing transmission channel")
 TIMED_OUT = Reply(421, "4.4.2", "Timeout waiting for client input")
 TOO_MANY_ERRORS = Reply(421, "4.7.0", "Too many errors, closing transmission channel")
 CONNECTION_REFUSED = Reply(554, "5.7.1", "Connection refused")
 LOCAL_ERROR = Reply(451, "4.3.0", "Local error in processing, try again later")
+
+
+def has_too_many(whose: str) -> Reply:
+    """:param whose: ``address`` or ``network``."""
+    return Reply(
+        421, "4.7.0", f"Too many connections from your {whose}, closing transmission channel"
+    )
+
+
+def comes_too_fast(whose: str) -> Reply:
+    """:param whose: ``address`` or ``network``."""
+    return Reply(
+        421, "4.7.0", f"Too many new connections from your {whose}, closing transmission channel"
+    )
+
+
+def sends_too_much(whose: str) -> Reply:
+    """:param whose: ``address`` or ``network``."""
+    return Reply(451, "4.7.1", f"Too much mail from your {whose}, try again later")
+
+
+def errs_too_much(whose: str) -> Reply:
+    """:param whose: ``address`` or ``network``."""
+    return Reply(421, "4.7.0", f"Too many errors from your {whose}, closing transmission channel")
 
 
 def banner(fqdn: str, words: str) -> Reply:

@@ -55,6 +55,8 @@ class Rules:
         heard all the same; else 554, and the session is over.
     :ivar xclient: the client is a proxy, and may say for whom it speaks.
     :ivar max_errors: so many wrong commands end the session with 421.
+    :ivar tell_faults: `mailhost.smtp.events.FaultMade` comes before the reply to what was wrong
+        or is refused for good.
     """
 
     fqdn: str
@@ -79,6 +81,7 @@ class Rules:
     early_talkers: bool = False
     xclient: bool = False
     max_errors: int = field(default=10, validator=ge(1))
+    tell_faults: bool = False
 
     def for_certified(self, known: bool) -> Rules:
         """

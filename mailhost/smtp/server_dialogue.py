@@ -37,6 +37,7 @@ from mailhost.smtp.events import (
     ContentEnded,
     Event,
     ExpandGiven,
+    FaultMade,
     HelloGiven,
     LoginBegun,
     LoginContinued,
@@ -201,8 +202,10 @@ class ServerDialogue:
         elif isinstance(event, (VerifyGiven, ExpandGiven)):
             # Who asks for one name after the other is looking for addresses.
             (self._say if reply.positive else self._fault)(reply)
+        elif isinstance(event, FaultMade):
+            self._say_fault(reply)
         else:
-            self._say(reply)
+            (self._refuse if reply.permanent else self._say)(reply)
             self.state = order.after(self.state, _VERB_OF[type(event)], reply)
             if isinstance(event, MailGiven):
                 self._utf8 = event.parameters.smtputf8
@@ -572,6 +575,15 @@ class ServerDialogue:
 
     def _fault(self, reply: Reply) -> None:
         self._errors += 1
+        self._refuse(reply)
+
+    def _refuse(self, reply: Reply) -> None:
+        if self.rules.tell_faults and not self.trusted:
+            self._ready.append(FaultMade(reply))
+        else:
+            self._say_fault(reply)
+
+    def _say_fault(self, reply: Reply) -> None:
         self._say(reply)
-        if self._errors >= self.rules.max_errors:
+        if self._errors >= self.rules.max_errors and not reply.closes:
             self.close(replies.TOO_MANY_ERRORS)

@@ -28,7 +28,7 @@ class TableTests(SynchronousTestCase):
         peer = "192.0.2.7"
         self.assertIsNone(table.enter(peer, limits, 0.0))
         self.assertIsNone(table.enter(peer, limits, 0.0))
-        self.assertIs(replies.CLIENT_HAS_TOO_MANY, table.enter(peer, limits, 0.0))
+        self.assertEqual(replies.has_too_many("address"), table.enter(peer, limits, 0.0))
         self.assertIsNone(table.enter("192.0.2.8", limits, 0.0))
         table.leave(peer)
         table.leave(peer)

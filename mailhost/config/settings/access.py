@@ -21,6 +21,7 @@ from mailhost.config.units import (
     ACCESS_ENTRY,
     DOMAIN,
     PATH,
+    PAUSE,
     TRUTH,
     Kind,
     choice,
@@ -30,7 +31,7 @@ from mailhost.config.units import (
     whole,
 )
 from mailhost.model.access import AccessList, Network
-from mailhost.model.client import ClientLimits
+from mailhost.model.client import ClientLimits, Tarpit
 from mailhost.model.rate import Rate
 
 
@@ -110,7 +111,7 @@ class RelayKeys:
 
 @frozen
 class ClientKeys:
-    """What one client may do: an IPv4 address, or a /64 network of IPv6."""
+    """What one client may do: an IPv4 address, or a /64 network of IPv6; or one network."""
 
     connections: int | None = key(
         whole(1, unit="connections", lifted=True), "unlimited", help="At a time; beyond it 421."
@@ -118,6 +119,12 @@ class ClientKeys:
     connection_rate: Rate | None = key(rate(), "none", help="New connections; beyond it 421.")
     messages: Rate | None = key(rate(), "none", help="Messages; beyond it 451 to MAIL.")
     recipients: Rate | None = key(rate(), "none", help="Recipients; beyond it 451 to RCPT.")
+    errors: Rate | None = key(
+        rate(),
+        "none",
+        help="Wrong commands and refusals for good; beyond it 421, and new connections hear 421 "
+        "as well until there is room again.",
+    )
     except_: tuple[Network, ...] = keys(
         _NETWORK,
         "",
@@ -129,8 +136,31 @@ class ClientKeys:
         """What these keys mean."""
         exempt = AccessList(False, self.except_)
         return ClientLimits(
-            self.connections, self.connection_rate, self.messages, self.recipients, exempt
+            self.connections,
+            self.connection_rate,
+            self.messages,
+            self.recipients,
+            self.errors,
+            exempt,
         )
+
+
+@frozen
+class TarpitKeys:
+    """Whoever is refused again and again waits longer and longer for the replies."""
+
+    delay: float = key(
+        PAUSE,
+        "0s",
+        help="Each wrong command and each refused sender or recipient of a session makes the "
+        "reply wait so much longer than the one before; 0s: nobody waits.",
+    )
+    max: float = key(PAUSE, "10s", help="The longest wait.")
+    free: int = key(whole(0), "2", help="So many in a session are answered at once.")
+
+    def tarpit(self) -> Tarpit:
+        """What these keys mean."""
+        return Tarpit(self.delay, self.max, self.free)
 
 
 @frozen
@@ -350,8 +380,9 @@ class AccessSettings:
     trusted: tuple[Network, ...] = keys(
         _NETWORK,
         "",
-        help="The operator's own clients. per_address and early_talkers do not hold for them, "
-        "and their bare line ends are mended (messages.bare_line_ends).",
+        help="The operator's own clients. early_talkers, greet_delay, tarpit, per_address and "
+        "per_network do not hold for them, and their bare line ends are mended "
+        "(messages.bare_line_ends).",
     )
     proxies: tuple[Network, ...] = keys(
         _NETWORK,
@@ -366,11 +397,26 @@ class AccessSettings:
         "EHLO and DATA, and for every answer where EHLO was not said (RFC 2920 §3.1): 554 5.5.0 "
         "ends the session.",
     )
+    greet_delay: float = key(
+        PAUSE,
+        "0s",
+        help="The greeting waits so long. Programs that cannot wait, most of which send spam, talk "
+        "meanwhile: 554 5.5.0.",
+    )
+    tarpit: Tarpit = section(
+        TarpitKeys, make=TarpitKeys.tarpit, help="Slow replies to who is refused often."
+    )
     connections: AccessList = section(
         ConnectionKeys, make=ConnectionKeys.access_list, help="Who may connect."
     )
     per_address: ClientLimits = section(
         ClientKeys, make=ClientKeys.limits, help="What one client may do."
+    )
+    per_network: ClientLimits = section(
+        ClientKeys,
+        make=ClientKeys.limits,
+        help="What all clients of one network may do together: the /24 of IPv4, or the /48 of "
+        "IPv6.",
     )
     relay: AccessList = section(
         RelayKeys, make=RelayKeys.access_list, help="Who may relay to other domains."
@@ -387,6 +433,18 @@ class AccessSettings:
     def is_proxy(self, address: str) -> bool:
         """Whether the host at *address* may say for whom it has connected."""
         return self._proxies.permits(address)
+
+    @property
+    def counts_faults(self) -> bool:
+        """Whether anything comes of it that a stranger is refused."""
+        limits = (self.per_address.errors, self.per_network.errors)
+        return self.tarpit.delay_seconds > 0 or any(one is not None for one in limits)
+
+    @property
+    def guarded(self) -> bool:
+        """Whether there is more to ask of a stranger than the lists below."""
+        limited = self.per_address.any or self.per_network.any
+        return limited or self.greet_delay > 0 or self.tarpit.delay_seconds > 0
 
     @property
     def logins(self) -> bool:
