@@ -53,7 +53,11 @@ class IReception(Interface):
     session = Attribute("The session's `SessionFacts`; shared with the asker.")
 
     def connected() -> Maybe[Reply]:
-        """A client has connected.  A positive reply lets it in; any other closes."""
+        """
+        A client has connected.
+
+        A positive reply lets it in.  421 closes; after any other it can only say QUIT.
+        """
 
     def hello(name: str, extended: bool) -> Maybe[Reply]:
         """HELO, or EHLO where *extended*; a positive reply opens the session."""

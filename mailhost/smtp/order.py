@@ -23,6 +23,7 @@ class State(Enum):
     """Where a session stands."""
 
     CONNECTED = "nobody has said hello"
+    REFUSED = "554 was the greeting"
     GREETED = "ready for MAIL"
     LOGGING_IN = "after 334 to AUTH, before its answer"
     SENDER = "a reverse-path, no forward-path yet"
@@ -57,6 +58,8 @@ NEXT: dict[State, dict[str, State]] = {
     },
     # RFC 3030 §2: BDAT and DATA are not mixed.
     _S.CHUNKS: {**_GREETING, "RSET": _S.GREETED, "BDAT": _S.CHUNKS},
+    # RFC 5321 §3.1: who is not let in is still waited for.
+    _S.REFUSED: {"QUIT": _S.CLOSED},
     _S.LOGGING_IN: {},
     _S.CONTENT: {},
     _S.CLOSED: {},
@@ -93,7 +96,11 @@ REFUSAL: dict[State, dict[str, Reply]] = {
 
 def refusal(state: State, verb: str) -> Reply | None:
     """Why *verb* may not come in *state*, or `None` when it may."""
-    if verb in NEXT[state] or verb in ANY_TIME:
+    if verb in NEXT[state]:
+        return None
+    if state is State.REFUSED:
+        return replies.ONLY_QUIT
+    if verb in ANY_TIME:
         return None
     return REFUSAL.get(state, {}).get(verb, replies.HELLO_FIRST)
 

@@ -90,6 +90,7 @@ NOT_IN_STEP = Reply(
 BAD_ARGUMENTS = Reply(501, "5.5.4", "Invalid arguments")
 BAD_ADDRESS = Reply(501, "5.5.4", "Invalid Address")
 BAD_HELLO = Reply(501, "5.5.4", "Invalid domain name")
+ONLY_QUIT = Reply(503, "5.5.1", "Connection refused, send QUIT")
 HELLO_FIRST = Reply(503, "5.5.2", "Send hello first")
 NEED_MAIL = Reply(503, "5.5.2", "Need mail command")
 NEED_RCPT = Reply(503, "5.5.2", "Need Rcpt command")

@@ -62,7 +62,9 @@ _MAX_SKIPPED_OCTETS = 64 * 1024 * 1024
 #: A line of an AUTH exchange, without CRLF (RFC 4954 §4).
 _MAX_LOGIN_OCTETS = 12288
 _CONTENT_ASKED = ContentAsked()
-_CLEAN = {order.State.CONNECTED, order.State.GREETED}
+#: Whoever stands here has not been greeted, and is not by the end of a transaction.
+_UNGREETED = {State.CONNECTED, State.REFUSED, State.CLOSED}
+_CLEAN = {State.CONNECTED, State.REFUSED, State.GREETED}
 #: Commands that may have an address outside ASCII.
 _WITH_ADDRESS = (b"MAIL ", b"RCPT ", b"VRFY ", b"EXPN ")
 _VERB_OF: dict[type, str] = {
@@ -182,7 +184,8 @@ class ServerDialogue:
 
         A positive reply to `Connected` or `HelloGiven` only says yes: banner and
         greeting are written here.  A reply that closes (221, 421) ends the
-        session, and so does any refusal of `Connected`.
+        session; any other refusal of `Connected` leaves nothing to the client but QUIT
+        (RFC 5321 §3.1).
         """
         event, self._asked = self._asked, None
         assert event is not None, "no event waits for a reply"
@@ -255,7 +258,7 @@ class ServerDialogue:
             self._say(replies.banner(self.rules.fqdn, self.rules.banner_words))
         else:
             self._say(reply)
-            self._close()
+            self.state = State.REFUSED
 
     def _answer_hello(self, event: HelloGiven, reply: Reply) -> None:
         if not reply.positive:
@@ -332,7 +335,7 @@ class ServerDialogue:
         if self.state not in _CLEAN:
             self._ready.append(_OVER)
         self._reader = self._chunks = None
-        if self.state not in (State.CLOSED, State.CONNECTED):
+        if self.state not in _UNGREETED:
             self.state = State.GREETED
 
     def _close(self) -> None:

@@ -112,7 +112,7 @@ class SessionTests(SynchronousTestCase):
         )
         session = self.greeted()
         self.assertEqual(b"554 5.7.1", session.send(XCLIENT)[:9])
-        self.assertTrue(session.closed)
+        self.assertEqual(b"503 5.5.1", session.send(b"EHLO x\r\n")[:9])
 
     def test_in_step(self) -> None:
         """Whatever stands behind XCLIENT was said by the proxy, not by the client."""
