@@ -102,6 +102,17 @@ def whole(least: int, most: int = MOST, *, unit: str = "", lifted: bool = False)
     return Kind(parse, allowed, unit, _between(least, most))
 
 
+def parse_score(text: str) -> int:
+    """:raises ValueError: *text* is no whole number, with a sign or without."""
+    text = text.strip()
+    value = parse_whole(text[1:] if text[:1] in ("-", "+") else text)
+    return -value if text.startswith("-") else value
+
+
+#: What an entry in a list counts; below 0: it is a good sign.
+SCORE = Kind(parse_score, "a whole number from -1000 to 1000", "", _between(-1000, 1000))
+
+
 def parse_size(text: str) -> int | None:
     """
     :returns: octets; `None` for no limit, which 0 means as well (MSG-01).

@@ -107,19 +107,20 @@ class Desk:
         that cannot be looked up now (IIS ACC-23: failure means no match).
         """
         try:
-            names = await _ready(self.resolver.names(address))
+            names = await ready(self.resolver.names(address))
         except ResolveProblem:
             return ()
         return tuple([name for name in names[:8] if await self._leads_to(name, address)])
 
     async def _leads_to(self, name: str, address: str) -> bool:
         try:
-            return address in await _ready(self.resolver.addresses(name))
+            return address in await ready(self.resolver.addresses(name))
         except ResolveProblem:
             return False
 
 
-async def _ready(answer: object) -> Sequence[str]:
+async def ready(answer: object) -> Sequence[str]:
+    """What a resolver has answered, or will."""
     if isinstance(answer, (list, tuple)):
         return answer
     return await answer  # type: ignore[misc, no-any-return]  # what is not ready is awaitable

@@ -11,7 +11,8 @@ What RSET drops lives in `_Transaction`; what it keeps, in `SessionFacts`.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
@@ -31,7 +32,7 @@ from mailhost.intake.stranger import Stranger
 from mailhost.interfaces import IAddressResolver, IIncomingMessage, IReception, Maybe
 from mailhost.model.address import Mailbox
 from mailhost.model.directory import Found, Refused, Resolution
-from mailhost.model.envelope import Envelope
+from mailhost.model.envelope import Envelope, Handling
 from mailhost.model.listing import sender_text
 from mailhost.model.parameters import NO_MAIL_PARAMETERS, MailParameters, RecipientParameters
 from mailhost.model.queue import QueuedMessage
@@ -234,7 +235,16 @@ class Reception:
                 return refused
         elif self.desk.directory is not None:
             return self._look_up(self.desk.directory, to, path, parameters)
-        stamped = categorizer.stamp(path)
+        if self._stranger is not None and self._stranger.inquires(path):
+            return self._ask_first(self._stranger, partial(self._add, to, path, parameters))
+        return self._add(to, path, parameters)
+
+    async def _ask_first(self, stranger: Stranger, add: Callable[[], Reply]) -> Reply:
+        refused = await stranger.inquire()
+        return add() if refused is None else refused
+
+    def _add(self, to: Destinations, path: Mailbox, parameters: RecipientParameters) -> Reply:
+        stamped = self.desk.categorizer.stamp(path)
         if stamped not in to.paths:
             refused = self._one_too_many(to, stamped)
             if refused is not None:
@@ -278,7 +288,8 @@ class Reception:
             answer = await finding
         except LookupProblem as problem:
             return replies.directory_failed(problem.status)
-        return self._looked_up(answer, to, path, parameters)
+        reply = self._looked_up(answer, to, path, parameters)
+        return reply if isinstance(reply, Reply) else await reply
 
     def _looked_up(
         self,
@@ -286,11 +297,23 @@ class Reception:
         to: Destinations,
         path: Mailbox,
         parameters: RecipientParameters,
-    ) -> Reply:
+    ) -> Maybe[Reply]:
         found = recipients_of(answer, self.desk.categorizer.stamp(path))
         if isinstance(found, Refused):
             self._log.info("{peer}: {reply}", peer=self.session.peer, reply=str(found.reply))
             return found.reply
+        add = partial(self._add_found, found, to, path, parameters)
+        if self._stranger is not None and self._stranger.inquires(path):
+            return self._ask_first(self._stranger, add)
+        return add()
+
+    def _add_found(
+        self,
+        found: dict[Mailbox, Handling | None],
+        to: Destinations,
+        path: Mailbox,
+        parameters: RecipientParameters,
+    ) -> Reply:
         if not found.keys() <= to.paths.keys():
             refused = self._one_too_many(to, path)
             if refused is not None:

@@ -9,18 +9,24 @@ Whoever waits here waits for a timer; nothing else does.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
 
-from mailhost.intake.desk import Desk
+from mailhost.errors import ResolveProblem
+from mailhost.intake.desk import Desk, ready
+from mailhost.intake.destinations import is_postmaster
 from mailhost.interfaces import Maybe
+from mailhost.model.address import Mailbox
 from mailhost.model.client import ClientLimits
+from mailhost.model.dns_list import DNSList
 from mailhost.model.reply import Reply
 from mailhost.model.session import SessionFacts
 from mailhost.policy.clients import ClientTable
+from mailhost.policy.dns_lists import check_listed, is_entry, name_in, score_of
 
 
 @define(eq=False)
@@ -36,6 +42,10 @@ class Stranger:
     _counted: list[tuple[ClientTable, ClientLimits]] = field(factory=list, init=False)
     _refusals: int = field(default=0, init=False)
     _timer: IDelayedCall | None = field(default=None, init=False)
+    # The lists in DNS that it is in, once they have been asked.
+    _entries: tuple[DNSList, ...] | None = field(default=None, init=False)
+
+    _log = Logger()
 
     def enter(self) -> Reply | None:
         """The client has connected; `leave` is due in any case."""
@@ -60,8 +70,70 @@ class Stranger:
             table.leave(self.session.peer)
 
     def greet(self, reply: Reply) -> Maybe[Reply]:
-        """*reply*, after ``access.greet_delay``."""
-        return self._later(self.desk.settings.access.greet_delay, reply)
+        """*reply*, after ``access.greet_delay``, if no list in DNS is against it."""
+        access = self.desk.settings.access
+        if access.dns_lists and access.dns_lists_at == "connect" and not self._may_relay:
+            return self._greet_unlisted(reply)
+        return self._later(access.greet_delay, reply)
+
+    async def _greet_unlisted(self, reply: Reply) -> Reply:
+        began_at = self.desk.clock.seconds()
+        refused = await self._check_lists(554)
+        if refused is not None:
+            return refused
+        rest = began_at + self.desk.settings.access.greet_delay - self.desk.clock.seconds()
+        answer = self._later(rest, reply)
+        return answer if isinstance(answer, Reply) else await answer
+
+    @property
+    def _may_relay(self) -> bool:
+        """The operator knows it: it is in his list of those who may relay."""
+        relay, session = self.desk.settings.access.relay, self.session
+        return not relay.allow and relay.permits(session.peer, session.peer_names or ())
+
+    def inquires(self, path: Mailbox) -> bool:
+        """Whether `inquire` has to be asked before a message to *path* is taken."""
+        access = self.desk.settings.access
+        asked = access.dns_lists and access.dns_lists_at == "recipient"
+        return bool(asked) and not self._known(path)
+
+    def _known(self, path: Mailbox) -> bool:
+        return self.session.account is not None or is_postmaster(path) or self._may_relay
+
+    async def inquire(self) -> Reply | None:
+        """Why no message is taken from this client; `None`: it is."""
+        return await self._check_lists(550)
+
+    async def _check_lists(self, code: int) -> Reply | None:
+        access, peer = self.desk.settings.access, self.session.peer
+        if self._entries is None:
+            self._entries = await self._find_entries(access.dns_lists)
+        refused = check_listed(peer, self._entries, access.dns_lists_refuse_at, code)
+        if refused is not None:
+            self._log.info(
+                "{peer} has a score of {score}: {reply}",
+                peer=peer,
+                score=score_of(self._entries),
+                reply=str(refused),
+            )
+        return refused
+
+    async def _find_entries(self, lists: Sequence[DNSList]) -> tuple[DNSList, ...]:
+        """All are asked before the first answer is waited for."""
+        asked = [(one, Deferred.fromCoroutine(self._ask(one))) for one in lists]
+        return tuple([one for one, answer in asked if is_entry(one, await answer)])
+
+    async def _ask(self, one: DNSList) -> Sequence[str]:
+        name = name_in(self.session.peer, one.zone)
+        if name is None:
+            return ()
+        try:
+            return await ready(self.desk.resolver.addresses(name))
+        except ResolveProblem as problem:
+            if not problem.status.startswith("5."):
+                # Nobody is refused because DNS is in trouble.
+                self._log.warn("{zone} cannot be asked: {problem}", zone=one.zone, problem=problem)
+            return ()
 
     def check_message(self) -> Reply | None:
         """One message more."""

@@ -149,7 +149,7 @@ class Explainer:
             names = ", ".join(session.peer_names) or "none that leads back to it"
             self._tell("client", f"{session.peer}, names in DNS: {names}")
         for command, reply in heard.said:
-            setting = _BEHIND.get(reply, "")
+            setting = _setting_behind(reply)
             if command == "connect" and reply.startswith("2"):
                 control = settings.access.connections
                 words = _listing(control, session.peer, session.peer_names or ())
@@ -184,7 +184,7 @@ class Explainer:
                 listing = _listing(access.relay, session.peer, session.peer_names or ())
                 words = f"{words}: {listing}"
             self._tell("relay", words, setting)
-        self._tell("recipient", heard.reply, _BEHIND.get(heard.reply, ""))
+        self._tell("recipient", heard.reply, _setting_behind(heard.reply))
 
     async def _tell_directory(self, directory: IAddressResolver, path: Mailbox) -> None:
         trace_of = getattr(directory, "trace", None)
@@ -320,6 +320,11 @@ class Explainer:
             self._tell("schedule", _schedule_words(delivery.outbound), "delivery.outbound")
         if "delivered" in fates:
             self._tell("schedule", _schedule_words(delivery.local), "delivery.local")
+
+
+def _setting_behind(reply: str) -> str:
+    """The setting that *reply*, a refusal, comes from; empty where it is another's."""
+    return "access.dns_lists" if replies.LISTED in reply else _BEHIND.get(reply, "")
 
 
 def _listing(control: AccessList, address: str, names: tuple[str, ...]) -> str:

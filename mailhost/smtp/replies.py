@@ -54,6 +54,19 @@ def errs_too_much(whose: str) -> Reply:
     return Reply(421, "4.7.0", f"Too many errors from your {whose}, closing transmission channel")
 
 
+#: How a refusal begins that lists in DNS are the reason for.
+LISTED = "Refused, because of the entries for"
+
+
+def listed(address: str, zones: tuple[str, ...], code: int) -> Reply:
+    """
+    The client is in lists of those who send spam.
+
+    :param code: 554 in place of the greeting, else 550.
+    """
+    return Reply(code, "5.7.1", f"{LISTED} {address} in {', '.join(zones)}")
+
+
 def banner(fqdn: str, words: str) -> Reply:
     """220 (RFC 5321 §4.3.1): the host's name comes first."""
     return Reply(220, None, f"{fqdn} {words}")

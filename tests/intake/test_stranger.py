@@ -6,11 +6,20 @@ from ipaddress import ip_network
 from typing import Any
 
 from attrs import evolve
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from mailhost.errors import ResolveProblem
+from mailhost.intake.stranger import Stranger
+from mailhost.model.access import AccessList
 from mailhost.model.client import ClientLimits, Tarpit
+from mailhost.model.dns_list import DNSList
 from mailhost.model.rate import Rate
+from mailhost.model.session import SessionFacts
+from mailhost.relay.dns.resolver import DNSResolver
 from mailhost.smtp import replies
+from tests.support.dns_server import DNSServer
 from tests.support.world import World, make_settings
 
 HELLO = b"EHLO client.example\r\n"
@@ -147,3 +156,99 @@ class ErrorTests(SynchronousTestCase):
         for session in tuple(world.factory.sessions):
             session.connectionLost()
         self.assertEqual(0, len(world.desk.networks))
+
+
+BAD, WORSE, GOOD = DNSList("bl.example", 1), DNSList("worse.example", 2), DNSList("wl.example", -2)
+RECIPIENT = b"RCPT TO:<b@example.com>\r\n"
+
+
+class ListTests(SynchronousTestCase):
+    def listed(self, *zones: str, peer: str = "192.0.2.7", **access: Any) -> Any:
+        world = world_with(**{"dns_lists": (BAD, WORSE, GOOD), **access})
+        for zone in zones:
+            world.names.hosts[f"7.2.0.192.{zone}"] = ["127.0.0.2"]
+        session = world.connect(peer)
+        session.send(HELLO)
+        session.send(MAIL)
+        return world, session
+
+    def test_refused_at_the_first_recipient(self) -> None:
+        """550 with the names of the lists; postmaster can be written to."""
+        _, session = self.listed("bl.example", "worse.example")
+        said = session.send(RECIPIENT)
+        self.assertTrue(said.startswith(b"550 5.7.1"))
+        self.assertTrue(said.endswith(b"192.0.2.7 in bl.example, worse.example\r\n"))
+        self.assertTrue(session.send(b"RCPT TO:<Postmaster@example.com>\r\n").startswith(b"250"))
+
+    def test_not_refused(self) -> None:
+        """In no list, in a good one as well, below the limit, or one of our own."""
+        for zones, access in (
+            ((), {}),
+            (("bl.example", "wl.example"), {}),
+            (("bl.example",), {"dns_lists_refuse_at": 2}),
+            (("worse.example",), {"trusted": (ip_network("192.0.2.7"),)}),
+            (("worse.example",), {"relay": AccessList.build(False, ["192.0.2.7"])}),
+        ):
+            _, session = self.listed(*zones, **access)
+            self.assertTrue(session.send(RECIPIENT).startswith(b"250 2.1.5"), (zones, access))
+
+    def test_relaying_comes_first(self) -> None:
+        """What is refused in any case asks nobody."""
+        _, session = self.listed("bl.example")
+        self.assertIn(b"Unable to relay", session.send(ELSEWHERE))
+
+    def test_asked_at_once_and_remembered(self) -> None:
+        """The second list is asked before the first has answered; once in a session."""
+        world, session = self.listed()
+        first: Deferred[list[str]] = Deferred()
+        second: Deferred[list[str]] = Deferred()
+        world.names.hosts["7.2.0.192.bl.example"] = first
+        world.names.hosts["7.2.0.192.worse.example"] = second
+        self.assertEqual(b"", session.send(RECIPIENT + b"NOOP\r\n"))
+        second.callback(["127.0.0.2"])
+        first.errback(ResolveProblem("4.4.3", "no answer"))
+
+        said = session.read().splitlines()
+        self.assertEqual([b"550", b"250"], [line[:3] for line in said])
+        self.assertTrue(said[0].endswith(b"in worse.example"))
+        world.names.hosts.clear()
+        self.assertTrue(session.send(RECIPIENT).startswith(b"550"))
+
+    def test_faults_count_nothing(self) -> None:
+        """P4: nobody is refused because DNS is in trouble."""
+        world, session = self.listed()
+        for zone in ("bl.example", "worse.example", "wl.example"):
+            world.names.hosts[f"7.2.0.192.{zone}"] = ResolveProblem("4.4.3", "no answer")
+        self.assertTrue(session.send(RECIPIENT).startswith(b"250"))
+
+    def test_in_place_of_the_greeting(self) -> None:
+        """dns_lists_at: connect refuses with 554; whoever is let in waits no longer than told."""
+        world = world_with(dns_lists=(BAD,), dns_lists_at="connect", greet_delay=5.0)
+        world.names.hosts["7.2.0.192.bl.example"] = ["127.0.0.2"]
+        session = world.connect()
+        self.assertTrue(session.read().startswith(b"554 5.7.1"))
+        self.assertTrue(session.send(HELLO).startswith(b"503"))
+        slow: Deferred[list[str]] = Deferred()
+        world.names.hosts["8.2.0.192.bl.example"] = slow
+        other = world.connect("192.0.2.8")
+        world.clock.advance(3.0)
+        slow.callback([])
+        world.clock.advance(2.0)
+        self.assertTrue(other.read().startswith(b"220"))
+
+
+class RealListTests(TestCase):
+    async def test_a_name_server(self) -> None:
+        """The lists are asked by the resolver that asks for everything, and it keeps answers."""
+        server = DNSServer(reactor)
+        self.addCleanup(server.stop)
+        port = server.start({"7.2.0.192.bl.example": {"A": ["127.0.0.2"]}})
+        resolver = DNSResolver(reactor, [("127.0.0.1", port)], 10.0, hosts_file=None)
+        self.addCleanup(resolver.close)
+        world = world_with(dns_lists=(BAD, GOOD))
+        world.desk.resolver = resolver
+        for _ in range(2):
+            stranger = Stranger(world.desk, SessionFacts("1", "192.0.2.7"))
+            refused = await stranger.inquire()
+            self.assertTrue(str(refused).endswith("192.0.2.7 in bl.example"))
+        self.assertEqual(1, server.count("7.2.0.192.bl.example", "A"))

@@ -22,16 +22,20 @@ from mailhost.config.units import (
     DOMAIN,
     PATH,
     PAUSE,
+    SCORE,
     TRUTH,
     Kind,
     choice,
     parse_access_entry,
+    parse_domain,
     parse_path,
+    parse_score,
     rate,
     whole,
 )
 from mailhost.model.access import AccessList, Network
 from mailhost.model.client import ClientLimits, Tarpit
+from mailhost.model.dns_list import DNSList
 from mailhost.model.rate import Rate
 
 
@@ -161,6 +165,35 @@ class TarpitKeys:
     def tarpit(self) -> Tarpit:
         """What these keys mean."""
         return Tarpit(self.delay, self.max, self.free)
+
+
+def _parse_list(text: str) -> DNSList:
+    zone, *others = text.split()
+    score = parse_score(others[0]) if others else 1
+    return DNSList(parse_domain(zone), score, tuple(map(_parse_network, others[1:])))
+
+
+_LIST = Kind(_parse_list, "a zone in DNS, then its score (1), then the answers that count")
+
+
+@frozen
+class ListKeys:
+    """One of ``dns_lists`` written as a table."""
+
+    zone: str = key(DOMAIN, help="Where it is in DNS.", stand_in="list.invalid")
+    score: int = key(
+        SCORE, "1", help="Counts for a client that is in it; below 0 where that is a good sign."
+    )
+    codes: tuple[Network, ...] = keys(
+        _NETWORK,
+        "",
+        help="The answers that count, such as 127.0.0.2; []: all of 127.0.0.0/8 but "
+        "127.255.255.0/24, by which lists refuse to be asked.",
+    )
+
+    def item(self) -> DNSList:
+        """What these keys mean."""
+        return DNSList(self.zone, self.score, self.codes)
 
 
 @frozen
@@ -380,8 +413,8 @@ class AccessSettings:
     trusted: tuple[Network, ...] = keys(
         _NETWORK,
         "",
-        help="The operator's own clients. early_talkers, greet_delay, tarpit, per_address and "
-        "per_network do not hold for them, and their bare line ends are mended "
+        help="The operator's own clients. early_talkers, greet_delay, dns_lists, tarpit, "
+        "per_address and per_network do not hold for them, and their bare line ends are mended "
         "(messages.bare_line_ends).",
     )
     proxies: tuple[Network, ...] = keys(
@@ -402,6 +435,24 @@ class AccessSettings:
         "0s",
         help="The greeting waits so long. Programs that cannot wait, most of which send spam, talk "
         "meanwhile: 554 5.5.0.",
+    )
+    dns_lists: tuple[DNSList, ...] = keys(
+        _LIST,
+        "",
+        tables=ListKeys,
+        help="Lists of clients in DNS (DNSBL, DNSWL), each with a score. They are asked all at "
+        "once; one that does not answer counts nothing. Not for clients that may relay.",
+    )
+    dns_lists_at: str = key(
+        choice({"recipient": "recipient", "connect": "connect"}),
+        "recipient",
+        help="When they are asked. recipient: at the first RCPT; postmaster can still be reached. "
+        "connect: in place of the greeting.",
+    )
+    dns_lists_refuse_at: int = key(
+        SCORE,
+        "1",
+        help="Clients whose scores come to so much or more are refused: 550 5.7.1, or 554.",
     )
     tarpit: Tarpit = section(
         TarpitKeys, make=TarpitKeys.tarpit, help="Slow replies to who is refused often."
@@ -444,7 +495,8 @@ class AccessSettings:
     def guarded(self) -> bool:
         """Whether there is more to ask of a stranger than the lists below."""
         limited = self.per_address.any or self.per_network.any
-        return limited or self.greet_delay > 0 or self.tarpit.delay_seconds > 0
+        slow = self.greet_delay > 0 or self.tarpit.delay_seconds > 0
+        return limited or slow or bool(self.dns_lists)
 
     @property
     def logins(self) -> bool:
