@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IDelayedCall
 
 from mailhost.config.settings import VirtualServerSettings
 from mailhost.errors import ResolveProblem, SpoolFull
+from mailhost.intake.greylist import Greylist
 from mailhost.interfaces import IAddressResolver, INameResolver, IQueueStore
 from mailhost.model.access import client_network
 from mailhost.model.address import Mailbox
@@ -52,6 +53,7 @@ class Desk:
     :ivar directory: knows who is in the local domains; `None`: everybody is.
     :ivar full: why no more mail is taken, in words; `None`: it is taken.
     :ivar tracer: is told of every message that is ours.
+    :ivar greylist: knows who has come back; `None`: nobody has to.
     :ivar open_sessions: how many there are.
     :ivar clients: what each of them has done of late.
     :ivar networks: the same of each network.
@@ -66,6 +68,7 @@ class Desk:
     full: Callable[[], str | None] = _never_full
     directory: IAddressResolver | None = None
     tracer: Tracer = field(factory=Tracer)
+    greylist: Greylist | None = None
     open_sessions: int = field(default=0, init=False)
     clients: ClientTable = field(factory=ClientTable, init=False)
     networks: ClientTable = field(

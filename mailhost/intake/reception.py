@@ -236,11 +236,13 @@ class Reception:
         elif self.desk.directory is not None:
             return self._look_up(self.desk.directory, to, path, parameters)
         if self._stranger is not None and self._stranger.inquires(path):
-            return self._ask_first(self._stranger, partial(self._add, to, path, parameters))
+            return self._ask_first(self._stranger, path, partial(self._add, to, path, parameters))
         return self._add(to, path, parameters)
 
-    async def _ask_first(self, stranger: Stranger, add: Callable[[], Reply]) -> Reply:
-        refused = await stranger.inquire()
+    async def _ask_first(
+        self, stranger: Stranger, path: Mailbox, add: Callable[[], Reply]
+    ) -> Reply:
+        refused = await stranger.inquire(self._open.reverse_path, path)
         return add() if refused is None else refused
 
     def _add(self, to: Destinations, path: Mailbox, parameters: RecipientParameters) -> Reply:
@@ -304,7 +306,7 @@ class Reception:
             return found.reply
         add = partial(self._add_found, found, to, path, parameters)
         if self._stranger is not None and self._stranger.inquires(path):
-            return self._ask_first(self._stranger, add)
+            return self._ask_first(self._stranger, path, add)
         return add()
 
     def _add_found(

@@ -23,10 +23,12 @@ from mailhost.interfaces import Maybe
 from mailhost.model.address import Mailbox
 from mailhost.model.client import ClientLimits
 from mailhost.model.dns_list import DNSList
+from mailhost.model.greylist import GreylistTerms
 from mailhost.model.reply import Reply
 from mailhost.model.session import SessionFacts
 from mailhost.policy.clients import ClientTable
 from mailhost.policy.dns_lists import check_listed, is_entry, name_in, score_of
+from mailhost.smtp import replies
 
 
 @define(eq=False)
@@ -94,15 +96,35 @@ class Stranger:
     def inquires(self, path: Mailbox) -> bool:
         """Whether `inquire` has to be asked before a message to *path* is taken."""
         access = self.desk.settings.access
-        asked = access.dns_lists and access.dns_lists_at == "recipient"
-        return bool(asked) and not self._known(path)
+        lists = bool(access.dns_lists) and access.dns_lists_at == "recipient"
+        return (lists or access.greylist.enabled) and not self._known(path)
 
     def _known(self, path: Mailbox) -> bool:
         return self.session.account is not None or is_postmaster(path) or self._may_relay
 
-    async def inquire(self) -> Reply | None:
-        """Why no message is taken from this client; `None`: it is."""
-        return await self._check_lists(550)
+    async def inquire(self, sender: Mailbox | None, recipient: Mailbox) -> Reply | None:
+        """Why this message is not taken from this client now; `None`: it is."""
+        access = self.desk.settings.access
+        if access.dns_lists and access.dns_lists_at == "recipient":
+            refused = await self._check_lists(550)
+            if refused is not None:
+                return refused
+        return await self._check_greylist(access.greylist, sender, recipient)
+
+    async def _check_greylist(
+        self, terms: GreylistTerms, sender: Mailbox | None, recipient: Mailbox
+    ) -> Reply | None:
+        greylist, now = self.desk.greylist, self.desk.clock.seconds()
+        peer = self.session.peer
+        if greylist is None or not terms.enabled or score_of(self._entries or ()) < 0:
+            return None
+        if greylist.passes(peer, terms, now):
+            return None
+        wait = await greylist.wait(peer, sender, recipient, terms, now)
+        if wait <= 0:
+            return None
+        self._log.info("{peer} has to come back for {path}", peer=peer, path=str(recipient))
+        return replies.greylisted(wait)
 
     async def _check_lists(self, code: int) -> Reply | None:
         access, peer = self.desk.settings.access, self.session.peer

@@ -109,6 +109,9 @@ class Explainer:
         if "RCPT" in said:
             await self._tell_recipient(heard, recipient)
         if heard.accepted:
+            if self.settings.access.greylist.enabled and not heard.session.trusted:
+                words = "451 4.7.1 at first, where the client is not known yet"
+                self._tell("greylist", words, "access.greylist")
             self._tell_sender(sender)
             await self._tell_ways(heard)
             self._tell_schedules()

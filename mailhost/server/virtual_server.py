@@ -25,6 +25,7 @@ from mailhost.delivery.drop import DropDelivery, Run
 from mailhost.errors import DirectoryProblem, MailhostError, SpoolInUse
 from mailhost.intake.badmail_desk import BadmailDesk
 from mailhost.intake.desk import Desk
+from mailhost.intake.greylist import Greylist
 from mailhost.intake.pickup import Pickup
 from mailhost.intake.reception import Reception
 from mailhost.intake.submission import Submitter
@@ -321,6 +322,13 @@ class VirtualServer:
                 # Mail for it waits in the queue until the operator has mended it.
                 self._log.error("{server}: {problem}", server=self.name, problem=str(problem))
         self._files.start()
+        # One thread, which begins with the first question.
+        self._asking = ThreadPool(0, 1, f"greylist {settings.name}")
+        self._asking.start()
+        self._greylist = Greylist(
+            settings.queue_directory / "greylist.sqlite",
+            partial(deferToThreadPool, self._reactor, self._asking),
+        )
         trace = settings.trace
         path = settings.trace_directory / f"worker-{self._share.number}.sqlite"
         self.tracer.start(self._reactor, path, trace.keep, trace.max_size)
@@ -352,6 +360,7 @@ class VirtualServer:
             self._full,
             self._directory.resolver,
             self.tracer,
+            self._greylist,
         )
         self._pickup = Pickup(self._desk, settings.pickup_directory, badmail, self._reactor, run)
         self._submitter = Submitter(self._desk, run)
@@ -497,6 +506,8 @@ class VirtualServer:
             self._orphans.clear()
             await self._store.stop()
             await self.tracer.stop()
+            await self._greylist.stop()
+            self._asking.stop()
             self._files.stop()
             self._logins.stop()
 

@@ -67,6 +67,15 @@ def listed(address: str, zones: tuple[str, ...], code: int) -> Reply:
     return Reply(code, "5.7.1", f"{LISTED} {address} in {', '.join(zones)}")
 
 
+#: How a refusal begins that greylisting is the reason for.
+GREYLISTED = "Not known here yet, try again"
+
+
+def greylisted(seconds: float) -> Reply:
+    """RCPT put off: who comes back is let in (RFC 6647 §2.2)."""
+    return Reply(451, "4.7.1", f"{GREYLISTED} in {max(1, round(seconds))} seconds")
+
+
 def banner(fqdn: str, words: str) -> Reply:
     """220 (RFC 5321 §4.3.1): the host's name comes first."""
     return Reply(220, None, f"{fqdn} {words}")

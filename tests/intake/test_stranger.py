@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from mailhost.errors import ResolveProblem
 from mailhost.intake.stranger import Stranger
 from mailhost.model.access import AccessList
+from mailhost.model.address import Mailbox
 from mailhost.model.client import ClientLimits, Tarpit
 from mailhost.model.dns_list import DNSList
 from mailhost.model.rate import Rate
@@ -249,6 +250,6 @@ class RealListTests(TestCase):
         world.desk.resolver = resolver
         for _ in range(2):
             stranger = Stranger(world.desk, SessionFacts("1", "192.0.2.7"))
-            refused = await stranger.inquire()
+            refused = await stranger.inquire(None, Mailbox("b", "example.com"))
             self.assertTrue(str(refused).endswith("192.0.2.7 in bl.example"))
         self.assertEqual(1, server.count("7.2.0.192.bl.example", "A"))

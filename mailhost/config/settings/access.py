@@ -31,11 +31,13 @@ from mailhost.config.units import (
     parse_path,
     parse_score,
     rate,
+    span,
     whole,
 )
 from mailhost.model.access import AccessList, Network
 from mailhost.model.client import ClientLimits, Tarpit
 from mailhost.model.dns_list import DNSList
+from mailhost.model.greylist import GreylistTerms
 from mailhost.model.rate import Rate
 
 
@@ -165,6 +167,40 @@ class TarpitKeys:
     def tarpit(self) -> Tarpit:
         """What these keys mean."""
         return Tarpit(self.delay, self.max, self.free)
+
+
+@frozen
+class GreylistKeys:
+    """Greylisting: who is not known is told to come back, and let in when he does."""
+
+    enabled: bool = key(
+        TRUTH,
+        "false",
+        help="A client that sends from and to these addresses for the first time hears 451 4.7.1. "
+        "Not for clients that may relay.",
+    )
+    delay: int = key(span(), "5m", help="So long after the first attempt it is let in.")
+    retry: int = key(span(), "1d", help="Within so long it has to come back.")
+    keep: int = key(
+        span(), "35d", help="So long after its last message it is let in at once, and remembered."
+    )
+    known_after: int = key(
+        whole(0),
+        "5",
+        help="A client that has come back so often is let in at once whatever it sends; 0: no.",
+    )
+    networks: bool = key(
+        TRUTH,
+        "true",
+        help="Clients of one network, a /24 of IPv4 or a /48 of IPv6, count as one: large senders "
+        "come back from another address.",
+    )
+
+    def terms(self) -> GreylistTerms:
+        """What these keys mean."""
+        return GreylistTerms(
+            self.enabled, self.delay, self.retry, self.keep, self.known_after, self.networks
+        )
 
 
 def _parse_list(text: str) -> DNSList:
@@ -413,9 +449,9 @@ class AccessSettings:
     trusted: tuple[Network, ...] = keys(
         _NETWORK,
         "",
-        help="The operator's own clients. early_talkers, greet_delay, dns_lists, tarpit, "
-        "per_address and per_network do not hold for them, and their bare line ends are mended "
-        "(messages.bare_line_ends).",
+        help="The operator's own clients. early_talkers, greet_delay, dns_lists, greylist, "
+        "tarpit, per_address and per_network do not hold for them, and their bare line ends are "
+        "mended (messages.bare_line_ends).",
     )
     proxies: tuple[Network, ...] = keys(
         _NETWORK,
@@ -453,6 +489,9 @@ class AccessSettings:
         SCORE,
         "1",
         help="Clients whose scores come to so much or more are refused: 550 5.7.1, or 554.",
+    )
+    greylist: GreylistTerms = section(
+        GreylistKeys, make=GreylistKeys.terms, help="Who is not known has to come back."
     )
     tarpit: Tarpit = section(
         TarpitKeys, make=TarpitKeys.tarpit, help="Slow replies to who is refused often."
@@ -496,7 +535,7 @@ class AccessSettings:
         """Whether there is more to ask of a stranger than the lists below."""
         limited = self.per_address.any or self.per_network.any
         slow = self.greet_delay > 0 or self.tarpit.delay_seconds > 0
-        return limited or slow or bool(self.dns_lists)
+        return limited or slow or bool(self.dns_lists) or self.greylist.enabled
 
     @property
     def logins(self) -> bool:
