@@ -55,6 +55,9 @@ def status(link: Link, in_json: bool) -> None:
     echo_table(_SERVER_COLUMNS, rows)
     for wait in found["waits"]:
         click.echo(escaped(f"{wait['server']}: {_wait(wait)}"))
+    told = (f"{one['server']}: warning: {_wait(one)}" for one in found["warnings"])
+    for line in dict.fromkeys(told):
+        click.echo(escaped(line))
     _warn_of_missing(found)
 
 

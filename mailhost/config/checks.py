@@ -23,7 +23,6 @@ from mailhost.config.settings import (
     Settings,
     VirtualServerSettings,
 )
-from mailhost.model.access import Network
 from mailhost.model.security import OutboundSecurity, TLSLevel
 
 
@@ -488,10 +487,6 @@ def _check_clear_login(security: OutboundSecurity, here: Path) -> Iterator[Findi
 # ---- open relays
 
 
-#: A list that holds more of the Internet than this is no list of one's own clients.
-_WIDEST = {4: 7, 6: 15}
-
-
 def _check_access(server: VirtualServerSettings, at: Path) -> Iterator[Finding]:
     relay = server.access.relay
     if relay.allow:
@@ -500,14 +495,13 @@ def _check_access(server: VirtualServerSettings, at: Path) -> Iterator[Finding]:
             "everybody may relay except the list below: an open relay; advised: deny",
         )
     else:
-        for network in relay.networks:
-            if _is_wide(network):
-                yield _warning(
-                    (*at, "access", "relay", "except"),
-                    f"{network} lets a large part of the Internet relay: an open relay; "
-                    "advised: the networks of this server's own clients",
-                    (*at, "access", "relay", "default"),
-                )
+        for network in relay.wide_networks:
+            yield _warning(
+                (*at, "access", "relay", "except"),
+                f"{network} lets a large part of the Internet relay: an open relay; "
+                "advised: the networks of this server's own clients",
+                (*at, "access", "relay", "default"),
+            )
     local = {server.domain} | {d.name for d in server.domains if d.type == "alias"}
     for domain in relay.domains:
         if domain in local:
@@ -528,10 +522,6 @@ def _check_proxies(server: VirtualServerSettings, at: Path) -> Iterator[Finding]
             "proxies' addresses in access.proxies",
             (*at, "access", "proxies"),
         )
-
-
-def _is_wide(network: Network) -> bool:
-    return network.prefixlen <= _WIDEST[network.version]
 
 
 def _same(directory: FilePath) -> str:

@@ -79,6 +79,15 @@ def _waits(parts: Parts, server: str | None) -> list[dict[str, Any]]:
     ]
 
 
+def _warnings(parts: Parts, server: str | None) -> list[dict[str, Any]]:
+    """What an operator should know: overload, an open relay."""
+    return [
+        {"server": part.name, "reason": words, "setting": setting}
+        for part in chosen_parts(parts, server)
+        for words, setting in part.warnings()
+    ]
+
+
 #: What may be asked.
 QUESTIONS: Mapping[str, Callable[..., Maybe[Any]]] = {
     **queue_answers.QUESTIONS,
@@ -90,4 +99,5 @@ QUESTIONS: Mapping[str, Callable[..., Maybe[Any]]] = {
     "terminate": _terminate,
     "sites": _sites,
     "waits": _waits,
+    "warnings": _warnings,
 }

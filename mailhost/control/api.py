@@ -41,7 +41,13 @@ _LOGGED_CHARACTERS = 500
 async def _status(call: Call) -> Any:
     view = await call.steered.view()
     waits = await call.steered.ask("waits", {"server": None})
-    return {**asdict(view), "waits": _rows(waits), "missing_workers": waits.missing}
+    warnings = await call.steered.ask("warnings", {"server": None})
+    return {
+        **asdict(view),
+        "waits": _rows(waits),
+        "warnings": _rows(warnings),
+        "missing_workers": waits.missing,
+    }
 
 
 async def _sessions(call: Call) -> Any:

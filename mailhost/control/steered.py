@@ -141,6 +141,9 @@ class Part(Protocol):
     def terminate(self, ids: frozenset[str]) -> list[str]:
         """End those of its sessions that are among *ids*; tells which."""
 
+    def warnings(self) -> list[tuple[str, str]]:
+        """What an operator should know: in words, and the setting behind it."""
+
 
 #: The virtual servers of one process, by name.
 Parts = Mapping[str, Part]

@@ -55,6 +55,7 @@ class Desk:
     :ivar tracer: is told of every message that is ours.
     :ivar greylist: knows who has come back; `None`: nobody has to.
     :ivar open_sessions: how many there are.
+    :ivar closed: it is too much: no new clients but the operator's own.
     :ivar clients: what each of them has done of late.
     :ivar networks: the same of each network.
     """
@@ -70,6 +71,7 @@ class Desk:
     tracer: Tracer = field(factory=Tracer)
     greylist: Greylist | None = None
     open_sessions: int = field(default=0, init=False)
+    closed: bool = field(default=False, init=False)
     clients: ClientTable = field(factory=ClientTable, init=False)
     networks: ClientTable = field(
         factory=partial(ClientTable, client_network, "network"), init=False

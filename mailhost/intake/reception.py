@@ -38,7 +38,7 @@ from mailhost.model.parameters import NO_MAIL_PARAMETERS, MailParameters, Recipi
 from mailhost.model.queue import QueuedMessage
 from mailhost.model.reply import Reply
 from mailhost.model.session import SessionFacts
-from mailhost.policy.connection import check_connection
+from mailhost.policy.connection import check_connection, check_overload
 from mailhost.policy.limits import (
     check_domain_count,
     check_hops,
@@ -120,8 +120,10 @@ class Reception:
 
     def _admit(self) -> Maybe[Reply]:
         settings = self.desk.settings
+        desk, trusted = self.desk, self.session.trusted
         refused = (
-            check_connection(
+            check_overload(desk.closed, trusted)
+            or check_connection(
                 self.session,
                 settings.access.connections,
                 self.desk.open_sessions,

@@ -18,6 +18,9 @@ from attrs import field, frozen
 
 Network = IPv4Network | IPv6Network
 
+#: A list that holds more of the Internet than this is no list of one's own clients.
+_WIDEST = {4: 7, 6: 15}
+
 
 @frozen
 class AccessList:
@@ -56,6 +59,12 @@ class AccessList:
     def needs_names(self) -> bool:
         """Whether the client's name in DNS has to be known (ACC-23)."""
         return bool(self.domains)
+
+    @property
+    def wide_networks(self) -> tuple[Network, ...]:
+        """Those listed that are a large part of the Internet."""
+        wide = [one for one in self.networks if one.prefixlen <= _WIDEST[one.version]]
+        return tuple(wide)
 
     def permits(self, address: str, names: Iterable[str] = ()) -> bool:
         """

@@ -118,6 +118,12 @@ class ESMTPFactory(ServerFactory):
         self.sessions.add(protocol)
         return protocol
 
+    def hurry(self, timeout_seconds: float) -> None:
+        """Have so much patience with clients, those that are here already as well."""
+        self.timeout_seconds = timeout_seconds
+        for session in self.sessions:
+            session.hurry(timeout_seconds)
+
     def end_sessions(self) -> Deferred[None]:
         """
         Say 421 to every session, each between two of its commands.

@@ -271,6 +271,13 @@ class InboundProtocol(Protocol):
         transport: Any = self.transport
         transport.abortConnection()
 
+    def hurry(self, timeout_seconds: float) -> None:
+        """Have so much patience with the client from now on."""
+        self._timeout_seconds = timeout_seconds
+        if not self._shaking_hands and not self._dialogue.closed:
+            latest = self._deadlines.clock.seconds() + timeout_seconds
+            self.deadline_at = min(self.deadline_at, latest)
+
     def expire(self) -> None:
         """The client was silent for too long, or does not go."""
         if self._shaking_hands:

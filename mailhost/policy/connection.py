@@ -13,6 +13,14 @@ from mailhost.model.session import SessionFacts
 from mailhost.smtp import replies
 
 
+def check_overload(closed: bool, trusted: bool) -> Reply | None:
+    """
+    :param closed: it is too much for new clients.
+    :param trusted: but not for the operator's own.
+    """
+    return replies.BUSY if closed and not trusted else None
+
+
 def check_connection(
     session: SessionFacts, control: AccessList, open_count: int, max_connections: int | None
 ) -> Reply | None:

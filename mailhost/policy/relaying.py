@@ -18,6 +18,20 @@ from mailhost.model.session import SessionFacts
 from mailhost.smtp import replies
 
 
+def openness(relay: AccessList) -> list[tuple[str, str]]:
+    """Why anybody in the world may relay: in words, and the setting; empty where nobody may."""
+    if relay.allow:
+        words = "everybody may relay except the list below: an open relay"
+        return [(words, "access.relay.default")]
+    return [
+        (
+            f"{network} lets a large part of the Internet relay: an open relay",
+            "access.relay.except",
+        )
+        for network in relay.wide_networks
+    ]
+
+
 class Right(Enum):
     """Why a client may relay."""
 

@@ -46,6 +46,7 @@ _TOPICS = {"connect": "connection", "EHLO": "connection", "MAIL": "sender"}
 #: Which setting is behind a refusal that is always the same.
 _BEHIND = {
     str(replies.TOO_MANY_CONNECTIONS): "max_connections",
+    str(replies.BUSY): "overload",
     str(replies.CONNECTION_REFUSED): "access.connections",
     str(replies.TLS_FIRST): "access.tls.require",
     str(replies.LOGIN_FIRST): "access.anonymous",

@@ -125,7 +125,7 @@ class Rehearsal:
         # Nobody is made to wait for what does not take place.
         access = evolve(settings.access, greet_delay=0.0)
         dry = evolve(self.desk, settings=evolve(settings, access=access), greylist=None)
-        dry.open_sessions = self.desk.open_sessions
+        dry.open_sessions, dry.closed = self.desk.open_sessions, self.desk.closed
         dry.clients = self.desk.clients.copy_of(client)
         dry.networks = self.desk.networks.copy_of(client)
         return dry

@@ -34,6 +34,8 @@ from mailhost.model.session import SessionFacts
 from mailhost.model.view import ServerView, SessionView
 from mailhost.net.factory import ESMTPFactory
 from mailhost.net.inbound import InboundProtocol
+from mailhost.policy.overload import Level
+from mailhost.policy.relaying import openness
 from mailhost.relay.mail_exchange import MailExchangeResolver
 from mailhost.relay.manager import RelayManager
 from mailhost.relay.terms import Terms
@@ -46,6 +48,7 @@ from mailhost.server.limits import ConnectionLimits
 from mailhost.server.listening import accept_from
 from mailhost.server.logins import Logins, rules_of
 from mailhost.server.orphans import Orphan
+from mailhost.server.overload import OverloadWatch
 from mailhost.server.sessions import end_sessions, session_view
 from mailhost.server.share import (
     ALONE,
@@ -242,6 +245,7 @@ class VirtualServer:
         self.settings = settings
         if self.state == "stopped":
             return ()
+        self._watch.settings = settings
         categorizer = make_categorizer(settings)
         self._desk.settings = self._limits.of_desk(settings)
         self._desk.categorizer = categorizer
@@ -261,7 +265,7 @@ class VirtualServer:
         for address, (_, factory) in self._ports.items():
             factory.tls = self._certificates.find(address)
             factory.rules = rules_of(settings, factory.tls is not None)
-            factory.timeout_seconds = settings.connection_timeout
+            factory.timeout_seconds = self._patience
             factory.authentication = self._logins.authentication
             factory.proxies = self._proxies(address)
         if self.state == "running":
@@ -289,6 +293,7 @@ class VirtualServer:
         self._accept_from(bound)
         assert self.relay is not None
         self.relay.start()
+        self._watch.start()
         if self._share.owns_pickup:
             self._pickup.start()
             self._keep_badmail()
@@ -362,12 +367,42 @@ class VirtualServer:
             self.tracer,
             self._greylist,
         )
+        self._watch = OverloadWatch(
+            settings,
+            self._reactor,
+            lambda: (len(self.sessions), self._share.part(self.settings.max_connections)),
+            self._load_changed,
+        )
         self._pickup = Pickup(self._desk, settings.pickup_directory, badmail, self._reactor, run)
         self._submitter = Submitter(self._desk, run)
         self._badmail_desk = BadmailDesk(self._desk, badmail, settings.pickup_directory, run)
 
+    # ---- too much
+
+    @property
+    def _patience(self) -> float:
+        """Seconds that silent clients are waited for."""
+        settings = self.settings
+        usual = settings.connection_timeout
+        return usual if not self._watch.level else min(usual, settings.overload.timeout)
+
+    def _load_changed(self, level: Level) -> None:
+        self._desk.closed = level >= Level.CLOSED
+        for factory in [factory for _, factory in self._ports.values()] + self._leaving:
+            factory.hurry(self._patience)
+
+    def warnings(self) -> list[tuple[str, str]]:
+        """What an operator should know: in words, and the setting behind it."""
+        found = openness(self.settings.access.relay)
+        if self.state != "stopped" and self._watch.warning is not None:
+            found.append(self._watch.warning)
+        return found
+
     def _full(self) -> str | None:
         assert self.relay is not None
+        if self._watch.level is Level.FULL and self._watch.warning is not None:
+            words, setting = self._watch.warning
+            return f"{words} ({setting})"
         full = self.relay.full
         return None if full is None else f"{full.reason} ({full.setting})"
 
@@ -457,7 +492,7 @@ class VirtualServer:
                 self._receive,
                 self._reactor,
                 rules_of(self.settings, tls is not None),
-                self.settings.connection_timeout,
+                self._patience,
                 tls,
                 address.implicit_tls,
                 self._logins.authentication,
@@ -490,6 +525,7 @@ class VirtualServer:
         return Deferred.fromCoroutine(self._close_down())
 
     async def _close_down(self) -> None:
+        self._watch.stop()
         await self._pickup.stop()
         if self._upkeep is not None and self._upkeep.active():
             self._upkeep.cancel()

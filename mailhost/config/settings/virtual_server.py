@@ -20,6 +20,7 @@ from mailhost.config.settings.extensions import ExtensionSettings
 from mailhost.config.settings.general import LISTEN, ListenAddress, ListenKeys, machine_name
 from mailhost.config.settings.ldap import LDAPSettings
 from mailhost.config.settings.messages import MessagesSettings
+from mailhost.config.settings.overload import OverloadSettings
 from mailhost.config.settings.trace import TraceSettings
 from mailhost.config.units import (
     COMMENT,
@@ -100,6 +101,9 @@ class VirtualServerSettings:
         iis="GEN-07 ConnectionTimeout",
     )
     access: AccessSettings = section(AccessSettings, help="Who may connect, and who may relay.")
+    overload: OverloadSettings = section(
+        OverloadSettings, help="What is given up when there is too much."
+    )
     extensions: ExtensionSettings = section(
         ExtensionSettings, help="What the protocol offers to clients."
     )
