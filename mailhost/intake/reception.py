@@ -47,7 +47,7 @@ from mailhost.policy.limits import (
     check_recipient_count,
     check_session_size,
 )
-from mailhost.policy.relaying import check_relaying
+from mailhost.policy.relaying import check_relaying, check_routing
 from mailhost.routing.domains import LocalDomain, RemoteDomain
 from mailhost.smtp import replies
 from mailhost.traces.events import event
@@ -227,16 +227,17 @@ class Reception:
         categorizer = self.desk.categorizer
         path = categorizer.qualify(forward_path)
         domain = categorizer.find_domain(path)
+        relay = self.desk.settings.access.relay
         if not isinstance(domain, LocalDomain):
             relays = isinstance(domain, RemoteDomain) and domain.relay
-            refused = check_relaying(self.session, path, relays, self.desk.settings.access.relay)
-            if refused is not None:
-                self._log.info(
-                    "{peer} may not relay to {path}", peer=self.session.peer, path=str(path)
-                )
-                return refused
+            refused = check_relaying(self.session, path, relays, relay)
         elif self.desk.directory is not None:
             return self._look_up(self.desk.directory, to, path, parameters)
+        else:
+            refused = check_routing(self.session, path, relay)
+        if refused is not None:
+            self._log.info("{peer} may not relay to {path}", peer=self.session.peer, path=str(path))
+            return refused
         if self._stranger is not None and self._stranger.inquires(path):
             return self._ask_first(self._stranger, path, partial(self._add, to, path, parameters))
         return self._add(to, path, parameters)

@@ -9,6 +9,7 @@ May this client send to that domain?
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 
 from mailhost.model.access import AccessList
@@ -16,6 +17,11 @@ from mailhost.model.address import Mailbox
 from mailhost.model.reply import Reply
 from mailhost.model.session import SessionFacts
 from mailhost.smtp import replies
+
+#: A local part that names another host: ``user%host``, ``"user@host"``, ``host!user``.
+_ROUTE = re.compile(
+    r"""[^"][%@]\[?[A-Za-z0-9][A-Za-z0-9.:-]*\]?"?\Z|\A"?[A-Za-z0-9][A-Za-z0-9.-]*!."""
+)
 
 
 def openness(relay: AccessList) -> list[tuple[str, str]]:
@@ -61,6 +67,18 @@ def check_relaying(
     :param forward_path: a recipient that is not local.
     :param domain_relays: its remote domain allows incoming mail to be relayed.
     """
-    if right_to_relay(session, domain_relays, relay) is not Right.NONE:
+    open_to_all = domain_relays and not _ROUTE.search(forward_path.local)
+    if right_to_relay(session, open_to_all, relay) is not Right.NONE:
         return None
     return replies.relaying_denied(forward_path)
+
+
+def check_routing(session: SessionFacts, forward_path: Mailbox, relay: AccessList) -> Reply | None:
+    """
+    A route in the local part asks somebody behind us to relay: that takes the right to.
+
+    :param forward_path: a recipient that is local, and that no directory knows.
+    """
+    if _ROUTE.search(forward_path.local) is None:
+        return None
+    return check_relaying(session, forward_path, False, relay)

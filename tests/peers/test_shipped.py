@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import smtplib
 import socket
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +13,61 @@ from tests.support.postfix_tools import PROJECT
 from tests.support.process import Mailhost, reserve_address, split_address
 
 SHIPPED_ADDRESSES = ("127.0.0.1:2525", "127.0.0.1:2526")
+
+
+#: Reverse-paths: a stranger's, none, our own, incomplete ones, and the server's address.
+SENDERS = (
+    "a@client.example.net",
+    "",
+    "a@example.com",
+    "postmaster@mail.example.com",
+    "a",
+    "a@localhost",
+    "a@[127.0.0.1]",
+    '"a@elsewhere.example"@example.com',
+)
+#: Arguments of RCPT, each of which would have the mail leave.
+RECEIVERS = (
+    "<u@elsewhere.example>",
+    "u@elsewhere.example",
+    "<u%elsewhere.example>",
+    "<u%elsewhere.example@example.com>",
+    "<u%elsewhere.example@[{host}]>",
+    "<u%elsewhere.example%again.example@example.com>",
+    '<"u%elsewhere.example">',
+    '<"u@elsewhere.example">',
+    '<"u@elsewhere.example"@example.com>',
+    '<"u@elsewhere.example"@[{host}]>',
+    "<u@elsewhere.example@example.com>",
+    "<u@elsewhere.example@[{host}]>",
+    "<@example.com:u@elsewhere.example>",
+    "<@[{host}]:u@elsewhere.example>",
+    "<@example.com,@mail.example.com:u@elsewhere.example>",
+    "<@example.com:u%elsewhere.example@example.com>",
+    "<elsewhere.example!u>",
+    "<elsewhere.example!u@example.com>",
+    "<elsewhere.example!u@[{host}]>",
+    "<elsewhere.example!again.example!u@example.com>",
+    "<u@[198.51.100.1]>",
+    "<u@[IPv6:2001:db8::1]>",
+    "<u%[198.51.100.1]@example.com>",
+    "<u@198.51.100.1>",
+    "<postmaster@elsewhere.example>",
+    "<u@elsewhere.example.>",
+    "<u@example.com.elsewhere.example>",
+    "<u@sub.example.com>",
+    "<u@notexample.com>",
+    "<u@mail.partner.example>",
+    '<"u"@elsewhere.example>',
+    "<u@elsewhere.example,u@example.com>",
+    "<u@example.com><u@elsewhere.example>",
+    "<u@elsewhere.example> <u@example.com>",
+    "<u@example.com@elsewhere.example>",
+    "<u@example.com%elsewhere.example>",
+    "<u@example.com:elsewhere.example>",
+    "<u @elsewhere.example>",
+    "<u@(example.com)elsewhere.example>",
+)
 
 
 class ShippedConfigurationTests(PeerCase):
@@ -78,6 +134,22 @@ class ShippedConfigurationTests(PeerCase):
             said = self.swaks(server, "--from", "a@example.com", "--to", receiver, status=24)
             self.assertIn(f"550 5.7.1 Unable to relay for {receiver}", said)
         self.assertEqual([], self.default.queue() + self.branch.queue())
+
+    def test_open_relay(self) -> None:
+        """Every way to ask for relaying that testers of open relays know, and some more."""
+        default, _ = self.start()
+        host, port = split_address(default)
+        wrong: list[object] = []
+        for sender in SENDERS:
+            for receiver in RECEIVERS if sender == SENDERS[0] else RECEIVERS[:1]:
+                with smtplib.SMTP(host, port, "client.example.net", timeout=20) as client:
+                    client.ehlo()
+                    client.docmd(f"MAIL FROM:<{sender}>")
+                    code, words = client.docmd(f"RCPT TO:{receiver.format(host=host)}")
+                    if not 500 <= code < 600:
+                        wrong.append((sender, receiver, code, words))
+        self.assertEqual([], wrong)
+        self.assertEqual([], self.default.queue() + self.default.drop())
 
     def test_recipients_of_both_sorts(self) -> None:
         """A refused recipient does not take the accepted one with it."""
