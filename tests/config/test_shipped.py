@@ -5,13 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from click.testing import CliRunner
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from mailhost.cli.check import check
 from mailhost.config.keys import SectionKey, SectionsKey, known_keys
 from mailhost.config.reader import load_settings, read_configuration
 from mailhost.config.settings import Settings, VirtualServerSettings
 from mailhost.config.tree import Listing, Node, Table
 from mailhost.config.yaml_source import read_yaml
+from mailhost.intake.greylist import Greylist
+from tests.support.world import World
 
 ETC = Path(__file__).parents[2] / "etc"
 
@@ -73,6 +78,48 @@ class ShippedTests(SynchronousTestCase):
         root, _, _ = read_yaml((ETC / "mailhost.yaml").read_text("utf-8"))
 
         self.assertEqual([], _not_shown(root, Settings))
+
+
+class PublicTests(SynchronousTestCase):
+    """``etc/public.yaml``, the example for a server on the Internet."""
+
+    def test_check_accepts_it(self) -> None:
+        """No fault, and nothing unwise in it; what this machine lacks is a warning."""
+        self.assertEqual((), read_configuration(ETC / "public.yaml").findings)
+        result = CliRunner().invoke(check, ["--config", str(ETC / "public.yaml")])
+        self.assertEqual(0, result.exit_code, result.output)
+        self.assertIn("relays for nobody", result.output)
+
+    def test_all_is_on(self) -> None:
+        """What its comments promise to strangers."""
+        (server,) = load_settings(ETC / "public.yaml").virtual_servers
+        access = server.access
+        self.assertTrue(access.greylist.enabled and not access.early_talkers)
+        self.assertEqual(4, len(access.dns_lists))
+        self.assertTrue(access.counts_faults and access.per_network.any)
+
+    def test_a_stranger(self) -> None:
+        """He is greeted late, told to come back, and let in; who is in a list is refused."""
+        (settings,) = load_settings(ETC / "public.yaml").virtual_servers
+        world = World(settings)
+        greylist = Greylist(Path(self.mktemp()) / "greylist.sqlite", maybeDeferred)
+        self.addCleanup(lambda: Deferred.fromCoroutine(greylist.stop()))
+        world.desk.greylist = greylist
+        world.names.hosts["8.2.0.192.zen.spamhaus.org"] = ["127.0.0.4"]
+        heard = [self.heard(world, peer) for peer in ("192.0.2.7", "192.0.2.8")]
+        world.clock.advance(300)
+        heard.append(self.heard(world, "192.0.2.7"))
+        self.assertEqual([b"451", b"550", b"250"], heard)
+
+    def heard(self, world: World, peer: str) -> bytes:
+        """The answer to his recipient."""
+        session = world.connect(peer)
+        self.assertEqual(b"", session.read())
+        world.clock.advance(5)
+        self.assertTrue(session.read().startswith(b"220 mail.example.com"))
+        session.send(b"EHLO client.example\r\n")
+        session.send(b"MAIL FROM:<a@example.org>\r\n")
+        return session.send(b"RCPT TO:<b@example.com>\r\n")[:3]
 
 
 def _not_shown(node: Node, page: type[Any]) -> list[str]:
