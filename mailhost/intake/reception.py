@@ -139,8 +139,10 @@ class Reception:
         return replies.OK if self._stranger is None else self._stranger.greet(replies.OK)
 
     def _enter(self) -> Reply | None:
-        # A client that has gone while its name was looked up enters nowhere.
-        if self.session.trusted or not self.desk.settings.access.guarded or not self._counted:
+        # A client that has gone while its name was looked up enters nowhere; a proxy is asked
+        # for whom it speaks first.
+        known = self.session.trusted or self.session.proxy
+        if known or not self.desk.settings.access.guarded or not self._counted:
             return None
         self._stranger = Stranger(self.desk, self.session)
         return self._stranger.enter()

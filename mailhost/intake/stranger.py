@@ -169,6 +169,7 @@ class Stranger:
         """*reply*, which refuses something, in its time; or another, when it is too much."""
         too_much = self._count(ClientTable.check_error)
         if too_much is not None:
+            self._log.info("{peer}: {reply}", peer=self.session.peer, reply=str(too_much))
             return too_much
         if self.session.account is not None:
             return reply

@@ -58,6 +58,8 @@ class SeeingTests(APICase):
         """Virtual servers and workers, and what mail waits for in each of them."""
         wait = {"server": "one", "reason": "full", "setting": "x.y", "until": None}
         self.steered.answers["waits"] = [[wait], []]
+        warning = {"server": "one", "reason": "an open relay", "setting": "access.relay"}
+        self.steered.answers["warnings"] = [[], [warning]]
         self.steered.missing = (2,)
 
         status, table = await self.ask("GET", "/v1/status")
@@ -65,6 +67,7 @@ class SeeingTests(APICase):
         self.assertEqual(200, status)
         self.assertEqual(["one", "a b"], [server["name"] for server in table["servers"]])
         self.assertEqual([{"worker": 0, **wait}], table["waits"])
+        self.assertEqual([{"worker": 1, **warning}], table["warnings"])
         self.assertEqual([2], table["missing_workers"])
 
     async def test_sessions_in_pages(self) -> None:

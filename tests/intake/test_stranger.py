@@ -61,6 +61,21 @@ class GreetDelayTests(SynchronousTestCase):
 
         self.assertTrue(world.connect().read().startswith(b"220 "))
 
+    def test_proxies(self) -> None:
+        """A proxy is greeted at once: it is the client behind it that waits."""
+        world = world_with(
+            greet_delay=5.0,
+            per_address=ClientLimits(connections=1),
+            proxies=(ip_network("192.0.2.7"),),
+        )
+        world.connect()
+        session = world.connect()
+        self.assertTrue(session.read().startswith(b"220 "))
+        session.send(HELLO)
+        self.assertEqual(b"", session.send(b"XCLIENT ADDR=198.51.100.9\r\n"))
+        world.clock.advance(5.0)
+        self.assertTrue(session.read().startswith(b"220 "))
+
     def test_gone_before_the_greeting(self) -> None:
         """A client that does not wait leaves no timer and is in no table."""
         world = world_with(greet_delay=5.0, per_address=ClientLimits(connections=1))

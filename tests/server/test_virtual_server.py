@@ -16,6 +16,9 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from mailhost.config.settings import DomainSettings, ListenAddress, VirtualServerSettings
+from mailhost.errors import SpoolFull
+from mailhost.model.access import AccessList
+from mailhost.policy.overload import Level
 from mailhost.server.virtual_server import CannotStart, VirtualServer
 from tests.support.world import FakeNames, make_settings
 
@@ -53,6 +56,29 @@ class VirtualServerTests(TestCase):
             if len(found) >= count:
                 return found
             await deferLater(reactor, 0.02)
+
+    async def test_overload(self) -> None:
+        """A full disk: no new clients and no new mail, and operators are told; then it is over."""
+        relay = AccessList(True)
+        access = evolve(make_settings().access, relay=relay)
+        server = self.make(self.settings(access=access))
+        server.start()
+        watch = server._watch
+        watch.stop()
+        watch.free = lambda path: 0
+        watch._look(reactor.seconds())
+
+        self.assertTrue(server._desk.closed)
+        with self.assertRaises(SpoolFull):
+            server._desk.check_room(None)
+        (open_relay, setting), (words, cause) = server.warnings()
+        self.assertEqual(("access.relay.default", "overload.disk"), (setting, cause))
+        self.assertIn("open relay", open_relay)
+        self.assertIn("452", words)
+        watch._overload.level = Level.HASTY
+        server._load_changed(Level.HASTY)
+        self.assertFalse(server._desk.closed)
+        server._desk.check_room(None)
 
     async def test_mail_to_drop(self) -> None:
         """From a socket through a durable queue into Drop."""
