@@ -60,6 +60,51 @@ class TraceTests(SynchronousTestCase):
         self.assertIn(b"([192.0.2.7] RDNS failed) by", self.stored(["liar.example"]))
         self.assertIn(b"([192.0.2.7] RDNS failed) by", self.stored(ResolveProblem("4.4.3", "no")))
 
+    def test_what_was_there_stays(self) -> None:
+        """Older trace fields keep their form and their order (RFC 5321 §4.4)."""
+        older = (
+            b"Received: from b by c; Thu, 1 Jan 1970 00:00:01 GMT\r\n"
+            b"received: (at home)\r\n by b; yesterday\r\n"
+            b"Return-Path: <x@example.net>\r\n\r\nt\r\n"
+        )
+        world = World()
+
+        world.connect().send(HELLO + MESSAGE.replace(b"Subject: x\r\n\r\nt\r\n", older))
+
+        added, _, rest = world.contents()[0].partition(older)
+        self.assertEqual(b"", rest)
+        self.assertTrue(added.startswith(b"Received: from client.example ([192.0.2.7]) by "))
+        self.assertEqual(2, added.count(b"\r\n"))
+
+
+class MinimumTests(SynchronousTestCase):
+    def test_recipients_and_octets(self) -> None:
+        """A hundred recipients, lines of 1000 octets and 64 K of content (RFC 5321 §4.5.3.1)."""
+        recipients = b"".join(b"RCPT TO:<r%d@example.com>\r\n" % n for n in range(100))
+        content = b"Subject: x\r\n\r\n" + (b"x" * 998 + b"\r\n") * 66
+        world = World()
+
+        said = world.connect().send(
+            HELLO + b"MAIL FROM:<a@example.org>\r\n" + recipients + b"DATA\r\n" + content + b".\r\n"
+        )
+
+        self.assertEqual(100, said.count(b"250 2.1.5 "))
+        (message,) = world.accepted
+        self.assertEqual(100, len(message.recipients))
+        self.assertTrue(world.contents()[0].endswith(content))
+
+    def test_no_recipient_is_named(self) -> None:
+        """Nothing of the envelope gets into the header (RFC 5321 §7.2)."""
+        world = World()
+
+        world.connect().send(
+            HELLO + MESSAGE.replace(b"DATA\r\n", b"RCPT TO:<secret@example.com>\r\nDATA\r\n")
+        )
+
+        self.assertEqual(2, len(world.accepted[0].recipients))
+        for name in (b"secret@", b"b@example.com"):
+            self.assertNotIn(name, world.contents()[0])
+
 
 class NameTests(SynchronousTestCase):
     def test_relay_by_domain(self) -> None:

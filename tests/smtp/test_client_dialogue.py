@@ -405,6 +405,43 @@ class TransactionTests(SynchronousTestCase):
             self.assertFalse(dialogue.end_content())
 
 
+class ReplyTests(SynchronousTestCase):
+    def test_code_alone(self) -> None:
+        """A reply may be its code and nothing else (RFC 5321 §4.2)."""
+        for greeting in (b"220\r\n", b"220 \r\n", b"220-\r\n220\r\n"):
+            events = hear(ClientDialogue("client.example"), greeting, b"250\r\n")
+
+            self.assertIsInstance(events[-1], Ready, greeting)
+
+    def test_first_digit(self) -> None:
+        """A code that nobody has listed counts as its class (RFC 5321 §4.2, §4.3.2)."""
+        for code in (299, 499, 599):
+            dialogue = ready()
+            dialogue.send_envelope(Envelope(A, (A, B), "7BIT"), 3)
+            hear(dialogue, b"259 x\r\n%d x\r\n250 x\r\n354 x\r\n" % code)
+            dialogue.write_content(b"x\r\n")
+            self.assertTrue(dialogue.end_content())
+
+            (done,) = hear(dialogue, b"277 taken\r\n")
+
+            assert isinstance(done, TransactionDone)
+            first, second = done.replies
+            assert first is not None and second is not None
+            self.assertEqual((code == 299, 277), (first.positive, second.code))
+
+    def test_patience(self) -> None:
+        """Each phase waits as long as RFC 5321 §4.5.3.2 asks, or longer."""
+        least = {
+            Phase.BANNER: 300,
+            Phase.ENVELOPE: 300,
+            Phase.DATA: 120,
+            Phase.CONTENT: 180,
+            Phase.DOT: 600,
+        }
+        for phase, seconds in least.items():
+            self.assertGreaterEqual(phase.patience_seconds, seconds, phase)
+
+
 class HostilePeerTests(SynchronousTestCase):
     def test_endless_replies_end(self) -> None:
         """A reply of more than 100 lines, or a line without end, is refused."""
