@@ -136,5 +136,5 @@ class OverloadWatch:
             return []  # whoever stores mail will say what is wrong
         # The nearer to nothing, the more: as a share of what there should be.
         load = least / max(free, 1)
-        words = f"{free >> 20} MiB free of {least >> 20}"
+        words = f"{free >> 20} MiB free, {least >> 20} MiB are wanted"
         return [Load("disk", load, (1.0, 4 / 3, 2.0), "overload.disk", words)]

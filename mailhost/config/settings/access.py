@@ -180,7 +180,7 @@ class GreylistKeys:
         "Not for clients that may relay.",
     )
     delay: int = key(span(), "5m", help="So long after the first attempt it is let in.")
-    retry: int = key(span(), "1d", help="Within so long it has to come back.")
+    retry_within: int = key(span(), "1d", help="Within so long it has to come back.")
     keep: int = key(
         span(), "35d", help="So long after its last message it is let in at once, and remembered."
     )
@@ -199,7 +199,7 @@ class GreylistKeys:
     def terms(self) -> GreylistTerms:
         """What these keys mean."""
         return GreylistTerms(
-            self.enabled, self.delay, self.retry, self.keep, self.known_after, self.networks
+            self.enabled, self.delay, self.retry_within, self.keep, self.known_after, self.networks
         )
 
 
