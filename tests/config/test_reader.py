@@ -364,7 +364,8 @@ class RefusedTests(SynchronousTestCase):
             ["unknown key here; allowed: below 'messages'"], self.words("    max_recipients: 5\n")
         )
         self.assertEqual(
-            ["unknown key here; allowed: below 'delivery.outbound'"], self.words("    retry: 5m\n")
+            ["unknown key here; allowed: below 'delivery.connections'"],
+            self.words("    max_per_domain: 5\n"),
         )
 
     def test_unlike_anything(self) -> None:

@@ -17,12 +17,12 @@ def sessions(words: list[bytes]) -> st.SearchStrategy[bytes]:
 
 
 class TargetTests(SynchronousTestCase):
-    @settings(max_examples=500)
+    @settings(max_examples=200)
     @given(sessions(targets.WORDS))
     def test_server(self, octets: bytes) -> None:
         targets.server(octets)
 
-    @settings(max_examples=500)
+    @settings(max_examples=200)
     @given(sessions(targets.REPLIES))
     def test_client(self, octets: bytes) -> None:
         targets.client(octets)
