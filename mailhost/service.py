@@ -33,7 +33,7 @@ from mailhost.workers.privileges import become
 from mailhost.workers.sockets import KeptSockets, places
 
 if TYPE_CHECKING:
-    from mailhost.control.door import Door
+    from mailhost.control.door import Opening
 
 _log = Logger()
 
@@ -80,7 +80,7 @@ class MailhostService(Service):
         self._patience: dict[str, float] = {}
         self._again: dict[str, IDelayedCall] = {}
         self._kept: KeptSockets | None = None
-        self.control: Door | None = None
+        self.control: Opening | None = None
 
     def startService(self) -> None:
         """Start every virtual server; one that cannot start fails alone."""
@@ -307,7 +307,7 @@ def read_again(reread: Callable[[], Settings], before: Settings) -> Settings:
     """
     settings = reread()
     warn_of(settings)
-    for key in ("workers", "user", "control", "resolver"):
+    for key in ("workers", "user", "control", "metrics", "resolver"):
         if getattr(settings, key) != getattr(before, key):
             _log.warn("{key} stays as it was until the next start", key=key)
     return settings

@@ -60,7 +60,7 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     from mailhost.control.api import ControlAPI
-    from mailhost.control.door import Door
+    from mailhost.control.door import Door, Doors
     from mailhost.service import MailhostService
     from mailhost.workers.supervisor import Supervisor
 
@@ -70,6 +70,12 @@ def makeService(options: Options) -> IService:
     root = _Root(_log_file(options))
     service: Any = make(settings, reactor, lambda: load_settings(path))
     service.control = Door(settings.control, ControlAPI(service), reactor)
+    if settings.metrics is not None:
+        # Prometheus' client is loaded only where somebody asks for it.
+        from mailhost.control.exposition import Exposition, Outlook
+
+        outlook = Outlook(*settings.metrics, Exposition(service), reactor)
+        service.control = Doors((service.control, outlook))
     service.setServiceParent(root)
     return root
 

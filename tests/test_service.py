@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from mailhost import service as service_module
 from mailhost.config.reader import load_settings
+from mailhost.control.door import Door
 from mailhost.service import MailhostService
 from mailhost.spool.lock import QueueLock
 from mailhost.tap import Options, makeService
@@ -149,6 +150,23 @@ class TapTests(SynchronousTestCase):
         options.parseOptions(["--config", str(Path(__file__).parents[1] / "etc/mailhost.yaml")])
 
         self.assertTrue(IService.providedBy(makeService(options)))
+
+    def test_metrics(self) -> None:
+        """Where they are told an address is opened with the socket; else there is the socket."""
+        found = []
+        with TemporaryDirectory() as folder:
+            for text in ("", "metrics: 127.0.0.1:9125\n"):
+                file = Path(folder) / "mailhost.yaml"
+                file.write_text(f"{text}virtual_servers: [{{fqdn: a.example}}]\n", "utf-8")
+                options = Options()
+                options.parseOptions(["--config", str(file)])
+                (service,) = IServiceCollection(makeService(options))  # type: ignore[call-arg]
+                found.append(service.control)
+
+        door, doors = found
+        self.assertIsInstance(door, Door)
+        _, outlook = doors.each
+        self.assertEqual(("127.0.0.1", 9125), (outlook.host, outlook.port))
 
     def test_several_workers(self) -> None:
         """More than one worker has a supervisor."""

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator
 from enum import Enum
 from importlib.util import find_spec
+from ipaddress import ip_address
 from pathlib import Path as FilePath
 
 from attrs import frozen
@@ -55,6 +56,7 @@ def cross_check(settings: Settings) -> tuple[Finding, ...]:
     findings = list(_check_names(settings))
     findings += _check_homes(settings)
     findings += _check_listen(settings)
+    findings += _check_metrics(settings)
     for index, server in enumerate(settings.virtual_servers):
         at: Path = ("virtual_servers", index)
         findings += _check_limits(server, at)
@@ -106,6 +108,18 @@ def _check_homes(settings: Settings) -> Iterator[Finding]:
                 f"'{settings.virtual_servers[earlier].name}' too; allowed: a directory of its own",
                 ("virtual_servers", earlier, "home"),
             )
+
+
+def _check_metrics(settings: Settings) -> Iterator[Finding]:
+    if settings.metrics is None:
+        return
+    host, port = settings.metrics
+    if not ip_address(host).is_loopback:
+        yield _warning(
+            ("metrics",),
+            f"whoever can connect to {host} port {port} may read the names of sites and how much "
+            "mail there is; advised: an address of the loopback interface, such as 127.0.0.1",
+        )
 
 
 def _check_listen(settings: Settings) -> Iterator[Finding]:

@@ -382,6 +382,11 @@ NAME_SERVER = Kind(
 )
 
 
+ADDRESS_AND_PORT = Kind(
+    parse_address_and_port, "an IP address of this machine and a port: 127.0.0.1:9125, [::1]:9125"
+)
+
+
 def parse_next_hop(text: str) -> NextHop:
     """
     ``[address]``, ``[address]:port``, ``name`` or ``name:port``.

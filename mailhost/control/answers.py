@@ -16,7 +16,7 @@ from typing import Any
 
 from attrs import asdict
 
-from mailhost.control import badmail, explanations, queue_answers, submissions, traces
+from mailhost.control import badmail, explanations, metrics, queue_answers, submissions, traces
 from mailhost.control.steered import Parts, chosen_parts
 from mailhost.interfaces import Maybe
 
@@ -95,6 +95,7 @@ QUESTIONS: Mapping[str, Callable[..., Maybe[Any]]] = {
     **submissions.QUESTIONS,
     **explanations.QUESTIONS,
     **traces.QUESTIONS,
+    **metrics.QUESTIONS,
     "sessions": _sessions,
     "terminate": _terminate,
     "sites": _sites,

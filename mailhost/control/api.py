@@ -27,6 +27,7 @@ from mailhost.control import badmail, explanations, queue, submissions, traces
 from mailhost.control.answers import session_order
 from mailhost.control.callers import Caller
 from mailhost.control.calls import Call, Refusal, Route, check_server, no_server
+from mailhost.control.door import Page, send_later
 from mailhost.control.steered import Answers, Steered
 from mailhost.errors import MailhostError
 
@@ -155,21 +156,9 @@ class ControlAPI(Resource):
 
     def render(self, request: Any) -> int:
         """See `Resource`."""
-        gone: list[bool] = []
-        request.notifyFinish().addBoth(lambda result: gone.append(True))
-        answering = Deferred.fromCoroutine(self._answer(request))
-
-        def send(answer: tuple[int, Any]) -> None:
-            status, table = answer
-            if gone:
-                return
-            request.setResponseCode(status)
-            request.setHeader(b"content-type", b"application/json")
-            request.write(json.dumps(table).encode("ascii"))
-            request.finish()
-
-        answering.addCallback(send)
-        answering.addErrback(lambda why: self._log.failure("Control has stumbled", why))
+        answering = Deferred.fromCoroutine(self._answer(request)).addCallback(_in_json)
+        sending = send_later(request, answering)
+        sending.addErrback(lambda why: self._log.failure("Control has stumbled", why))
         return NOT_DONE_YET
 
     async def _answer(self, request: Any) -> tuple[int, Any]:
@@ -206,6 +195,11 @@ class ControlAPI(Resource):
         except Exception:
             self._log.failure("Control has stumbled")
             return 500, {"error": "a fault of the program; the log has it"}
+
+
+def _in_json(answer: tuple[int, Any]) -> Page:
+    status, table = answer
+    return status, "application/json", json.dumps(table).encode("ascii")
 
 
 def _shortened(table: Any) -> str:

@@ -13,11 +13,11 @@ import os
 import socket
 import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from attrs import define, field
 from twisted.internet import tcp, unix
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -28,7 +28,7 @@ _BACKLOG = 16
 _MODE = 0o600
 
 
-class _Quiet(Site):
+class QuietSite(Site):
     """Keeps no log of requests: what is done is logged by whoever does it."""
 
     noisy = False
@@ -44,6 +44,37 @@ class _Port(unix.Port):
     def connectionLost(self, reason: Failure) -> None:
         """Upstream removes whatever has the socket's name by now."""
         tcp.Port.connectionLost(self, reason)  # type: ignore[no-untyped-call]  # upstream
+
+
+#: A status, the type of the content, and the content.
+Page = tuple[int, str, bytes]
+
+
+def send_later(request: Any, answering: Deferred[Page]) -> Deferred[None]:
+    """Answer *request* once it is known with what, to whoever is there still."""
+    gone: list[bool] = []
+    request.notifyFinish().addBoth(lambda result: gone.append(True))
+
+    def send(page: Page) -> None:
+        if gone:
+            return
+        status, kind, octets = page
+        request.setResponseCode(status)
+        request.setHeader("content-type", kind)
+        request.write(octets)
+        request.finish()
+
+    return answering.addCallback(send)
+
+
+class Opening(Protocol):
+    """Where requests come in."""
+
+    def open(self) -> None:
+        """See `Door.open`."""
+
+    def close(self) -> Deferred[Any]:
+        """See `Door.close`."""
 
 
 @define(eq=False)
@@ -65,7 +96,7 @@ class Door:
 
     def open(self) -> None:
         """Listen.  Mail goes on without it: what prevents it is told in the log."""
-        factory = _Quiet(self.root, reactor=self.reactor)  # type: ignore[no-untyped-call]  # upstream
+        factory = QuietSite(self.root, reactor=self.reactor)  # type: ignore[no-untyped-call]  # upstream
         port = _Port(os.fsencode(self.path), factory, _BACKLOG, _MODE, self.reactor)
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -117,6 +148,22 @@ class Door:
                 self.path.unlink()
         except OSError as problem:
             self._log.warn("{path} stays: {problem}", path=str(self.path), problem=str(problem))
+
+
+@define(eq=False)
+class Doors:
+    """Several that are opened and closed together."""
+
+    each: tuple[Opening, ...]
+
+    def open(self) -> None:
+        """See `Door.open`."""
+        for one in self.each:
+            one.open()
+
+    def close(self) -> Deferred[Any]:
+        """See `Door.close`; fires when all are closed."""
+        return DeferredList([one.close() for one in self.each])
 
 
 def _words(problem: Exception) -> str:

@@ -15,8 +15,10 @@ from attrs import frozen
 
 from mailhost.intake.badmail_desk import BadmailDesk
 from mailhost.intake.submission import Submitter
+from mailhost.interfaces import INameResolver
 from mailhost.model.address import Mailbox
 from mailhost.model.explanation import Explanation
+from mailhost.model.tally import Tally
 from mailhost.model.view import ServiceView, SessionView
 from mailhost.relay.manager import RelayManager
 from mailhost.traces.tracer import Tracer
@@ -117,6 +119,10 @@ class Part(Protocol):
         """Unique among the virtual servers."""
 
     @property
+    def state(self) -> str:
+        """One of `mailhost.model.view.STATES`."""
+
+    @property
     def relays(self) -> Sequence[RelayManager]:
         """Those that deliver its mail; none while it is stopped."""
 
@@ -131,6 +137,17 @@ class Part(Protocol):
     @property
     def traces(self) -> Tracer | None:
         """Finds events; `None`: another process does, or nobody while it is stopped."""
+
+    @property
+    def tally(self) -> Tally:
+        """Counts what happens at it."""
+
+    @property
+    def resolver(self) -> INameResolver:
+        """DNS; several may have the same."""
+
+    def directory_statistics(self) -> dict[str, int]:
+        """What its directory counts; empty where there is none."""
 
     def explainer(self) -> Explains | None:
         """Tells what would become of a message; `None` while it is stopped."""

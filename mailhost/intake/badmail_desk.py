@@ -138,6 +138,7 @@ class BadmailDesk:
         except BaseException:
             incoming.discard()
             raise
+        desk.tally.accept(message.size, len(message.recipients))
         if desk.tracer.on:
             words = f"{message.size} octets out of Badmail {triple.stem}, by {who}"
             sender, before = sender_text(triple.reverse_path), triple.queue_id

@@ -21,6 +21,7 @@ from mailhost.interfaces import IAddressResolver, INameResolver, IQueueStore
 from mailhost.model.access import client_network
 from mailhost.model.address import Mailbox
 from mailhost.model.queue import QueuedMessage
+from mailhost.model.tally import Tally
 from mailhost.policy.clients import ClientTable
 from mailhost.routing.categorizer import Categorizer
 from mailhost.traces.tracer import Tracer
@@ -54,6 +55,7 @@ class Desk:
     :ivar full: why no more mail is taken, in words; `None`: it is taken.
     :ivar tracer: is told of every message that is ours.
     :ivar greylist: knows who has come back; `None`: nobody has to.
+    :ivar tally: counts what comes in.
     :ivar open_sessions: how many there are.
     :ivar closed: it is too much: no new clients but the operator's own.
     :ivar clients: what each of them has done of late.
@@ -70,6 +72,7 @@ class Desk:
     directory: IAddressResolver | None = None
     tracer: Tracer = field(factory=Tracer)
     greylist: Greylist | None = None
+    tally: Tally = field(factory=Tally)
     open_sessions: int = field(default=0, init=False)
     closed: bool = field(default=False, init=False)
     clients: ClientTable = field(factory=ClientTable, init=False)

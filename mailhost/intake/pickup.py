@@ -476,6 +476,7 @@ class Pickup:
         )
 
     def _tell_bad(self, item: _Item, reason: str, stem: str) -> None:
+        self._desk.tally.badmail_files += 1
         self._log.warn(
             "{server}: Pickup file {file!r} is Badmail {stem}: {reason}",
             server=self._desk.settings.name,

@@ -108,6 +108,7 @@ class Reception:
     def connected(self) -> Maybe[Reply]:
         """See `IReception`."""
         self.desk.open_sessions += 1
+        self.desk.tally.sessions += 1
         self._counted = True
         if self.desk.names_matter and self.session.peer_names is None:
             return self._connected_by_name()
@@ -207,6 +208,7 @@ class Reception:
         if refused is None and self._stranger is not None:
             refused = self._stranger.check_message()
         if refused is not None:
+            self._count_refused(refused)
             return refused
         try:
             self.desk.check_room(size)
@@ -390,6 +392,7 @@ class Reception:
             self.session.content_octets, octets_so_far, settings.max_session_size
         )
         if transaction.fault is not None:
+            self._count_refused(transaction.fault)
             self._discard(transaction)
             return None
         if not transaction.header_whole:
@@ -412,6 +415,10 @@ class Reception:
     def _write_failed(self, transaction: _Transaction, problem: SpoolProblem) -> None:
         transaction.fault = self._no_room(problem)
         self._discard(transaction)
+
+    def _count_refused(self, reply: Reply) -> None:
+        if reply is replies.MESSAGE_TOO_BIG:
+            self.desk.tally.oversized_messages += 1
 
     def _gather_header(self, transaction: _Transaction, octets: bytes) -> None:
         header = transaction.header + octets if transaction.header else octets
@@ -449,17 +456,20 @@ class Reception:
         """From here on the store has it, whatever becomes of the session."""
         transaction.incoming = None
         desk = self.desk
+        begun = desk.clock.seconds()
         committed = desk.store.commit(
             incoming,
             transaction.queue_id,
             transaction.envelope(wire_ready),
             self.session.hello,
-            desk.clock.seconds(),
+            begun,
         )
         assert isinstance(committed, Deferred)
 
         def ours(message: QueuedMessage) -> Reply:
             self.session.message_count += 1
+            desk.tally.accept(message.size, len(message.recipients))
+            desk.tally.commit_seconds.add(desk.clock.seconds() - begun)
             self._log.info(
                 "{id}: from=<{path}> peer={peer}{login} size={size} recipients={count}",
                 id=message.queue_id,

@@ -258,6 +258,8 @@ class Submitter:
         except BaseException:
             incoming.discard()
             raise
+        desk.tally.accept(message.size, len(message.recipients))
+        desk.tally.pickup_messages += 1
         if desk.tracer.on:
             self._trace(message, added + header)
         desk.accepted(message)

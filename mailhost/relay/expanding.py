@@ -25,6 +25,7 @@ from mailhost.model.directory import EnvelopePart, Expansion, GroupRef
 from mailhost.model.outcome import Fate, Outcome
 from mailhost.model.parameters import NO_RECIPIENT_PARAMETERS, RecipientParameters
 from mailhost.model.queue import Expanded, QueuedMessage, QueuedRecipient, Submission
+from mailhost.model.tally import Tally
 from mailhost.relay.active import ActiveMessage
 from mailhost.relay.outcomes import STUMBLED, damaged
 from mailhost.relay.settlement import Settlement, Verdict, is_to_confirm
@@ -63,6 +64,7 @@ class GroupQueue:
     :ivar ways: where a group goes on.
     :ivar follow: runs a coroutine that `stop` of the relay waits for.
     :ivar tracer: is told of groups that have made way.
+    :ivar tally: counts them.
     """
 
     store: IQueueStore
@@ -72,6 +74,7 @@ class GroupQueue:
     ways: Ways
     follow: Callable[[Coroutine[Any, Any, None]], None]
     tracer: Tracer = field(factory=Tracer)
+    tally: Tally = field(factory=Tally)
     _waiting: deque[tuple[ActiveMessage, list[QueuedRecipient]]] = field(factory=deque, init=False)
     _busy: int = field(default=0, init=False)
     _stopping: bool = field(default=False, init=False)
@@ -200,6 +203,7 @@ class GroupQueue:
         answer: Expansion,
         result: Expanded,
     ) -> None:
+        self.tally.expanded_recipients += 1
         if self.tracer.on:
             self._trace(message, group, result)
         self._log.info(

@@ -15,6 +15,7 @@ from typing import Any
 from attrs import define, field, frozen
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
+from twisted.internet.error import ConnectionRefusedError as RefusedError
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 from twisted.internet.threads import deferToThreadPool
@@ -25,6 +26,7 @@ from mailhost.errors import ResolveProblem
 from mailhost.model.outcome import Fate, Outcome
 from mailhost.model.route import HostAddress, NextHop
 from mailhost.model.security import Login, OutboundSecurity, TLSLevel, TokenGrant
+from mailhost.model.tally import Tally
 from mailhost.net.deadlines import Deadlines
 from mailhost.net.outbound import OutboundProtocol, Protection, Transcript
 from mailhost.net.scribe import Scribe
@@ -99,6 +101,7 @@ class Line:
     :ivar connect: opens a connection; replaced in tests.
     :ivar tokens: access tokens for logins.
     :ivar tracer: where it is on, sessions are remembered.
+    :ivar tally: counts connections.
     """
 
     reactor: Any
@@ -111,6 +114,7 @@ class Line:
     connect: Connect | None = None
     tokens: TokenBroker = field(init=False)
     tracer: Tracer = field(factory=Tracer)
+    tally: Tally = field(factory=Tally)
     _deadlines: Deadlines = field(init=False)
 
     _log = Logger()
@@ -261,11 +265,14 @@ class Line:
                 scribe,
             )
         )
+        self.tally.outbound_connections += 1
         try:
             session = await (self.connect or self._connect)(place, factory)
         except CancelledError:
             raise
         except Exception as error:
+            self.tally.unreachable_connections += 1
+            self.tally.refused_connections += isinstance(error, RefusedError)
             return unreachable(_name(place), str(error) or type(error).__name__)
         try:
             refused = await session.ready

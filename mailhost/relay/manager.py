@@ -29,6 +29,7 @@ from mailhost.model.address import Mailbox
 from mailhost.model.outcome import Outcome
 from mailhost.model.queue import Expanded, QueuedMessage, QueuedRecipient
 from mailhost.model.route import HostAddress, NextHop
+from mailhost.model.tally import Tally
 from mailhost.relay.active import ActiveMessage, ActiveWindow
 from mailhost.relay.dispatch import Dispatcher, Way
 from mailhost.relay.due import DueMail
@@ -69,6 +70,7 @@ class RelayManager(SmartHostESMTPRelayingManager):
         this relay's own slots; `None`: those themselves.
     :param random: chance; replaced in tests.
     :param tracer: is told what happens to each message; `None`: nobody is.
+    :param tally: counts it; `None`: nobody reads the numbers.
     :ivar store: the queue.
     :ivar steward: changes what is in it, as operators say.
     """
@@ -89,6 +91,7 @@ class RelayManager(SmartHostESMTPRelayingManager):
         site_slots: Callable[[str, Slots], SiteSlots] | None = None,
         random: Random | None = None,
         tracer: Tracer | None = None,
+        tally: Tally | None = None,
     ) -> None:
         super().__init__(queue)  # type: ignore[no-untyped-call]  # upstream has no annotations
         self.store = queue
@@ -100,17 +103,25 @@ class RelayManager(SmartHostESMTPRelayingManager):
         self._lookup_overflow = Overflow()
         self._slots = Slots(terms.max_connections, pool=pool)
         tracer = tracer or Tracer()
-        self._settlement = Settlement(queue, terms, badmail, tracer)
-        self._line = Line(reactor, mxcalc, terms.fqdn, tracer=tracer)
+        tally = self._tally = tally or Tally()
+        self._settlement = Settlement(queue, terms, badmail, tracer, tally)
+        self._line = Line(reactor, mxcalc, terms.fqdn, tracer=tracer, tally=tally)
         self._window = ActiveWindow(terms.queue.max_active)
         self._due = DueMail(queue, reactor, self._window, self._admit, self._follow)
         self._recorder = Recorder(
-            queue, reactor, self._settlement, self._follow, self.accept, self.job_done, tracer
+            queue,
+            reactor,
+            self._settlement,
+            self._follow,
+            self.accept,
+            self.job_done,
+            tracer,
+            tally,
         )
         self._postponer = Postponer(queue, reactor, self.job_done, tracer)
         self._dispatcher = Dispatcher(terms, mxcalc, reactor, self, self._follow)
         self._groups = GroupQueue(
-            queue, directory, self._settlement, reactor, self, self._follow, tracer
+            queue, directory, self._settlement, reactor, self, self._follow, tracer, tally
         )
         self._local = LocalQueue(queue, delivery, reactor, self._settle_local, self._follow)
         self._sites = SiteTable(
@@ -216,6 +227,11 @@ class RelayManager(SmartHostESMTPRelayingManager):
         :raises mailhost.errors.ResolveProblem: nowhere, or not now.
         """
         return await self._line.places(hop)
+
+    @property
+    def local_waiting(self) -> int:
+        """Messages in memory that wait for final delivery."""
+        return len(self._local)
 
     @property
     def full(self) -> Wait | None:
@@ -340,6 +356,7 @@ class RelayManager(SmartHostESMTPRelayingManager):
         outcomes: Sequence[Outcome],
     ) -> None:
         """To the store: what became of mail for other hosts."""
+        self._tally.relay_retries += bool(recipients[0].attempts)
         self._recorder.settle(active, recipients, outcomes, self._terms.outbound)
 
     def _settle_local(
@@ -348,6 +365,7 @@ class RelayManager(SmartHostESMTPRelayingManager):
         recipients: Sequence[QueuedRecipient],
         outcomes: Sequence[Outcome],
     ) -> None:
+        self._tally.delivery_retries += bool(recipients[0].attempts)
         self._recorder.settle(active, recipients, outcomes, self._terms.local)
 
     def has_room_for_lookup(self, count: int) -> bool:

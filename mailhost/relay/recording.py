@@ -22,6 +22,7 @@ from mailhost.interfaces import IQueueStore
 from mailhost.model.outcome import Fate, Outcome
 from mailhost.model.queue import QueuedMessage, QueuedRecipient, Result, Submission
 from mailhost.model.schedule import RetrySchedule
+from mailhost.model.tally import Tally
 from mailhost.relay.active import ActiveMessage
 from mailhost.relay.settlement import Settlement, Verdict, judge
 from mailhost.traces.events import event
@@ -44,6 +45,7 @@ class Recorder:
     :ivar accept: takes a queued report into work.
     :ivar done: told that a job of a message has its outcomes on stable storage.
     :ivar tracer: is told as the log is.
+    :ivar tally: counts outcomes once they are on stable storage.
     :ivar under_way: records that have not come to their end.
     """
 
@@ -54,6 +56,7 @@ class Recorder:
     accept: Callable[[QueuedMessage], None]
     done: Callable[[ActiveMessage], None]
     tracer: Tracer = field(factory=Tracer)
+    tally: Tally = field(factory=Tally)
     under_way: set[Deferred[Any]] = field(factory=set, init=False)
     _again: set[IDelayedCall] = field(factory=set, init=False)
     _stopping: bool = field(default=False, init=False)
@@ -152,6 +155,7 @@ class Recorder:
             results = verdict.results
         except MailhostError as problem:
             # Who cannot be told now is told later: the failure is not recorded.
+            self.tally.report_problems += 1
             self._log.error(
                 "{id}: nobody can be told now: {problem}",
                 id=active.message.queue_id,
@@ -176,18 +180,40 @@ class Recorder:
         recorded.addCallbacks(
             self._recorded,
             self._not_recorded,
-            callbackArgs=(recorded, active),
+            callbackArgs=(recorded, active, results, now),
             errbackArgs=(recorded, active, results, reports, now),
         )
 
     def _recorded(
-        self, made: list[QueuedMessage], recorded: Deferred[Any], active: ActiveMessage
+        self,
+        made: list[QueuedMessage],
+        recorded: Deferred[Any],
+        active: ActiveMessage,
+        results: Sequence[Result],
+        now: float,
     ) -> None:
         self.under_way.discard(recorded)
+        self._count(active.message, results, now)
         for report in made:
             self.tell_report(report, active.message)
             self.accept(report)
         self.done(active)
+
+    def _count(self, message: QueuedMessage, results: Sequence[Result], now: float) -> None:
+        tally = self.tally
+        fates = [result.outcome.fate for result in results]
+        if relayed := fates.count(Fate.RELAYED):
+            tally.relayed_messages += 1
+            tally.relayed_octets += message.size
+            tally.relayed_recipients += relayed
+        if delivered := fates.count(Fate.DELIVERED):
+            tally.delivered_messages += 1
+            tally.delivered_recipients += delivered
+        if relayed or delivered:
+            tally.age_seconds.add(now - message.accepted_at)
+        if relayed + delivered < len(fates):
+            tally.failed_recipients += fates.count(Fate.FAILED)
+            tally.delayed_recipients += fates.count(Fate.DELAYED)
 
     def _not_recorded(
         self,

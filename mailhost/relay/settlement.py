@@ -21,6 +21,7 @@ from mailhost.interfaces import IQueueStore, next_block, open_stored
 from mailhost.model.outcome import Fate, Outcome
 from mailhost.model.queue import QueuedMessage, QueuedRecipient, Result, Submission
 from mailhost.model.schedule import RetrySchedule
+from mailhost.model.tally import Tally
 from mailhost.relay.outcomes import expired, still_in_doubt
 from mailhost.relay.terms import Terms
 from mailhost.reports.compose import compose_report
@@ -142,12 +143,14 @@ class Settlement:
     :ivar terms: names and the copy's address.
     :ivar badmail: takes what cannot be returned; `None`: such mail stays queued.
     :ivar tracer: is told what went there.
+    :ivar tally: counts reports and what went there.
     """
 
     store: IQueueStore
     terms: Terms
     badmail: Badmail | None = field(default=None)
     tracer: Tracer = field(factory=Tracer)
+    tally: Tally = field(factory=Tally)
 
     _log = Logger()
 
@@ -166,12 +169,15 @@ class Settlement:
             await self._to_badmail(message, verdict.failed, now)
         elif verdict.failed:
             made += self._compose(ReportKind.FAILURE, message, excerpt, verdict.failed, now)
+            self.tally.failure_reports += 1
         if not reportable(message):
             return made
         if verdict.delayed:
             made += self._compose(ReportKind.DELAY, message, excerpt, verdict.delayed, now)
+            self.tally.delay_reports += 1
         if verdict.succeeded:
             made += self._compose(ReportKind.SUCCESS, message, excerpt, verdict.succeeded, now)
+            self.tally.success_reports += 1
         return made
 
     def _compose(
@@ -249,6 +255,7 @@ class Settlement:
             stem = await self.badmail.store(bad, await open_stored(self.store, message), now)
         except ContentDamaged:
             stem = await self.badmail.store(bad, b"", now)
+        self.tally.badmail_reports += 1
         if self.tracer.on:
             paths = tuple(recipient.forward_path for recipient, _ in failed)
             words = f"to Badmail as {stem}: {bad.reason}"

@@ -31,6 +31,7 @@ from mailhost.intake.reception import Reception
 from mailhost.intake.submission import Submitter
 from mailhost.interfaces import INameResolver, IQueueStore
 from mailhost.model.session import SessionFacts
+from mailhost.model.tally import Tally
 from mailhost.model.view import ServerView, SessionView
 from mailhost.net.factory import ESMTPFactory
 from mailhost.net.inbound import InboundProtocol
@@ -85,6 +86,7 @@ class VirtualServer:
     :ivar settings: those in force.
     :ivar relay: its relay manager, while it is not stopped.
     :ivar tracer: is told what happens to each message.
+    :ivar tally: counts it, from one start to the next as well.
     """
 
     _log = Logger()
@@ -112,6 +114,7 @@ class VirtualServer:
         self._directory = Directory(reactor)
         self._logins = Logins(reactor, self._directory)
         self.tracer = Tracer()
+        self.tally = Tally()
         self._life: Lifecycle = make_lifecycle(Parts(self._unlisten, self._close, []))
 
     # ---- what may be asked
@@ -191,6 +194,16 @@ class VirtualServer:
         """Takes text from programs on this machine, in the one process that has Pickup."""
         mine = self._share.owns_pickup and self.state != "stopped"
         return self._submitter if mine else None
+
+    @property
+    def resolver(self) -> INameResolver:
+        """DNS, shared by all virtual servers of the process."""
+        return self._resolver
+
+    def directory_statistics(self) -> dict[str, int]:
+        """What its directory counts; empty where LDAP routing is off."""
+        directory = self._directory.resolver
+        return {} if directory is None else directory.statistics
 
     @property
     def traces(self) -> Tracer | None:
@@ -366,6 +379,7 @@ class VirtualServer:
             self._directory.resolver,
             self.tracer,
             self._greylist,
+            self.tally,
         )
         self._watch = OverloadWatch(
             settings,
@@ -430,6 +444,7 @@ class VirtualServer:
             pool=self._limits.outgoing,
             site_slots=self._limits.site_slots,
             tracer=self.tracer,
+            tally=self.tally,
         )
 
     def _terms(self, categorizer: Categorizer) -> Terms:

@@ -42,7 +42,7 @@ from mailhost.workers.sockets import KeptSockets, Place, places
 from mailhost.workers.worker import Worker
 
 if TYPE_CHECKING:
-    from mailhost.control.door import Door
+    from mailhost.control.door import Opening
 
 #: Sessions have `GRACE_SECONDS` to end and deliveries as much; then a worker is killed.
 STOP_SECONDS = 2 * GRACE_SECONDS + 5
@@ -79,7 +79,7 @@ class Supervisor(Service):
         # What operators have paused or stopped.
         self._resting: dict[str, str] = {}
         self._stopped: Deferred[None] | None = None
-        self.control: Door | None = None
+        self.control: Opening | None = None
         count = settings.workers
         self.workers = [Worker(number, count, reactor, self) for number in range(count)]
 
@@ -194,6 +194,7 @@ class Supervisor(Service):
             workers=old.workers,
             user=old.user,
             control=old.control,
+            metrics=old.metrics,
             resolver=old.resolver,
             virtual_servers=tuple(
                 self._with_fixed(before[one.name], one) if one.name in before else one

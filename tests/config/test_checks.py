@@ -60,6 +60,22 @@ class _FindingsTests(SynchronousTestCase):
         return [(finding.severity, dotted(finding.path)) for finding in findings]
 
 
+class MetricsTests(SynchronousTestCase):
+    def test_open_to_others(self) -> None:
+        """Numbers are for this machine, unless the operator knows better."""
+        for metrics, expected in (
+            (None, []),
+            (("127.0.0.1", 9125), []),
+            (("::1", 9125), []),
+            (("0.0.0.0", 9125), [(WARNING, "metrics")]),
+            (("::", 9125), [(WARNING, "metrics")]),
+            (("192.0.2.1", 9125), [(WARNING, "metrics")]),
+        ):
+            findings = cross_check(Settings(virtual_servers=(server(),), metrics=metrics))
+            found = [(finding.severity, dotted(finding.path)) for finding in findings]
+            self.assertEqual(expected, found, metrics)
+
+
 class CrossCheckTests(_FindingsTests):
     def test_nothing_wrong(self) -> None:
         """Two servers that keep apart give no finding, even with the same local domain."""

@@ -316,7 +316,7 @@ class RefusedTests(SynchronousTestCase):
 
     def test_every_key_not_supported_yet(self) -> None:
         """Keys of the contract that do nothing yet are refused by name, not ignored."""
-        top = "log: {level: info}\nmetrics: c\nvirtual_servers: [{name: a}]\n"
+        top = "log: {level: info}\nvirtual_servers: [{name: a}]\n"
         keys = """\
     protocol_log: {enabled: false}
     operators: []
@@ -325,7 +325,15 @@ class RefusedTests(SynchronousTestCase):
 """
         found = [fault.words for fault in faults_of(self, top)] + self.words(keys)
 
-        self.assertEqual(["not supported yet; allowed: leave it out"] * 5, found)
+        self.assertEqual(["not supported yet; allowed: leave it out"] * 4, found)
+
+    def test_metrics(self) -> None:
+        """An IP address and a port, both."""
+        for text in ("c", "127.0.0.1", "9125", "localhost:9125", '"127.0.0.1:0"'):
+            (fault,) = faults_of(self, f"metrics: {text}\nvirtual_servers: [{{name: a}}]\n")
+            self.assertIn("allowed: an IP address of this machine and a port", fault.words)
+        good = settings_of(self, 'metrics: "[::1]:9125"\nvirtual_servers: [{name: a}]\n')
+        self.assertEqual(("::1", 9125), good.metrics)
 
     def test_workers_and_user(self) -> None:
         """1 to 64 workers, and a user there is."""

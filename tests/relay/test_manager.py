@@ -89,12 +89,15 @@ class RelayTestCase(SynchronousTestCase):
         self.badmail.start()
         self.relay = self.make_relay(make_settings())
 
-    def make_relay(self, settings: VirtualServerSettings) -> RelayManager:
+    def make_relay(self, settings: VirtualServerSettings, **told: Any) -> RelayManager:
+        """:param told: who else hears of it."""
         exchanges = MailExchangeResolver(
             self.names, self.clock, own_names=frozenset({settings.fqdn})
         )
         terms = Terms.of(settings, make_categorizer(settings))
-        relay = RelayManager(self.store, exchanges, self.clock, terms, self.shelf, self.badmail)
+        relay = RelayManager(
+            self.store, exchanges, self.clock, terms, self.shelf, self.badmail, **told
+        )
         relay._line.connect = self.net.connect
         return relay
 

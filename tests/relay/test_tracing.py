@@ -32,20 +32,9 @@ class Notebook(Tracer):
 
 
 class TracingTests(RelayTestCase):
-    def make_relay(self, settings: Any) -> RelayManager:
+    def make_relay(self, settings: Any, **told: Any) -> RelayManager:
         self.notes = Notebook()
-        relay = super().make_relay(settings)
-        relay = RelayManager(
-            self.store,
-            relay.mxcalc,
-            self.clock,
-            relay._terms,
-            self.shelf,
-            self.badmail,
-            tracer=self.notes,
-        )
-        relay._line.connect = self.net.connect
-        return relay
+        return super().make_relay(settings, tracer=self.notes, **told)
 
     def of(self, message: QueuedMessage) -> list[TracedEvent]:
         return [one for one in self.notes.events if one.id == message.queue_id]

@@ -17,6 +17,7 @@ from mailhost.config.faults import shown
 from mailhost.config.keys import NotYet, key, keys, section, sections
 from mailhost.config.settings.virtual_server import VirtualServerSettings
 from mailhost.config.units import (
+    ADDRESS_AND_PORT,
     NAME_SERVER,
     PATH,
     SHORT_SPAN,
@@ -80,7 +81,7 @@ SOCKET_PATH = Kind(
 class Settings:
     """The whole configuration."""
 
-    not_yet: ClassVar[NotYet] = NotYet("log", "metrics")
+    not_yet: ClassVar[NotYet] = NotYet("log")
 
     workers: int = key(
         whole(1, MOST_WORKERS, unit="processes"),
@@ -99,6 +100,13 @@ class Settings:
         "mailroot/control.sock",
         help="The local socket on which the mailhost command speaks with the server. Only root and "
         "the user that the server is may use it.",
+    )
+    metrics: tuple[str, int] | None = key(
+        ADDRESS_AND_PORT,
+        "null",
+        help="Where Prometheus is told numbers over HTTP (/metrics), and others whether the server "
+        "lives (/healthz) and is ready (/readyz). Who can connect may read: keep it on the "
+        "loopback interface, or behind a firewall. null: nowhere.",
     )
     resolver: ResolverSettings = section(ResolverSettings, help="How names are looked up.")
     virtual_servers: tuple[VirtualServerSettings, ...] = sections(

@@ -39,19 +39,26 @@ class AnswerCache:
     At most *capacity* answers; the one not asked for longest goes first.
 
     :ivar capacity: at least 1.
+    :ivar hits: questions that were answered from it.
+    :ivar misses: questions that were not.
     """
 
     capacity: int
+    hits: int = field(default=0, init=False)
+    misses: int = field(default=0, init=False)
     _kept: OrderedDict[Question, tuple[float, Answer]] = field(factory=OrderedDict, init=False)
 
     def find(self, question: Question, now: float) -> Answer | None:
         """The answer to *question* if it still holds at *now*, in seconds."""
         entry = self._kept.get(question)
         if entry is None:
+            self.misses += 1
             return None
         if now >= entry[0]:
+            self.misses += 1
             del self._kept[question]
             return None
+        self.hits += 1
         self._kept.move_to_end(question)
         return entry[1]
 

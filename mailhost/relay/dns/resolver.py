@@ -169,6 +169,12 @@ class DNSResolver(TwistedDoors):
         """
         return self._find(Question(check_name(name), kind))
 
+    @property
+    def statistics(self) -> dict[str, int]:
+        """Counters of the cache, and its size, by name."""
+        cache = self._cache
+        return {"cache_hits": cache.hits, "cache_misses": cache.misses, "cached": len(cache)}
+
     def close(self) -> Deferred[None]:
         """
         Cancel what is on its way; fires when the last socket is closed.

@@ -63,6 +63,16 @@ class AnswerCacheTests(SynchronousTestCase):
         cache.keep(c, 1)
         self.assertEqual([a, None, c], [cache.find(one.question, 2) for one in (a, b, c)])
 
+    def test_counts(self) -> None:
+        """What was remembered, and what was not, or no longer."""
+        cache, kept = AnswerCache(10), answer("a", 60, Verdict.ANSWERED, "r")
+        cache.find(kept.question, 99.0)
+        cache.keep(kept, now=100.0)
+        for now in (100.0, 101.0, 160.0):
+            cache.find(kept.question, now)
+
+        self.assertEqual((2, 2), (cache.hits, cache.misses))
+
     def test_clear(self) -> None:
         """Everything can be forgotten."""
         cache, kept = AnswerCache(2), answer("a", 60, Verdict.ANSWERED, "r")
