@@ -74,7 +74,7 @@ def received_field(
 
 
 def _address_literal(peer: str) -> bytes:
-    address = peer.partition("%")[0]
+    address = peer.partition("%")[0].strip("[]")
     if ":" not in address:
         return b"[%b]" % token_octets(address)
     # A client of IPv4 on a socket of both is a client of IPv4.

@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -79,6 +79,7 @@ class ReceivedTests(SynchronousTestCase):
         self.assertIn(b"from ?a??b ([", received("[a)(b"))
 
     @given(st.text(), st.text())
+    @example("", "[]")
     def test_no_injection(self, hello: str, peer: str) -> None:
         """Whatever the client says, it is one field of two short lines with one date."""
         field = received(hello, peer)
