@@ -500,7 +500,7 @@ class Reception:
 
     def _trace(self, message: QueuedMessage, message_id: str) -> None:
         session, paths = self.session, [r.forward_path for r in message.recipients.values()]
-        words = f"{message.size} octets by {session.with_word}"
+        words = f"{message.size} octets by {session.with_word(message.parameters.smtputf8)}"
         if session.tls is not None:
             words += f" {session.tls.version} {session.tls.cipher}"
         if session.account is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
@@ -9,6 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from mailhost.config.settings import DomainSettings, VirtualServerSettings
 from mailhost.errors import ResolveProblem
 from mailhost.model.access import AccessList
+from mailhost.traces.events import Event
+from mailhost.traces.tracer import Tracer
 from tests.support.world import World, make_settings
 
 HELLO = b"EHLO client.example\r\n"
@@ -189,3 +193,34 @@ class ReloadTests(SynchronousTestCase):
         said = session.send(b"RCPT TO:<x@elsewhere.example>\r\n")
 
         self.assertTrue(said.startswith(b"250"))
+
+
+class Notebook(Tracer):
+    """Keeps what it is told."""
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        super().__init__(on=True)
+        self.events: list[Event] = []
+        self._now = seconds
+
+    def seconds(self) -> float:
+        return self._now()
+
+    def note(self, event: Event) -> None:
+        self.events.append(event)
+
+
+class EventTests(SynchronousTestCase):
+    def test_how_it_came(self) -> None:
+        """What is traced of an accepted message: its size and the protocol."""
+        world = World()
+        notes = world.desk.tracer = Notebook(world.clock.seconds)
+
+        world.connect().send(
+            b"EHLO x\r\nMAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\nDATA\r\n"
+            b"Subject: x\r\n\r\n.\r\n"
+        )
+
+        (accepted,), (message,) = notes.events, world.accepted
+        self.assertEqual((message.queue_id, "accepted"), accepted[1:3])
+        self.assertRegex(accepted[3], rf"^{message.size} octets by ESMTP\b")
