@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import smtplib
 import ssl
@@ -20,6 +19,7 @@ from mailhost.cli import main
 from mailhost.smtp.sasl.scram import ScramClient, salted_password
 from tests.peers.test_tls import TLSCase
 from tests.support.peer_case import SENDER, Server, content
+from tests.support.postfix_tools import installed_program
 from tests.support.process import split_address
 
 SECRET = "correct horse battery"
@@ -162,9 +162,7 @@ class InboundTests(LoginCase):
             self.assertIn(f"as lee@example.com by {mechanism}", server.process.said())
 
     def curl(self, server: Server, mechanism: str) -> None:
-        program = shutil.which("curl")
-        if program is None:
-            self.skipTest("curl is not installed")
+        program = installed_program("curl")
         letter = self.path("letter")
         letter.write_bytes(content())
         self.run_peer(
@@ -181,9 +179,7 @@ class InboundTests(LoginCase):
 
     def test_msmtp(self) -> None:
         """msmtp agrees, by GNU SASL; its NTLM is of version 1, and refused (A18)."""
-        program = shutil.which("msmtp")
-        if program is None:
-            self.skipTest("msmtp is not installed (apt-get install msmtp)")
+        program = installed_program("msmtp")
         self.passwd("all@example.com", SECRET, "--ntlm", "--cram-md5")
         server = self.start_login_server(integrated=True, cram_md5=True)
         host, port = split_address(server.address)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import smtplib
 import ssl
 from http.server import BaseHTTPRequestHandler
@@ -18,6 +17,7 @@ from tests.peers.test_logins import SECRET, LoginCase
 from tests.support.certificates import Authority
 from tests.support.oauth import Asked, TokenEndpoint, reply
 from tests.support.peer_case import SENDER, Server, content
+from tests.support.postfix_tools import installed_program
 
 ISSUER = "https://login.example/"
 
@@ -158,9 +158,7 @@ class TokenTests(TokenCase):
 
     def test_curl(self) -> None:
         """curl shows a token as well."""
-        program = shutil.which("curl")
-        if program is None:
-            self.skipTest("curl is not installed")
+        program = installed_program("curl")
         server = self.start_taking_tokens()
         letter = self.path("letter")
         letter.write_bytes(content())

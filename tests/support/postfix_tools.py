@@ -42,6 +42,18 @@ def swaks_program() -> str:
     return shutil.which("swaks") or _found(postfix_root() / "usr/bin/swaks")
 
 
+def installed_program(name: str) -> str:
+    """
+    The path of a program that ``tests/run`` installs, such as ``curl``.
+
+    :raises PeerMissing: it is not there.
+    """
+    found = shutil.which(name)
+    if found is None:
+        raise PeerMissing(f"{name} is not installed: apt-get install {name}")
+    return found
+
+
 def _found(path: Path) -> str:
     if not path.is_file():
         raise PeerMissing(
