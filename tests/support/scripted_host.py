@@ -129,6 +129,11 @@ class _Server(socketserver.ThreadingTCPServer):
     block_on_close = False
     request_queue_size = 128
 
+    def server_bind(self) -> None:
+        # What the kernel takes unread must not hide that the host has gone (inherited by accept).
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+        super().server_bind()
+
 
 @define(eq=False)
 class Peer:
