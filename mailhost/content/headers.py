@@ -2,7 +2,7 @@
 The header of a content: found, looked through, taken apart.
 
 :Room: ``content``
-:RFC: 5322 §2.2 (fields), §3.6, §4.5 (obsolete forms); 5321 §6.3 (loops); 3834 §5.
+:RFC: 5322 §2.2 (fields), §3.6, §4.5 (obsolete forms); 5321 §6.3 (loops); 3834 §5; 8689 §3.
 :Called by: `mailhost.intake` (every message: `header_end`, `scan_header`) and
     `mailhost.reports`; Pickup takes fields apart with `split_fields`.
 """
@@ -22,7 +22,7 @@ _MAX_VALUE_OCTETS = 2000
 _BLANK_LINES = (b"\r\n", b"\n")
 #: obs-optional: white space before the colon (RFC 5322 §4.5.8).
 _SPACED_NAME = re.compile(
-    rb"\n(received|date|message-id|from|auto-submitted)[ \t]++:", re.IGNORECASE
+    rb"\n(received|date|message-id|from|auto-submitted|tls-required)[ \t]++:", re.IGNORECASE
 )
 _GRAPHIC = bytes(range(0x21, 0x7F))
 _NAME = bytes(c for c in _GRAPHIC if c != 0x3A)
@@ -41,6 +41,7 @@ class HeaderFacts:
     :ivar has_from: there is a From field.
     :ivar auto_submitted: there is an Auto-Submitted field other than ``no``
         (RFC 3834 §5).
+    :ivar tls_optional: there is a field ``TLS-Required: No`` (RFC 8689 §3).
     """
 
     received_count: int
@@ -49,6 +50,7 @@ class HeaderFacts:
     has_message_id: bool
     has_from: bool
     auto_submitted: bool
+    tls_optional: bool = False
 
 
 def header_end(octets: bytes) -> int:
@@ -78,6 +80,7 @@ def scan_header(block: bytes) -> HeaderFacts:
     lowered = text.lower()
     message_id_at = lowered.find(b"\nmessage-id:")
     auto_at = lowered.find(b"\nauto-submitted:")
+    tls_at = lowered.find(b"\ntls-required:")
     return HeaderFacts(
         lowered.count(b"\nreceived:"),
         _message_id(text, message_id_at + 12) if message_id_at >= 0 else None,
@@ -85,6 +88,7 @@ def scan_header(block: bytes) -> HeaderFacts:
         message_id_at >= 0,
         b"\nfrom:" in lowered,
         auto_at >= 0 and _says_automatic(lowered, auto_at + 16),
+        tls_at >= 0 and unfold(_value_at(lowered, tls_at + 14)) == b"no",
     )
 
 

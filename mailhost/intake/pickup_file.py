@@ -59,6 +59,7 @@ class PickupHeader:
     :ivar received_count: Received fields in it.
     :ivar has_date: there is a Date field.
     :ivar has_message_id: there is a Message-ID field.
+    :ivar tls_optional: see `mailhost.content.headers.HeaderFacts`.
     """
 
     reverse_path: Mailbox | None
@@ -68,6 +69,7 @@ class PickupHeader:
     received_count: int
     has_date: bool
     has_message_id: bool
+    tls_optional: bool = False
 
 
 def read_header(block: bytes) -> PickupHeader:
@@ -90,6 +92,7 @@ def read_header(block: bytes) -> PickupHeader:
         facts.received_count,
         facts.has_date,
         facts.has_message_id,
+        facts.tls_optional,
     )
     if not known:
         raise BadPickupFile("it names no sender in x-sender, From or Sender", header)

@@ -3,7 +3,7 @@ One inbound session's decisions, and the moment a message becomes ours.
 
 :Room: ``intake``
 :Implements: `mailhost.interfaces.IReception`.
-:RFC: 5321 §3.3, §4.1.1, §6.1 (responsibility); promises P1, P4.
+:RFC: 5321 §3.3, §4.1.1, §6.1 (responsibility); 8689 §4.1; promises P1, P4.
 :Called by: `mailhost.net.inbound`.
 
 What RSET drops lives in `_Transaction`; what it keeps, in `SessionFacts`.
@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -443,6 +443,8 @@ class Reception:
         if refused is not None or transaction.incoming is None:
             self._discard(transaction)
             return refused or replies.LOCAL_ERROR
+        if facts.tls_optional and not transaction.parameters.requiretls:
+            transaction.parameters = evolve(transaction.parameters, tls_optional=True)
         message_id = facts.message_id.decode("ascii") if facts.message_id else None
         return self._commit(transaction, transaction.incoming, message_id, wire_ready)
 

@@ -3,7 +3,7 @@ From an open Pickup file to the queue.
 
 :Room: ``intake``
 :IIS: PIC-02..04, PIC-07, PIC-09, PIC-11; MSG-01 (size), MSG-04 (recipients), DEL-40 (hops).
-:RFC: 5321 §6.3 (loops), 6152 (8BITMIME); promises P1, P7.
+:RFC: 5321 §6.3 (loops), 6152 (8BITMIME), 8689 §3; promises P1, P7.
 :Called by: `mailhost.intake.pickup`.
 
 The file goes through block by block; never more than its header and one block
@@ -171,7 +171,11 @@ class Submitter:
             if progress.added is None:
                 progress.added = self._missing_fields(header)
             if progress.envelope is None:
-                progress.envelope = await self._resolved(*self.envelope_of(header))
+                envelope = await self._resolved(*self.envelope_of(header))
+                if header.tls_optional:
+                    asked = evolve(envelope.parameters, tls_optional=True)
+                    envelope = evolve(envelope, parameters=asked)
+                progress.envelope = envelope
             whole = progress.envelope
             count = len(whole.forward_paths)
             step = self.desk.settings.messages.max_recipients or count

@@ -3,7 +3,7 @@ What a sender asks for beside the addresses: the parameters of MAIL and RCPT.
 
 :Room: ``model``
 :RFC: 5321 §4.1.1.11 (parameters), 3461 §4 (delivery status notifications), 6531 §3.4; 2852,
-    3865, 4865, 6710.
+    3865, 4865, 6710, 8689.
 :Made by: `mailhost.smtp.commands`; kept by `mailhost.spool`, obeyed by `mailhost.relay`.
 
 SIZE, BODY and AUTH are not among them: they are about the transaction, or the content.
@@ -49,6 +49,10 @@ class MailParameters:
     :ivar by: seconds from now, from its acceptance once it is in the queue, and the mode: ``R``
         or ``N``, ``T`` behind it or not (RFC 2852 §4); an empty mode: there is no such time.
     :ivar solicit: what kind of unasked mail it is (RFC 3865 §3).
+    :ivar requiretls: it goes through TLS, to hosts that are who they should be and promise the
+        same, or nowhere (RFC 8689 §2).
+    :ivar tls_optional: its header says that it may go in clear where a policy would forbid it
+        (RFC 8689 §3); never beside *requiretls*.
     """
 
     ret: str = field(default="", validator=in_(("", "FULL", "HDRS")))
@@ -59,6 +63,8 @@ class MailParameters:
     holduntil: float = field(default=0.0, validator=ge(0))
     by: tuple[int, str] = field(default=(0, ""), converter=_by)
     solicit: tuple[str, ...] = field(default=(), converter=_tuple)
+    requiretls: bool = field(default=False, validator=instance_of(bool))
+    tls_optional: bool = field(default=False, validator=instance_of(bool))
 
     @property
     def returns_late(self) -> bool:

@@ -62,12 +62,14 @@ class MailExchange:
     :ivar otherwise: smart hosts to fall back on when DNS leads nowhere
         (IIS DEL-44, "attempt direct delivery before sending to smart host").
     :ivar security: how to meet them.
+    :ivar own: *security* was said of this domain, not of hosts in general.
     """
 
     domain: str
     helo: bool = False
     otherwise: SmartHosts | None = None
     security: OutboundSecurity = OutboundSecurity()
+    own: bool = False
 
 
 @frozen

@@ -60,6 +60,8 @@ class Transcript:
     :ivar alive: the session can take another envelope.
     :ivar spoken: the peer's reply that ended the session, if it gave one.
     :ivar ended_in: what we waited for when the session ended.
+    :ivar untrusted: it ended because the peer cannot prove who it is, or speaks no TLS that
+        we do; a connection that breaks in the handshake says nothing of that.
     """
 
     replies: tuple[Reply | None, ...]
@@ -68,6 +70,7 @@ class Transcript:
     alive: bool
     spoken: Reply | None = None
     ended_in: Phase | None = None
+    untrusted: bool = False
 
     @property
     def login_failed(self) -> bool:
@@ -150,6 +153,7 @@ class OutboundProtocol(Protocol):
         self._reading = False
         self._lost = False
         self._secured = False
+        self._untrusted = False
 
     # ---- the relay's side
 
@@ -244,6 +248,7 @@ class OutboundProtocol(Protocol):
         if protection.level is TLSLevel.VERIFIED:
             wrong = check_identity(connection_of(self.transport), protection.host)
             if wrong is not None:
+                self._untrusted = True
                 self._end_with(wrong)
                 self.drop()
                 return
@@ -286,6 +291,7 @@ class OutboundProtocol(Protocol):
         """The connection is gone."""
         self._lost = True
         self._deadlines.forget(self)
+        self._untrusted = isinstance(reason.value, SSL.Error)
         self._end_with(f"connection lost: {failure_words(reason)}")
         self._gone()
 
@@ -382,7 +388,13 @@ class OutboundProtocol(Protocol):
     def _tell_over(self, event: SessionOver) -> None:
         replies = event.replies or (None,) * self._recipient_count
         transcript = Transcript(
-            replies, event.words, event.in_doubt, False, event.reply, event.phase
+            replies,
+            event.words,
+            event.in_doubt,
+            False,
+            event.reply,
+            event.phase,
+            self._untrusted,
         )
         if not self.ready.called:
             self.ready.callback(transcript)

@@ -2,7 +2,7 @@
 One session with a site, from its opening to its end.
 
 :Room: ``relay``
-:RFC: 5321 §3.3, §5.1; 6152 §3; 6531 §3.2; promises P3, P6.
+:RFC: 5321 §3.3, §5.1; 6152 §3; 6531 §3.2; 8689 §4.2.1; promises P3, P6.
 :Made by: `mailhost.relay.sites`, which gives it jobs and hears how it goes.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
@@ -32,6 +32,7 @@ from mailhost.relay.outcomes import (
     STUMBLED,
     damaged,
     transcript_outcomes,
+    without_requiretls,
     worth_another_host,
 )
 from mailhost.smtp.extensions.limits import read_limits
@@ -104,7 +105,13 @@ class Connection:
         try:
             tracer = self.site.line.tracer
             attempts: list[Attempt] | None = [] if tracer.on else None
-            opened = await self.site.line.open(first.destination, first.tried, self._gone, attempts)
+            opened = await self.site.line.open(
+                first.destination,
+                first.tried,
+                self._gone,
+                attempts,
+                first.message.parameters.requiretls,
+            )
             self.opening = False
             if attempts:
                 self._trace_attempts(first, attempts)
@@ -216,6 +223,11 @@ class Connection:
         international = job.is_international
         spoken = "SMTPUTF8" in session.extensions
         if message.parameters.returns_late and not self._may_be_in_time(session, job):
+            return True
+        if message.parameters.requiretls and "REQUIRETLS" not in session.extensions:
+            outcomes = [without_requiretls(place.host)] * len(job.recipients)
+            self._current = None
+            self.site.try_elsewhere(evolve(job, so_far=outcomes, session_lost=False))
             return True
         if international and not spoken:
             left = await self._without_utf8(job)

@@ -2,7 +2,7 @@
 From a message that is due to the sites that its recipients belong to.
 
 :Room: ``relay``
-:RFC: 5321 §5.1.
+:RFC: 5321 §5.1; 8689 §4.2.
 :IIS: DEL-43, DEL-44, DOM-11..14.
 :Called by: `mailhost.relay.manager`.
 
@@ -24,6 +24,7 @@ from twisted.logger import Logger
 from mailhost.errors import ResolveProblem
 from mailhost.model.address import Mailbox
 from mailhost.model.outcome import Fate, Outcome
+from mailhost.model.parameters import NO_MAIL_PARAMETERS, MailParameters
 from mailhost.model.queue import QueuedRecipient
 from mailhost.model.route import Drop, MailExchange, NextHop, NoRoute, Route, SmartHosts
 from mailhost.model.security import TLSLevel
@@ -209,6 +210,9 @@ class Dispatcher:
         recipients: list[QueuedRecipient],
     ) -> None:
         active = gathering.active
+        asked = active.message.parameters
+        if asked is not NO_MAIL_PARAMETERS:
+            route = _protected(route, asked)
         if isinstance(route, Drop):
             self.ways.deliver(active, recipients)
         elif isinstance(route, NoRoute):
@@ -339,6 +343,23 @@ def _join(
         destination = evolve(destination, key=key, rated=rated)
     known = sites.setdefault(destination.key, (destination, []))
     known[1].extend(recipients)
+
+
+def _protected(route: Route, asked: MailParameters) -> Route:
+    """
+    *route* in the manner that the sender has asked for (RFC 8689 §4.2).
+
+    ``TLS-Required: No`` is about hosts that nobody here knows: what the operator has said of a
+    domain or of his smart hosts holds all the same.
+    """
+    if not isinstance(route, SmartHosts | MailExchange):
+        return route
+    if asked.requiretls:
+        return evolve(route, security=evolve(route.security, tls=TLSLevel.VERIFIED))
+    known = isinstance(route, SmartHosts) or route.own or route.otherwise is not None
+    if asked.tls_optional and not known and route.security.tls.is_required:
+        return evolve(route, security=evolve(route.security, tls=TLSLevel.OPPORTUNISTIC))
+    return route
 
 
 def _smart_destination(route: SmartHosts) -> Destination:

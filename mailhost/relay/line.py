@@ -129,6 +129,7 @@ class Line:
         tried: set[tuple[str, int]],
         gone: Callable[[], None],
         attempts: list[Attempt] | None = None,
+        requiretls: bool = False,
     ) -> Opened | Outcome | None:
         """
         The first session that can be had.
@@ -136,6 +137,7 @@ class Line:
         :param tried: addresses and ports to pass over; those tried here are added.
         :param gone: called when the session given is lost.
         :param attempts: those that come to nothing are added.
+        :param requiretls: who has no TLS for us has failed for good (RFC 8689 §4.2.1).
         :returns: why there is none, as an outcome, when every host has failed;
             `None` when there was no further host to try.
         """
@@ -157,12 +159,15 @@ class Line:
                 tried.add((place.address, place.port))
                 scribes: list[Scribe] = []
                 opened = await self._open_at(place, destination, gone, scribes)
+                if isinstance(opened, Transcript):
+                    opened = unopened_outcome(opened, _name(place), requiretls)
                 if isinstance(opened, Opened):
                     return opened
                 if attempts is not None:
                     said = "\n".join(scribe.text() for scribe in scribes)
                     attempts.append(Attempt(_name(place), opened.words, said))
-                last = opened
+                if last is None or last.fate is Fate.FAILED or opened.fate is Fate.DELAYED:
+                    last = opened
         return last
 
     async def places(self, hop: NextHop) -> tuple[HostAddress, ...]:
@@ -183,7 +188,7 @@ class Line:
         destination: Destination,
         gone: Callable[[], None],
         scribes: list[Scribe],
-    ) -> Opened | Outcome:
+    ) -> Opened | Transcript | Outcome:
         security, helo = destination.security, destination.helo
         login = security.login
         if login is not None and login.tokens is not None:
@@ -204,7 +209,7 @@ class Line:
                 "{host}: {words}; once more in clear", host=place.host, words=opened.words
             )
             opened = await self._open_with(None, place, helo, gone, scribes)
-        return unopened_outcome(opened, _name(place)) if isinstance(opened, Transcript) else opened
+        return opened
 
     async def _open_by_token(
         self,

@@ -2,7 +2,7 @@
 What a dialogue, or its failure, means for each recipient.
 
 :Room: ``relay``
-:RFC: 5321 §4.2.1 (classes), 3463 (X.4: network and routing status); promises P3, P4.
+:RFC: 5321 §4.2.1 (classes), 3463 (X.4: network and routing status), 8689 §4.2.1; promises P3, P4.
 """
 
 from __future__ import annotations
@@ -35,14 +35,19 @@ def transcript_outcomes(transcript: Transcript, peer: str, dsn: bool = False) ->
     ]
 
 
-def unopened_outcome(transcript: Transcript, peer: str) -> Outcome:
+def unopened_outcome(transcript: Transcript, peer: str, requiretls: bool = False) -> Outcome:
     """
     A session that did not come to an envelope.
 
     Temporary, whatever the peer said: a 554 in place of a greeting speaks of the
     host or of us today, not of the message (RFC 5321 §3.1).
+
+    :param requiretls: the mail must not go without TLS to a host that is known: where there
+        is none, it comes back (RFC 8689 §4.2.1).
     """
     if transcript.tls_failed:
+        if requiretls and _never_secure(transcript):
+            return Outcome(Fate.FAILED, "5.7.10", transcript.words, peer=peer)
         # RFC 3463 X.7.4: security features not supported; X.7.5: cryptographic failure.
         status = "4.7.4" if transcript.ended_in is Phase.STARTTLS else "4.7.5"
         return Outcome(Fate.DELAYED, status, transcript.words, peer=peer)
@@ -52,6 +57,19 @@ def unopened_outcome(transcript: Transcript, peer: str) -> Outcome:
     if transcript.spoken is None:
         return Outcome(Fate.DELAYED, "4.4.2", transcript.words, peer=peer)
     return Outcome(Fate.DELAYED, "4.4.1", str(transcript.spoken), peer=peer, spoken=True)
+
+
+def _never_secure(transcript: Transcript) -> bool:
+    """Whether there will be no TLS with the peer later either, as far as one can see."""
+    if transcript.ended_in is Phase.STARTTLS:
+        return transcript.spoken is None or transcript.spoken.permanent
+    return transcript.untrusted
+
+
+def without_requiretls(host: str) -> Outcome:
+    """*host* does not promise what the mail needs (RFC 8689 §4.2.1)."""
+    words = f"{host} does not offer REQUIRETLS, and the message needs it"
+    return Outcome(Fate.FAILED, "5.7.30", words, peer=host)
 
 
 def unreachable(peer: str, words: str) -> Outcome:

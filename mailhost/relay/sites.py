@@ -355,7 +355,8 @@ class SiteQueue:
 
     def cannot_open(self, connection: Connection, job: Job, outcome: Outcome | None) -> None:
         """No host took the session; `None`: there was none left to try."""
-        if job.so_far is not None:
+        unheard = outcome is not None and outcome.fate is Fate.DELAYED
+        if job.so_far is not None and not (unheard and _all_failed(job.so_far)):
             # Hosts were passed over, so this says nothing about the site, unless
             # each of them broke the session.
             self.settle(job, job.so_far)
@@ -470,3 +471,8 @@ class SiteQueue:
             reason = f"{allowed} connections are in use"
             waits.append(Wait(reason, f"delivery.connections.{setting}"))
         return waits
+
+
+def _all_failed(outcomes: Sequence[Outcome]) -> bool:
+    """A host that cannot be had now may do better than those that have failed for good."""
+    return all(one.fate is Fate.FAILED for one in outcomes)

@@ -3,7 +3,7 @@ A delivery report, from outcomes to octets.
 
 :Room: ``reports``
 :RFC: 3461 §6 (what a report says), 3464, 6522 (its earlier form is 3462), 6533 (addresses
-    outside ASCII), 3834 §3.1, 5321 §6.1.
+    outside ASCII), 3834 §3.1, 5321 §6.1, 8689 §5.
 :IIS: §10.6; MSG-05 (copies of failure reports).
 :Called by: `mailhost.relay`, which hands the result to the spool in one
     transaction with the outcomes it tells of.
@@ -120,16 +120,29 @@ def compose_report(
     if kind is ReportKind.FAILURE and copy_to is not None and copy_to != sender:
         receivers.append(copy_to)
     body = "8BITMIME" if utf8 or returned.encoding == b"8bit" else "7BIT"
-    asked = MailParameters(smtputf8=True) if utf8 else NO_MAIL_PARAMETERS
+    asked = _asked(original)
     return tuple(
         Submission(Envelope(None, (path,), body, parameters=asked), octets) for path in receivers
     )
 
 
 def _returned_octets(kind: ReportKind, original: OriginalMessage, most: int) -> int:
-    """RFC 3461 §4.3: RET is about reports of failure; no other returns a content."""
-    whole = kind is ReportKind.FAILURE and original.parameters.ret != "HDRS"
+    """
+    RFC 3461 §4.3: RET is about reports of failure; no other returns a content.
+
+    RFC 8689 §5: of what must go through TLS never more than the header comes back.
+    """
+    asked = original.parameters
+    whole = kind is ReportKind.FAILURE and asked.ret != "HDRS" and not asked.requiretls
     return most if whole else -1
+
+
+def _asked(original: OriginalMessage) -> MailParameters:
+    """What the report needs of the hosts on its way; RFC 8689 §5: TLS, as its original did."""
+    utf8, requiretls = original.international, original.parameters.requiretls
+    if not (utf8 or requiretls):
+        return NO_MAIL_PARAMETERS
+    return MailParameters(smtputf8=utf8, requiretls=requiretls)
 
 
 def _header(

@@ -101,7 +101,9 @@ class Categorizer:
         if rules.hops:
             return SmartHosts(rules.hops, rules.helo, elsewhere)
         if not self.smart_hosts or rules.hops is None:
-            return _by_name(path, MailExchange(path.domain_key, rules.helo, None, elsewhere))
+            own = rules.security is not None
+            exchange = MailExchange(path.domain_key, rules.helo, None, elsewhere, own)
+            return _by_name(path, exchange)
         security = self.security if rules.security is None else rules.security
         smart = SmartHosts(self.smart_hosts, rules.helo, security)
         if not self.direct_first:

@@ -4,6 +4,7 @@ Dialogues that are files: every one is played whole, octet by octet and pipeline
 A file has lines of four kinds::
 
     # comment, or ``## setting``: relay ADDRESS, max_size N, max_recipients N, off EXTENSION ...
+    # ``## through tls``: as after the handshake
     # ``## logins anonymous`` or ``## logins only``: kim@example.com has the password pencil,
     # and may send as himself
     C: what the client sends, CRLF added; ``\\n``, ``\\r``, ``\\0`` and ``\\xhh`` stand for octets
@@ -78,6 +79,7 @@ class Dialogue:
 
     def __init__(self, path: Path) -> None:
         self.settings = make_settings()
+        self.secure = False
         # Each turn: what is sent, and the reply lines that must follow.
         self.turns: list[tuple[bytes, list[str]]] = [(b"", [])]
         self.endings: list[str] = []
@@ -86,7 +88,9 @@ class Dialogue:
 
     def _line(self, line: str) -> None:
         kind, _, rest = line.partition(" ")
-        if kind == "##":
+        if line == "## through tls":
+            self.secure = True
+        elif kind == "##":
             self.settings = apply(self.settings, *rest.split(" ", 1))
         elif kind in ("C:", "c:"):
             sent = octets(rest) + (b"\r\n" if kind == "C:" else b"")
@@ -113,6 +117,8 @@ class DialogueTests(SynchronousTestCase):
             dialogue.settings, passwords=Passwords({"kim@example.com": "pencil"}, (SENDER,))
         )
         session = world.connect()
+        if dialogue.secure:
+            session.secure()
         expected: list[str] = []
         said = session.read()
         everything = b""

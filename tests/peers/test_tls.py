@@ -224,7 +224,7 @@ class OutboundTests(TLSCase):
         host, port = split_address(second.address)
         first = self.start_server(
             domain="first.example",
-            access={"relay": {"except": ["127.0.0.1"]}},
+            access={"relay": {"except": ["127.0.0.1"]}} | self.tls_settings(),
             delivery={
                 "smart_host": f"relay.example:{port}",
                 "security": security,
@@ -283,6 +283,21 @@ class OutboundTests(TLSCase):
             self.tls_settings(), tls="verified", ca=str(self.authority.file)
         )
         first.submit("user@example.com")
+
+        self.assertIn(b" with ESMTPS id ", self.received(second))
+
+    def test_requiretls(self) -> None:
+        """RFC 8689: asked for through TLS, and promised by the next host."""
+        self.certificate, self.key = self.authority.issue("relay", "relay.example")
+        first, second = self.start_pair(self.tls_settings(), ca=str(self.authority.file))
+        with first.client() as client:
+            client._host = "relay.example"  # type: ignore[attr-defined]  # its only way
+            client.ehlo()
+            self.assertNotIn("requiretls", client.esmtp_features)
+            client.starttls(context=self.client)
+            client.ehlo()
+            self.assertIn("requiretls", client.esmtp_features)
+            client.sendmail(SENDER, "user@example.com", content(), ["REQUIRETLS"])
 
         self.assertIn(b" with ESMTPS id ", self.received(second))
 

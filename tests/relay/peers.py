@@ -108,6 +108,7 @@ class Peers:
         tried: set[tuple[str, int]],
         gone: Callable[[], None],
         attempts: list[Attempt] | None = None,
+        requiretls: bool = False,
     ) -> Opened | Outcome | None:
         key = destination.key
         place = HostAddress(key, "192.0.2.1", 25)

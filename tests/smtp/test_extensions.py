@@ -42,7 +42,8 @@ class OfferTests(SynchronousTestCase):
         """It is neither announced, nor are its parameters known."""
         every = frozenset(one.keyword for one in EXTENSIONS)
         for one in EXTENSIONS:
-            offered = offer(Rules("x", starttls=True, extensions=every - {one.keyword}), False)
+            rules = Rules("x", starttls=True, extensions=every - {one.keyword})
+            offered = offer(rules, one.keyword == "REQUIRETLS")
             named = [line.partition(" ")[0] for line in offered.ehlo_lines(0.0)]
             self.assertNotIn(one.keyword, named)
             self.assertFalse(offered.mail_parameters.keys() & one.mail_parameters.keys())
@@ -146,3 +147,25 @@ class OriginalRecipientTests(SynchronousTestCase):
     def test_round_trip(self, text: str) -> None:
         """Whatever can be printed comes back."""
         self.assertEqual(text, from_utf8_xtext(to_utf8_xtext(text)))
+
+
+class RequireTLSTests(SynchronousTestCase):
+    def test_through_tls_only(self) -> None:
+        """RFC 8689 §2: in clear it is neither announced nor known."""
+        rules = Rules("x", extensions=frozenset({"REQUIRETLS"}))
+        self.assertEqual((), offer(rules, False).lines)
+        self.assertEqual({}, offer(rules, False).mail_parameters)
+        self.assertEqual(("REQUIRETLS",), offer(rules, True).lines)
+
+    def test_sent_on(self) -> None:
+        """To a host that offers it; what its header says is for each host to read."""
+        asked = MailParameters(requiretls=True)
+        self.assertEqual(
+            "MAIL FROM:<a@example.com> REQUIRETLS",
+            envelope_lines(Envelope(A, (B,), parameters=asked), "REQUIRETLS")[0],
+        )
+        header = MailParameters(tls_optional=True)
+        self.assertEqual(
+            "MAIL FROM:<a@example.com>",
+            envelope_lines(Envelope(A, (B,), parameters=header), "REQUIRETLS")[0],
+        )

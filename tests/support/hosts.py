@@ -38,11 +38,13 @@ class Host:
 
     :ivar says: what it answers instead of `GOOD`, by verb or by whole line; a
         list is used up from its front, the last stays.
+    :ivar wrong: what `mailhost.net.tls.check_identity` has to say of its certificate.
     :ivar envelopes: ``(MAIL line, [RCPT lines], content)`` of what it took.
     """
 
     says: dict[str, Any] = field(factory=dict)
     envelopes: list[tuple[str, list[str], bytes]] = field(factory=list)
+    wrong: str | None = None
     connections: int = 0
     open: int = 0
 
@@ -85,6 +87,14 @@ class _Wire:
         self._clock.callLater(0, self.end)
 
     abortConnection = loseConnection
+
+    def startTLS(self, creator: object) -> None:
+        """Only as if: the test patches what would look at a certificate."""
+        self._clock.callLater(0, self._protocol.handshakeCompleted)
+
+    @property
+    def wrong(self) -> str | None:
+        return self._host.wrong
 
     def registerProducer(self, producer: object, streaming: bool) -> None:
         pass

@@ -19,6 +19,7 @@ from mailhost.intake.desk import Desk
 from mailhost.intake.reception import Reception
 from mailhost.interfaces import INameResolver
 from mailhost.model.queue import QueuedMessage
+from mailhost.model.security import TLSFacts
 from mailhost.net.factory import ESMTPFactory
 from mailhost.routing.categorizer import make_categorizer
 from mailhost.server.logins import rules_of
@@ -128,6 +129,13 @@ class Session:
         """Send *octets*; what the server said to them."""
         self.protocol.dataReceived(octets)
         return self.read()
+
+    def secure(self) -> None:
+        """From here on as if a handshake had been done."""
+        self.protocol.session.tls = TLSFacts("TLSv1.3", "TLS_AES_256_GCM_SHA384")
+        dialogue = self.protocol._dialogue
+        dialogue.secure = True
+        dialogue.change_rules(dialogue.rules)
 
     def read(self) -> bytes:
         """What the server has said since."""

@@ -63,6 +63,10 @@ class ExtensionSettings:
         help="FUTURERELEASE: mail that waits in the queue for its time (RFC 4865), "
         "messages.max_hold at most.",
     )
+    requiretls: bool = _on(
+        "REQUIRETLS: mail that goes through TLS on its whole way or comes back (RFC 8689); offered "
+        "through TLS."
+    )
     starttls: bool = _on(
         "STARTTLS: clients may change to TLS, where there is a certificate (RFC 3207)."
     )

@@ -25,6 +25,7 @@ from mailhost.smtp.extensions.limits import LIMITS
 from mailhost.smtp.extensions.mtpriority import MT_PRIORITY
 from mailhost.smtp.extensions.nosoliciting import NO_SOLICITING
 from mailhost.smtp.extensions.pipelining import PIPELINING
+from mailhost.smtp.extensions.requiretls import REQUIRETLS
 from mailhost.smtp.extensions.size import SIZE
 from mailhost.smtp.extensions.smtputf8 import SMTPUTF8
 from mailhost.smtp.extensions.starttls import STARTTLS
@@ -46,6 +47,7 @@ EXTENSIONS: tuple[Extension, ...] = (
     MT_PRIORITY,
     NO_SOLICITING,
     FUTURERELEASE,
+    REQUIRETLS,
     STARTTLS,
     AUTH,
     XCLIENT,
