@@ -20,6 +20,7 @@ from twisted.python.logfile import LogFile
 
 from mailhost.config.reader import ConfigurationFaults, find_configuration, load_settings
 from mailhost.config.settings import Settings
+from mailhost.garbage import Caretaker
 from mailhost.logs import TextObserver
 from mailhost.workers.privileges import CannotChangeUser, check_user
 
@@ -77,6 +78,8 @@ def makeService(options: Options) -> IService:
         outlook = Outlook(*settings.metrics, Exposition(service), reactor)
         service.control = Doors((service.control, outlook))
     service.setServiceParent(root)
+    caretaker: Any = Caretaker(reactor)
+    caretaker.setServiceParent(root)
     return root
 
 

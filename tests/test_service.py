@@ -160,7 +160,7 @@ class TapTests(SynchronousTestCase):
                 file.write_text(f"{text}virtual_servers: [{{fqdn: a.example}}]\n", "utf-8")
                 options = Options()
                 options.parseOptions(["--config", str(file)])
-                (service,) = IServiceCollection(makeService(options))  # type: ignore[call-arg]
+                service, _ = IServiceCollection(makeService(options))  # type: ignore[call-arg]
                 found.append(service.control)
 
         door, doors = found
@@ -176,7 +176,7 @@ class TapTests(SynchronousTestCase):
             options = Options()
             options.parseOptions(["--config", str(file)])
 
-        (service,) = IServiceCollection(makeService(options))  # type: ignore[call-arg]  # adapts
+        service, _ = IServiceCollection(makeService(options))  # type: ignore[call-arg]  # adapts
 
         assert isinstance(service, Supervisor)
         self.assertEqual([0, 1, 2], [worker.number for worker in service.workers])

@@ -34,6 +34,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mailhost.errors import MailhostError
+from mailhost.garbage import Caretaker
 from mailhost.logs import event_text
 from mailhost.server.share import Share
 from mailhost.server.virtual_server import CannotStart
@@ -136,6 +137,7 @@ class WorkerLink(amp.AMP):
                 changed=self._tell,
             )
             self._service.startService()
+            Caretaker(self._reactor).startService()
         else:
             self._service.configure(wanted.settings)
         self._sockets.keep_only(places(wanted.settings))

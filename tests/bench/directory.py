@@ -23,6 +23,7 @@ from twisted.internet.task import react
 
 from mailhost.directory.link import Connect, connection_to
 from mailhost.directory.resolver import LDAPAddressResolver, Limits
+from mailhost.garbage import set_apart
 from mailhost.model.address import Mailbox
 from mailhost.model.directory import GroupRef
 from tests.support.slapd import AD, MISSING, SHARED, group
@@ -131,6 +132,7 @@ def _copying(server: Any, terms: Any) -> Any:
 
 async def run(reactor: Any, count: int, connect: Connect, threads: int) -> None:
     slapd = SHARED.get()
+    set_apart()  # as the service does
     limits = Limits(threads=threads)
     resolver = LDAPAddressResolver(reactor, [slapd.url], AD, limits=limits, connect=connect)
     print(f"{threads} connections")
