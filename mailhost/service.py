@@ -34,6 +34,7 @@ from mailhost.workers.sockets import KeptSockets, places
 
 if TYPE_CHECKING:
     from mailhost.control.door import Opening
+    from mailhost.logs import Journal
 
 _log = Logger()
 
@@ -56,6 +57,7 @@ class MailhostService(Service):
     :param changed: called when the state of a virtual server has changed.
     :ivar virtual_servers: by name.
     :ivar control: where operators ask, opened at the start; `None`: nowhere.
+    :ivar journal: the log, which is told of changed settings; `None`: somebody else's.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class MailhostService(Service):
         self._again: dict[str, IDelayedCall] = {}
         self._kept: KeptSockets | None = None
         self.control: Opening | None = None
+        self.journal: Journal | None = None
 
     def startService(self) -> None:
         """Start every virtual server; one that cannot start fails alone."""
@@ -138,6 +141,8 @@ class MailhostService(Service):
         """
         assert self._reread is not None
         self.configure(read_again(self._reread, self._settings))
+        if self.journal is not None:
+            self.journal.configure(self._settings.log)
         _log.info("The configuration is reloaded")
 
     def configure(self, settings: Settings) -> None:

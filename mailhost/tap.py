@@ -16,12 +16,12 @@ from twisted.application.service import IService, MultiService
 from twisted.logger import ILogObserver
 from twisted.python import usage
 from twisted.python.components import Componentized
-from twisted.python.logfile import LogFile
 
+from mailhost.background import AppendedFile
 from mailhost.config.reader import ConfigurationFaults, find_configuration, load_settings
 from mailhost.config.settings import Settings
 from mailhost.garbage import Caretaker
-from mailhost.logs import TextObserver
+from mailhost.logs import Journal, owner_for, to_stream
 from mailhost.workers.privileges import CannotChangeUser, check_user
 
 
@@ -68,8 +68,9 @@ def makeService(options: Options) -> IService:
     path: Path = options["path"]
     settings: Settings = options["settings"]
     make = MailhostService if settings.workers == 1 else Supervisor
-    root = _Root(_log_file(options))
+    root = _Root(_journal(options, settings), reactor)
     service: Any = make(settings, reactor, lambda: load_settings(path))
+    service.journal = root.journal
     service.control = Door(settings.control, ControlAPI(service), reactor)
     if settings.metrics is not None:
         # Prometheus' client is loaded only where somebody asks for it.
@@ -83,32 +84,45 @@ def makeService(options: Options) -> IService:
     return root
 
 
-def _log_file(options: Options) -> Any | None:
-    """Where twistd's options send the log; `None` where they name a log of another kind."""
+def _journal(options: Options, settings: Settings) -> Journal | None:
+    """The log; `None` where twistd's options name one of another kind."""
     given: Any = options.parent
     if given is None or given.get("logger") or given.get("syslog"):
         return None
     name = given.get("logfile")
     if given.get("nodaemon") and name in (None, "", "-"):
-        return sys.stdout
-    if name == "-":
+        journal = Journal(to_stream(sys.stdout))
+    elif name == "-":
         return None  # twistd refuses a daemon that writes to a terminal
-    file = LogFile.fromFullPath(name or "twistd.log")  # type: ignore[no-untyped-call]  # upstream
-    if hasattr(signal, "SIGUSR1"):
-        signal.signal(signal.SIGUSR1, lambda number, frame: file.rotate())
-    return file
+    else:
+        # twistd changes the directory when it goes into the background.
+        path = Path(name or "twistd.log").absolute()
+        journal = Journal(AppendedFile(path, owner_for(settings.user)).write)
+        if hasattr(signal, "SIGUSR1"):
+            # Twisted's own log is rotated by it; ours need not be told.
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    journal.configure(settings.log, settings.user)
+    return journal
 
 
 class _Root(MultiService):
     """What twistd runs; tells the application how it logs."""
 
-    def __init__(self, log_file: Any | None) -> None:
+    def __init__(self, journal: Journal | None, reactor: Any) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # upstream has no annotations
-        self._log_file = log_file
+        self.journal = journal
+        self.reactor = reactor
 
     def setServiceParent(self, parent: Any) -> None:
         """twistd looks for an observer in its application before it makes one."""
-        if isinstance(parent, Componentized) and self._log_file is not None:
+        if isinstance(parent, Componentized) and self.journal is not None:
             application: Any = parent
-            application.setComponent(ILogObserver, TextObserver(self._log_file))
+            application.setComponent(ILogObserver, self.journal)
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]  # upstream
+
+    def startService(self) -> None:
+        """twistd is in the background by now, where threads live on."""
+        if self.journal is not None:
+            self.journal.start()
+            self.reactor.addSystemEventTrigger("after", "shutdown", self.journal.stop)
+        super().startService()  # type: ignore[no-untyped-call]  # upstream

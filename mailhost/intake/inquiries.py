@@ -85,7 +85,7 @@ async def _look_up(desk: Desk, session: SessionFacts, given: Mailbox) -> Found |
         found = answer if isinstance(answer, Found | Refused) else await answer
     except LookupProblem as problem:
         return replies.directory_failed(problem.status)
-    _log.info("{peer} asks for {path}", peer=session.peer, path=str(path))
+    _log.info("{peer} asks for {path}", path=str(path), **session.told)
     if isinstance(found, Refused):
         if is_postmaster(path):
             return replies.verified(path)

@@ -23,6 +23,7 @@ from zope.interface import implementer
 from mailhost.content.headers import header_end, scan_header
 from mailhost.content.trace import PeerNote, received_field
 from mailhost.errors import LookupProblem, SpoolFull, SpoolProblem
+from mailhost.facts import WANTED, FactLog
 from mailhost.intake import inquiries
 from mailhost.intake.asked import accept_asked, check_solicitation
 from mailhost.intake.desk import Desk
@@ -54,6 +55,8 @@ from mailhost.traces.events import event
 
 #: A header may be so long; what is behind is content to us (attacks.md, §1.4).
 _MAX_HEADER_OCTETS = 262144
+
+_facts = FactLog()
 
 
 @define(eq=False)
@@ -133,9 +136,7 @@ class Reception:
             or self._enter()
         )
         if refused is not None:
-            self._log.info(
-                "{peer} is not let in: {reply}", peer=self.session.peer, reply=str(refused)
-            )
+            self._log.info("{peer} is not let in: {reply}", **self.session.told, reply=str(refused))
             return refused
         return replies.OK if self._stranger is None else self._stranger.greet(replies.OK)
 
@@ -190,7 +191,7 @@ class Reception:
 
     def _begin_from(self, sender: Mailbox | Reply, asked: _Transaction) -> Reply:
         if isinstance(sender, Reply):
-            self._log.info("{peer}: {reply}", peer=self.session.peer, reply=str(sender))
+            self._log.info("{peer}: {reply}", **self.session.told, reply=str(sender))
             return sender
         asked.reverse_path = sender
         return self._begin(asked)
@@ -240,7 +241,7 @@ class Reception:
         else:
             refused = check_routing(self.session, path, relay)
         if refused is not None:
-            self._log.info("{peer} may not relay to {path}", peer=self.session.peer, path=str(path))
+            self._log.info("{peer} may not relay to {path}", **self.session.told, path=str(path))
             return refused
         if self._stranger is not None and self._stranger.inquires(path):
             return self._ask_first(self._stranger, path, partial(self._add, to, path, parameters))
@@ -309,7 +310,7 @@ class Reception:
     ) -> Maybe[Reply]:
         found = recipients_of(answer, self.desk.categorizer.stamp(path))
         if isinstance(found, Refused):
-            self._log.info("{peer}: {reply}", peer=self.session.peer, reply=str(found.reply))
+            self._log.info("{peer}: {reply}", **self.session.told, reply=str(found.reply))
             return found.reply
         add = partial(self._add_found, found, to, path, parameters)
         if self._stranger is not None and self._stranger.inquires(path):
@@ -472,15 +473,8 @@ class Reception:
             self.session.message_count += 1
             desk.tally.accept(message.size, len(message.recipients))
             desk.tally.commit_seconds.add(desk.clock.seconds() - begun)
-            self._log.info(
-                "{id}: from=<{path}> peer={peer}{login} size={size} recipients={count}",
-                id=message.queue_id,
-                path=str(message.reverse_path or ""),
-                peer=self.session.peer,
-                login=f" login={account.name}" if (account := self.session.account) else "",
-                size=message.size,
-                count=len(message.recipients),
-            )
+            if WANTED.info:
+                self._tell(message)
             if desk.tracer.on:
                 self._trace(message, message_id or "")
             try:
@@ -499,6 +493,26 @@ class Reception:
             return self._no_room(failure.value)
 
         return committed.addCallbacks(ours, not_ours)
+
+    def _tell(self, message: QueuedMessage) -> None:
+        session = self.session
+        words = "{id}: from=<{sender}> peer={peer} size={size} recipients={count}"
+        login = {}
+        if session.account is not None:
+            words = words.replace(" size", " login={login} size")
+            login["login"] = session.account.name
+        _facts.info(
+            words,
+            id=message.queue_id,
+            server=self.desk.settings.name,
+            session=session.session_id,
+            transaction=session.message_count,
+            sender=str(message.reverse_path or ""),
+            peer=session.peer,
+            size=message.size,
+            count=len(message.recipients),
+            **login,
+        )
 
     def _trace(self, message: QueuedMessage, message_id: str) -> None:
         session, paths = self.session, [r.forward_path for r in message.recipients.values()]
@@ -544,7 +558,5 @@ class Reception:
             incoming.discard()
 
     def _no_room(self, problem: SpoolProblem) -> Reply:
-        self._log.warn(
-            "{peer} has to wait: {problem}", peer=self.session.peer, problem=str(problem)
-        )
+        self._log.warn("{peer} has to wait: {problem}", **self.session.told, problem=str(problem))
         return replies.NO_ROOM if isinstance(problem, SpoolFull) else replies.SPOOL_FAILED

@@ -123,7 +123,9 @@ class Stranger:
         wait = await greylist.wait(peer, sender, recipient, terms, now)
         if wait <= 0:
             return None
-        self._log.info("{peer} has to come back for {path}", peer=peer, path=str(recipient))
+        self._log.info(
+            "{peer} has to come back for {path}", path=str(recipient), **self.session.told
+        )
         return replies.greylisted(wait)
 
     async def _check_lists(self, code: int) -> Reply | None:
@@ -134,7 +136,7 @@ class Stranger:
         if refused is not None:
             self._log.info(
                 "{peer} has a score of {score}: {reply}",
-                peer=peer,
+                **self.session.told,
                 score=score_of(self._entries),
                 reply=str(refused),
             )
@@ -169,7 +171,7 @@ class Stranger:
         """*reply*, which refuses something, in its time; or another, when it is too much."""
         too_much = self._count(ClientTable.check_error)
         if too_much is not None:
-            self._log.info("{peer}: {reply}", peer=self.session.peer, reply=str(too_much))
+            self._log.info("{peer}: {reply}", **self.session.told, reply=str(too_much))
             return too_much
         if self.session.account is not None:
             return reply

@@ -73,6 +73,11 @@ class SessionFacts:
     proxy: bool = False
     connected_at: float = field(default=0.0)
 
+    @property
+    def told(self) -> dict[str, str]:
+        """Who it is, for a line of the log."""
+        return {"peer": self.peer, "session": self.session_id}
+
     def speaking_for(self, client: SpokenFor) -> SessionFacts:
         """The facts of a session of *client*, which comes by this connection."""
         said: dict[str, Any] = {"peer_names": None, "content_octets": 0, "message_count": 0}

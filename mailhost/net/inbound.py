@@ -281,7 +281,7 @@ class InboundProtocol(Protocol):
     def expire(self) -> None:
         """The client was silent for too long, or does not go."""
         if self._shaking_hands:
-            self._log.info("{peer} did not complete a TLS handshake", peer=self.session.peer)
+            self._log.info("{peer} did not complete a TLS handshake", **self.session.told)
             self.abort()
         elif self._dialogue.paused or _Hold.STORE_BUSY in self._hold:
             self._extend_deadline()  # it waits for us, not we for it
@@ -290,7 +290,7 @@ class InboundProtocol(Protocol):
             # answer to its final dot.
             self.abort()
         else:
-            self._log.info("{peer} was silent for too long", peer=self.session.peer)
+            self._log.info("{peer} was silent for too long", **self.session.told)
             self._dialogue.close(replies.TIMED_OUT)
             self._pump()
 

@@ -11,6 +11,7 @@ Everybody finds room; mail beyond that is sent back to the store.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from attrs import define, field
@@ -32,12 +33,16 @@ class ActiveMessage:
 
     :ivar jobs: how many of its jobs have no outcome yet.
     :ivar insists: an operator wants it tried: at a site that is suspended too.
+    :ivar told: lines of the log about this attempt.
+    :ivar untold: how many recipients of each fate have no line of their own.
     :ivar weight: its recipients when it came.
     """
 
     message: QueuedMessage
     jobs: int = 0
     insists: bool = False
+    told: int = 0
+    untold: Counter[str] | None = None
     weight: int = field(init=False)
 
     def __attrs_post_init__(self) -> None:

@@ -386,6 +386,8 @@ class RelayManager(SmartHostESMTPRelayingManager):
         if active.jobs:
             return
         self._window.remove(active)
+        if active.untold:
+            self._recorder.tell_rest(active)
         if not active.message.recipients:
             self._due.added(-1)
         self._due.done(active.message)

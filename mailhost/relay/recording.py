@@ -8,6 +8,7 @@ Outcomes to the store, and reports of them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mailhost.errors import MailhostError
+from mailhost.facts import WANTED, FactLog
 from mailhost.interfaces import IQueueStore
 from mailhost.model.outcome import Fate, Outcome
 from mailhost.model.queue import QueuedMessage, QueuedRecipient, Result, Submission
@@ -33,6 +35,11 @@ RECORD_AGAIN_SECONDS = 5.0
 
 #: Addresses on one line of the log.
 _PATHS_ON_A_LINE = 20
+#: Lines of the log about outcomes and reports of one attempt at one message: with the line of its
+#: acceptance, and one for all the rest, they are six.
+LINES_OF_A_MESSAGE = 4
+
+_facts = FactLog()
 
 
 @define(eq=False)
@@ -80,30 +87,62 @@ class Recorder:
         """*outcomes* are what became of *recipients* of *active*, in order: one of its jobs."""
         now = self.clock.seconds()
         verdict = judge(active.message, recipients, outcomes, schedule, now)
-        self.tell(active.message, recipients, verdict)
+        self.tell(active.message, recipients, verdict, active)
         if verdict.tells:
             self.follow(self._report(active, verdict, schedule, now))
         else:
             self._record(active, verdict.results, (), now)
 
     def tell(
-        self, message: QueuedMessage, recipients: Sequence[QueuedRecipient], verdict: Verdict
+        self,
+        message: QueuedMessage,
+        recipients: Sequence[QueuedRecipient],
+        verdict: Verdict,
+        active: ActiveMessage | None = None,
     ) -> None:
-        """One line for all recipients of whom the same is to be said."""
+        """
+        One line for all recipients of whom the same is to be said.
+
+        :param active: *message* in work, where it is; it has a few lines only, and
+            `tell_rest` tells what does not fit.
+        """
+        if not (WANTED.info or self.tracer.on):
+            return
         said: dict[Outcome, list[QueuedRecipient]] = {}
         for recipient, result in zip(recipients, verdict.results, strict=True):
             said.setdefault(result.outcome, []).append(recipient)
         if self.tracer.on:
             self._trace(message, said, verdict)
+        if not WANTED.info:
+            return
         for outcome, told in said.items():
-            self._log.info(
+            if active is not None:
+                active.told += 1
+                if active.told > LINES_OF_A_MESSAGE:
+                    untold = active.untold = active.untold or Counter()
+                    untold[outcome.fate.value] += len(told)
+                    continue
+            first = told[:_PATHS_ON_A_LINE]
+            _facts.info(
                 "{id}: to={paths} {fate} {status}{doubt}: {words}",
                 id=message.queue_id,
+                recipients=[one.number for one in first],
                 paths=_paths(told),
                 fate=outcome.fate.value,
                 status=outcome.status,
                 doubt=" (in doubt)" if outcome.in_doubt else "",
+                peer=outcome.peer,
                 words=outcome.words,
+            )
+
+    def tell_rest(self, active: ActiveMessage) -> None:
+        """What had no line of its own, when the attempt is over."""
+        untold, active.untold = active.untold, None
+        if untold:
+            _facts.info(
+                "{id}: and {rest}; mailhost trace {id} tells of each",
+                id=active.message.queue_id,
+                rest=", ".join(f"{count} more {what}" for what, count in untold.items()),
             )
 
     def _trace(
@@ -128,9 +167,17 @@ class Recorder:
                 )
             )
 
-    def tell_report(self, report: QueuedMessage, about: QueuedMessage) -> None:
-        """*report* is in the queue."""
-        self._log.info("{report}: report about {id}", report=report.queue_id, id=about.queue_id)
+    def tell_report(
+        self, report: QueuedMessage, about: QueuedMessage, active: ActiveMessage | None = None
+    ) -> None:
+        """*report* is in the queue; :param active: see `tell`."""
+        if active is not None:
+            active.told += 1
+        if active is None or active.told <= LINES_OF_A_MESSAGE:
+            _facts.info("{report}: report about {id}", report=report.queue_id, id=about.queue_id)
+        else:
+            active.untold = active.untold or Counter()
+            active.untold["reports"] += 1
         if self.tracer.on:
             now = self.clock.seconds()
             paths = tuple(one.forward_path for one in report.recipients.values())
@@ -195,7 +242,7 @@ class Recorder:
         self.under_way.discard(recorded)
         self._count(active.message, results, now)
         for report in made:
-            self.tell_report(report, active.message)
+            self.tell_report(report, active.message, active)
             self.accept(report)
         self.done(active)
 

@@ -279,7 +279,7 @@ class SharedReception(Reception):
         if not await self.portion.borrow_now():
             self._log.info(
                 "{peer} is not let in: {reply}",
-                peer=self.session.peer,
+                **self.session.told,
                 reply=str(replies.TOO_MANY_CONNECTIONS),
             )
             return replies.TOO_MANY_CONNECTIONS

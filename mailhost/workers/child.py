@@ -18,24 +18,17 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-from attrs import define, field
+from attrs import define
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.protocol import Factory
-from twisted.logger import (
-    ILogObserver,
-    LogEvent,
-    Logger,
-    LogLevel,
-    globalLogBeginner,
-)
+from twisted.logger import LogEvent, Logger, LogLevel, globalLogBeginner
 from twisted.protocols import amp
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from mailhost.errors import MailhostError
 from mailhost.garbage import Caretaker
-from mailhost.logs import event_text
+from mailhost.logs import Journal, event_facts, event_text, to_stream
 from mailhost.server.share import Share
 from mailhost.server.virtual_server import CannotStart
 from mailhost.service import MailhostService
@@ -91,8 +84,9 @@ class WorkerLink(amp.AMP):
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, number: int, count: int) -> None:
+    def __init__(self, reactor: Any, number: int, count: int, journal: Journal) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # upstream has no annotations
+        self._journal = journal
         self._reactor = reactor
         self._sockets = InheritedSockets()
         self._share = Share(number, count, self._sockets, RemoteLending(self))
@@ -127,6 +121,7 @@ class WorkerLink(amp.AMP):
     def obey(self, orders: bytes) -> dict[str, object]:
         """See `Obey`."""
         wanted = Orders.decode(orders)
+        self._journal.limit(wanted.settings.log.level)
         self._sockets.faults = dict(wanted.faults)
         if self._service is None:
             self._service = MailhostService(
@@ -196,27 +191,11 @@ class WorkerLink(amp.AMP):
         return {}
 
 
-@implementer(ILogObserver)
-@define(eq=False)
-class LogToSupervisor:
-    """One line of JSON for each event: level, namespace, text."""
-
-    descriptor: int
-    _lost: bool = field(default=False, init=False)
-
-    def __call__(self, event: LogEvent) -> None:
-        """See `ILogObserver`."""
-        level = event.get("log_level", LogLevel.info)
-        text = event_text(event)
-        line = json.dumps([level.name, event.get("log_namespace", ""), text]) + "\n"
-        # Nobody reads it when the supervisor is gone.
-        with suppress(OSError):
-            _write_all(self.descriptor, line.encode("ascii"))
-
-
-def _write_all(descriptor: int, octets: bytes) -> None:
-    while octets:
-        octets = octets[os.write(descriptor, octets) :]
+def log_line(event: LogEvent) -> str:
+    """What the supervisor is told of *event*: level, namespace, time, text, and its facts."""
+    level = event.get("log_level", LogLevel.info)
+    space, at = event.get("log_namespace", ""), event["log_time"]
+    return json.dumps([level.name, space, at, event_text(event), event_facts(event)]) + "\n"
 
 
 def main() -> None:
@@ -226,17 +205,18 @@ def main() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     from twisted.internet import reactor
 
-    globalLogBeginner.beginLoggingTo(
-        [LogToSupervisor(1)], redirectStandardIO=False, discardBuffer=True
-    )
+    journal = Journal(to_stream(sys.stdout), log_line)
+    globalLogBeginner.beginLoggingTo([journal], redirectStandardIO=False, discardBuffer=True)
+    journal.start()
     any_reactor: Any = reactor
-    link = WorkerLink(any_reactor, int(sys.argv[1]), int(sys.argv[2]))
+    link = WorkerLink(any_reactor, int(sys.argv[1]), int(sys.argv[2]), journal)
     any_reactor.adoptStreamConnection(
         LINK_DESCRIPTOR, socket.AF_UNIX, Factory.forProtocol(lambda: link)
     )
     os.close(LINK_DESCRIPTOR)
     any_reactor.addSystemEventTrigger("before", "shutdown", link.stop_service)
     any_reactor.run()
+    journal.stop()
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ from mailhost.workers.worker import Worker
 
 if TYPE_CHECKING:
     from mailhost.control.door import Opening
+    from mailhost.logs import Journal
 
 #: Sessions have `GRACE_SECONDS` to end and deliveries as much; then a worker is killed.
 STOP_SECONDS = 2 * GRACE_SECONDS + 5
@@ -66,6 +67,7 @@ class Supervisor(Service):
     :param reread: reads the configuration anew at SIGHUP.
     :ivar workers: by their numbers.
     :ivar control: where operators ask, opened at the start; `None`: nowhere.
+    :ivar journal: the log, which is told of changed settings; `None`: somebody else's.
     """
 
     _log = Logger()
@@ -80,6 +82,7 @@ class Supervisor(Service):
         self._resting: dict[str, str] = {}
         self._stopped: Deferred[None] | None = None
         self.control: Opening | None = None
+        self.journal: Journal | None = None
         count = settings.workers
         self.workers = [Worker(number, count, reactor, self) for number in range(count)]
 
@@ -177,6 +180,8 @@ class Supervisor(Service):
         if not self.running:
             return
         self._settings = self._effective(settings)
+        if self.journal is not None:
+            self.journal.configure(self._settings.log)
         self._resting = {name: state for name, state in self._resting.items() if state == "paused"}
         made = self._hold(self._settings)
         waiting = [

@@ -101,7 +101,7 @@ class WorkerProcess(ProcessProtocol):
     """
     Reads what a worker's process says.
 
-    Its standard output has one JSON table for each event of its log, its standard
+    Its standard output has one line of JSON for each event of its log, its standard
     error whatever Python says when there is no log.
     """
 
@@ -111,7 +111,6 @@ class WorkerProcess(ProcessProtocol):
         self._number = number
         self._ended = ended
         self._unfinished = {1: b"", 2: b""}
-        self._loggers: dict[str, Logger] = {}
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         """Octets on one of its outputs."""
@@ -133,15 +132,20 @@ class WorkerProcess(ProcessProtocol):
 
     def _event(self, line: bytes) -> None:
         try:
-            level, namespace, text = json.loads(line)
-            logger = self._loggers.get(namespace)
-            if logger is None:
-                logger = self._loggers[namespace] = Logger(str(namespace))
-            level = LogLevel.lookupByName(level)
-        except (ValueError, TypeError):
+            level, namespace, at, text, facts = json.loads(line)
+            event = {
+                **{str(name): value for name, value in facts.items()},
+                "worker": self._number,
+                "log_level": LogLevel.lookupByName(level),
+                "log_namespace": str(namespace),
+                "log_time": float(at),
+                "log_format": "worker {worker}: {log_text}",
+                "log_text": text,
+            }
+        except (ValueError, TypeError, AttributeError):
             self._plain(line)
             return
-        logger.emit(level, "worker {number}: {text}", number=self._number, text=text)
+        self._log.observer(event)
 
     def _plain(self, line: bytes) -> None:
         text = line.decode("utf-8", "replace")

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from mailhost.config import reader
 from mailhost.config.faults import ConfigurationFaults
 from mailhost.config.reader import find_configuration, load_settings, read_configuration
-from mailhost.config.settings import ListenAddress
+from mailhost.config.settings import ListenAddress, LogSettings
 from mailhost.config.settings import virtual_server as settings_module
 from mailhost.model.access import AccessList
 from mailhost.model.address import Mailbox
@@ -316,16 +316,28 @@ class RefusedTests(SynchronousTestCase):
 
     def test_every_key_not_supported_yet(self) -> None:
         """Keys of the contract that do nothing yet are refused by name, not ignored."""
-        top = "log: {level: info}\nvirtual_servers: [{name: a}]\n"
         keys = """\
     protocol_log: {enabled: false}
     operators: []
     domains:
       - {name: a.example, type: remote, hold: {}}
 """
-        found = [fault.words for fault in faults_of(self, top)] + self.words(keys)
+        self.assertEqual(["not supported yet; allowed: leave it out"] * 3, self.words(keys))
 
-        self.assertEqual(["not supported yet; allowed: leave it out"] * 4, found)
+    def test_log(self) -> None:
+        """A level and a format there are, and a file."""
+        text = "log: {level: loud, format: xml, file: '~/x'}\nvirtual_servers: [{name: a}]\n"
+        found = [fault.words for fault in faults_of(self, text)]
+        for words, allowed in zip(
+            found,
+            ("debug or info or warn or error or critical", "text or json", "a path;"),
+            strict=True,
+        ):
+            self.assertIn(f"; allowed: {allowed}", words)
+        good = settings_of(
+            self, "log: {level: WARN, format: json, file: x}\nvirtual_servers: [{name: a}]\n"
+        )
+        self.assertEqual(LogSettings("warn", "json", Path("x")), good.log)
 
     def test_metrics(self) -> None:
         """An IP address and a port, both."""

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from attrs import define
+from attrs import define, field
 
 from tests.support.mailroot import Mailroot
 from tests.support.peer_case import PeerCase, Server, content
@@ -21,10 +21,12 @@ class House(Server):
     """
     :ivar workers: how many.
     :ivar user: whom to be, if anybody.
+    :ivar top: further topmost keys of the configuration.
     """
 
     workers: int = 2
     user: str | None = None
+    top: dict[str, Any] = field(factory=dict)
 
     def configure(self, **changes: Any) -> None:
         self.settings |= changes
@@ -37,7 +39,7 @@ class House(Server):
             **self.settings,
         }
         self.mailhost.write(
-            {"workers": self.workers, "user": self.user, "virtual_servers": [server]}
+            {"workers": self.workers, "user": self.user, **self.top, "virtual_servers": [server]}
         )
 
     def start(self) -> None:

@@ -23,6 +23,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from mailhost.config.reader import load_settings
 from mailhost.config.settings import ListenAddress, Settings
+from mailhost.logs import event_facts, event_text
 from mailhost.model.view import ServerView, WorkerView, merged
 from mailhost.service import MailhostService
 from mailhost.workers.commands import (
@@ -238,19 +239,23 @@ class WorkerTests(SynchronousTestCase):
         globalLogPublisher.addObserver(events.append)
         self.addCleanup(globalLogPublisher.removeObserver, events.append)
         process = self.reactor.protocols[0]
-        process.childDataReceived(1, b'["warn", "a.b", "one\\ntwo"]\n["in')
-        process.childDataReceived(1, b'fo", "c", "three"]\n{"x": 1}\n')
+        process.childDataReceived(1, b'["warn", "a.b", 12.5, "one\\ntwo", {"id": "a1"}]\n["in')
+        process.childDataReceived(1, b'fo", "c", 13, "three", {"worker": 7}]\n{"x": 1}\n')
         process.childDataReceived(2, b"Segmentation fault")
         self.end()
 
         found = [
-            (event["log_level"].name, event["log_namespace"], event["text"])
+            (event["log_level"].name, event["log_namespace"], event_text(event))
             for event in events
-            if "text" in event
+            if event_text(event).startswith("worker 0: ")
         ]
-        self.assertEqual(("warn", "a.b", "one\ntwo"), found[0])
-        self.assertEqual(("info", "c", "three"), found[1])
-        self.assertEqual(['{"x": 1}', "Segmentation fault"], [text for _, _, text in found[2:]])
+        self.assertEqual(("warn", "a.b", "worker 0: one\n\ttwo"), found[0])
+        self.assertEqual(("info", "c", "worker 0: three"), found[1])
+        others = ['worker 0: {"x": 1}', "worker 0: Segmentation fault"]
+        self.assertEqual(others, [text for _, _, text in found[2:]])
+        facts = [event_facts(event) for event in events if event.get("log_text")]
+        self.assertEqual([{"id": "a1", "worker": 0}, {"worker": 0}], facts)
+        self.assertEqual(12.5, next(one for one in events if one.get("id") == "a1")["log_time"])
 
     def test_environment(self) -> None:
         """A child finds the package that runs here, before any other."""

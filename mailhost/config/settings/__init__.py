@@ -23,6 +23,7 @@ from mailhost.config.settings.domains import DomainSettings, DropSettings
 from mailhost.config.settings.extensions import ExtensionSettings
 from mailhost.config.settings.general import LISTEN, ListenAddress, ListenKeys, machine_name
 from mailhost.config.settings.ldap import AttributeKeys, LDAPSettings
+from mailhost.config.settings.log import LogSettings
 from mailhost.config.settings.messages import BadmailSettings, MessagesSettings
 from mailhost.config.settings.process import ResolverSettings, Settings
 from mailhost.config.settings.rates import RateKeys
@@ -44,6 +45,7 @@ __all__ = [
     "ListenAddress",
     "ListenKeys",
     "LocalKeys",
+    "LogSettings",
     "MessagesSettings",
     "OutboundConnections",
     "OutboundKeys",

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import pwd
 from pathlib import Path
-from typing import ClassVar
 
 from attrs import frozen
 
 from mailhost.config.faults import shown
-from mailhost.config.keys import NotYet, key, keys, section, sections
+from mailhost.config.keys import key, keys, section, sections
+from mailhost.config.settings.log import LogSettings
 from mailhost.config.settings.virtual_server import VirtualServerSettings
 from mailhost.config.units import (
     ADDRESS_AND_PORT,
@@ -81,8 +81,6 @@ SOCKET_PATH = Kind(
 class Settings:
     """The whole configuration."""
 
-    not_yet: ClassVar[NotYet] = NotYet("log")
-
     workers: int = key(
         whole(1, MOST_WORKERS, unit="processes"),
         "1",
@@ -108,6 +106,7 @@ class Settings:
         "lives (/healthz) and is ready (/readyz). Who can connect may read: keep it on the "
         "loopback interface, or behind a firewall. null: nowhere.",
     )
+    log: LogSettings = section(LogSettings, help="The log of the whole service.")
     resolver: ResolverSettings = section(ResolverSettings, help="How names are looked up.")
     virtual_servers: tuple[VirtualServerSettings, ...] = sections(
         VirtualServerSettings, "virtual_server", least=1, help="The virtual servers."
