@@ -89,13 +89,15 @@ class _Known:
     A users file as it was read.
 
     :ivar seed: what salts for nobody are made of: the same for every process that has
-        read this file, unknown to who has not.
+        read this file and while its first user stays, unknown to who has not read it.
     :ivar like: a hash that others are like.
+    :ivar iterations: of SCRAM keys that others are like.
     """
 
     users: Mapping[str, User]
     seed: bytes
     like: str | None
+    iterations: int
 
 
 @implementer(ICredentials)
@@ -151,7 +153,7 @@ class FileCredentials:
         user = known.users.get(user_key(name))
         if user is not None and user.keys is not None:
             return ScramEntry(user.keys, user.account)
-        return ScramEntry(_keys_of_nobody(known.seed, user_key(name)), None)
+        return ScramEntry(_keys_of_nobody(known, user_key(name)), None)
 
     def _current(self) -> _Known:
         """:raises AuthenticationProblem: the file cannot be used."""
@@ -171,8 +173,10 @@ class FileCredentials:
         for words in faults:
             self._log.warn("{file}: {words}", file=self.path, words=words)
         like = next((user.phc for user in users.values()), None)
-        seed = sha256(text.encode("utf-8")).digest()
-        self._known, self._stamp = _Known(users, seed, like), stamp
+        seed = sha256((like or text).encode("utf-8")).digest()
+        keys = next((user.keys for user in users.values() if user.keys is not None), None)
+        iterations = keys.iterations if keys is not None else SCRAM_ITERATIONS
+        self._known, self._stamp = _Known(users, seed, like, iterations), stamp
         return self._known
 
 
@@ -195,11 +199,11 @@ def _secret_of_nobody(kind: str) -> bytes:
     return os.urandom(16) if kind == NT_HASH else os.urandom(16).hex().encode("ascii")
 
 
-def _keys_of_nobody(seed: bytes, name: str) -> ScramKeys:
+def _keys_of_nobody(known: _Known, name: str) -> ScramKeys:
     def octets(what: str) -> bytes:
-        return hmac.digest(seed, f"{what} {name}".encode(), "sha256")
+        return hmac.digest(known.seed, f"{what} {name}".encode(), "sha256")
 
-    return ScramKeys(octets("salt")[:16], SCRAM_ITERATIONS, octets("stored"), octets("server"))
+    return ScramKeys(octets("salt")[:16], known.iterations, octets("stored"), octets("server"))
 
 
 @implementer(ICredentials)

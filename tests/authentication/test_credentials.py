@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from attrs import evolve
 from twisted.cred.checkers import (
     ICredentialsChecker,
     InMemoryUsernamePasswordDatabaseDontUse,
@@ -31,6 +32,7 @@ from mailhost.authentication.users import change_file, make_user
 from mailhost.errors import AuthenticationProblem, LookupProblem
 from mailhost.model.account import Account
 from mailhost.smtp.sasl.ntlm_messages import nt_hash
+from mailhost.smtp.sasl.scram import make_keys
 
 
 class FileTests(TestCase):
@@ -111,6 +113,16 @@ class FileFaultTests(SynchronousTestCase):
         known = self.subject.find_keys("kim").keys
         self.assertEqual(len(known.salt), len(stranger.keys.salt))
         self.assertEqual(known.iterations, stranger.keys.iterations)
+
+    def test_keys_of_nobody_are_like_others(self) -> None:
+        """A17: also where users have keys of another cost; a user who is added changes none."""
+        older = make_keys("pencil", b"0123456789abcdef", 4096)
+        change_file(self.path, evolve(make_user("kim", "pencil"), keys=older), "kim")
+        before = self.subject.find_keys("lee").keys
+        self.assertEqual(4096, before.iterations)
+        change_file(self.path, make_user("max", "pencil"), "max")
+        self.clock.advance(LOOK_AGAIN_SECONDS)
+        self.assertEqual(before, self.subject.find_keys("lee").keys)
 
     def test_proofs(self) -> None:
         """The secret of its kind is compared; nobody's is as well, and never fits."""
