@@ -51,6 +51,8 @@ def unopened_outcome(transcript: Transcript, peer: str, requiretls: bool = False
         # RFC 3463 X.7.4: security features not supported; X.7.5: cryptographic failure.
         status = "4.7.4" if transcript.ended_in is Phase.STARTTLS else "4.7.5"
         return Outcome(Fate.DELAYED, status, transcript.words, peer=peer)
+    if transcript.ended_in is Phase.MECHANISMS:
+        return Outcome(Fate.DELAYED, "4.7.4", transcript.words, peer=peer)
     if transcript.login_failed and transcript.spoken is not None:
         # RFC 4954 §6, X.7.8; an operator can mend it, and the mail is not to blame.
         return Outcome(Fate.DELAYED, "4.7.8", transcript.words, peer=peer)

@@ -310,7 +310,7 @@ class ClientDialogue:
         if self.login is None:
             self._become_ready()
             return
-        self.phase = Phase.LOGIN
+        self.phase = Phase.MECHANISMS
         if not self.secure and self.tls is not TLSLevel.NONE:
             self._finish("TLS is not on, and nobody logs in over clear text", None)
             return
@@ -319,6 +319,7 @@ class ClientDialogue:
         except SyntaxProblem as problem:
             self._finish(f"login: {problem}", None)
         else:
+            self.phase = Phase.LOGIN
             self._follow_login(step)
 
     def _follow_login(self, step: bytes | Work | LoggedIn) -> None:

@@ -25,6 +25,7 @@ class Phase(Enum):
     HELLO = (300, "the reply to EHLO")
     STARTTLS = (300, "the reply to STARTTLS")
     SECURING = (30, "the TLS handshake")
+    MECHANISMS = (300, "a login that both sides know")
     LOGIN = (300, "the reply to AUTH")
     READY = (300, "the next message")
     ENVELOPE = (300, "the replies to MAIL and RCPT")

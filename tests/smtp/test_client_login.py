@@ -44,10 +44,10 @@ def said(subject: ClientDialogue) -> bytes:
 
 
 class LoginTests(SynchronousTestCase):
-    def over(self, events: list[ClientEvent]) -> SessionOver:
+    def over(self, events: list[ClientEvent], phase: Phase = Phase.LOGIN) -> SessionOver:
         (event,) = events
         assert isinstance(event, SessionOver)
-        self.assertIs(Phase.LOGIN, event.phase)
+        self.assertIs(phase, event.phase)
         self.assertNotIn("pencil", event.words)
         return event
 
@@ -175,7 +175,9 @@ class LoginTests(SynchronousTestCase):
         """A token with an end of field would be more than a token."""
         login = ClientLogin("kim", "t0ken\x01", ("XOAUTH2",))
         subject = ClientDialogue("client.example", tls=TLSLevel.NONE, login=login)
-        self.assertNotIn("t0ken", self.over(greeted(subject, b"AUTH XOAUTH2")).words)
+        self.assertNotIn(
+            "t0ken", self.over(greeted(subject, b"AUTH XOAUTH2"), Phase.MECHANISMS).words
+        )
 
     def test_not_offered(self) -> None:
         """What we may not use is not tried."""
@@ -183,13 +185,13 @@ class LoginTests(SynchronousTestCase):
             (b"SIZE", ALL), (b"AUTH NTLM", ALL), (b"AUTH PLAIN", ("SCRAM-SHA-256",)),
         ):  # fmt: skip
             subject = dialogue(mechanisms)
-            self.over(greeted(subject, offered))
+            self.over(greeted(subject, offered), Phase.MECHANISMS)
             self.assertEqual(b"EHLO client.example", said(subject))
 
     def test_clear_text(self) -> None:
         """A66: with TLS wanted, and not had, there is no login."""
         subject = dialogue(tls=TLSLevel.OPPORTUNISTIC)
-        self.over(greeted(subject))
+        self.over(greeted(subject), Phase.MECHANISMS)
         self.assertEqual(b"EHLO client.example", said(subject))
 
     def test_after_tls(self) -> None:
