@@ -25,7 +25,7 @@ meta_directory = {home}/conf
 mail_owner = {owner}
 setgid_group = {group}
 default_privs = nobody
-import_environment = MAIL_CONFIG TZ LANG=C LD_LIBRARY_PATH
+import_environment = MAIL_CONFIG TZ LANG=C LD_LIBRARY_PATH SASL_PATH
 myhostname = postfix.example
 mydestination =
 mynetworks = 127.0.0.0/8
@@ -74,13 +74,21 @@ QUEUES = (
 
 
 def start_postfix(
-    home: Path, port: int, next_hop: tuple[str, int], files: tuple[Path, Path] | None = None
+    home: Path,
+    port: int,
+    next_hop: tuple[str, int],
+    files: tuple[Path, Path] | None = None,
+    main: str = "",
+    master: str = "",
 ) -> subprocess.Popen[bytes]:
     """
     Run a Postfix that relays everything to *next_hop*.
 
-    :param home: a folder of its own; everything it writes is below.
+    :param home: a folder of its own; everything it writes is below.  Debian's reads
+        ``conf/sasl/smtpd.conf`` where it takes logins.
     :param files: certificate and key, where it is to offer STARTTLS.
+    :param main: further lines of its ``main.cf``; the last of a parameter counts.
+    :param master: further lines of its ``master.cf``.
     :raises SystemExit: not root: Postfix changes users.
     """
     if os.geteuid() != 0:
@@ -88,15 +96,15 @@ def start_postfix(
     root = postfix_root()
     conf, queue, data = home / "conf", home / "queue", home / "data"
     for folder in (conf, queue, data):
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
     home.chmod(0o755)
-    main = MAIN_CF.format(
+    basis = MAIN_CF.format(
         home=home, root=root, owner=OWNER, group=GROUP, next_host=next_hop[0], next_port=next_hop[1]
     )
     if files is not None:
-        main += TLS_CF.format(certificate=files[0], key=files[1])
-    (conf / "main.cf").write_text(main, "utf-8")
-    (conf / "master.cf").write_text(MASTER_CF.format(port=port), "utf-8")
+        basis += TLS_CF.format(certificate=files[0], key=files[1])
+    (conf / "main.cf").write_text(basis + main, "utf-8")
+    (conf / "master.cf").write_text(MASTER_CF.format(port=port) + master, "utf-8")
     (conf / "dynamicmaps.cf").touch()
     for name in QUEUES:
         (queue / name).mkdir()

@@ -64,9 +64,14 @@ def _found(path: Path) -> str:
 
 
 def postfix_environment() -> dict[str, str]:
-    """The environment in which an unpacked program finds its libraries."""
+    """The environment in which an unpacked program finds its libraries, and SASL's modules."""
     folders = sorted({path.parent for path in (postfix_root() / "usr/lib").rglob("*.so*")})
-    return {**os.environ, "LD_LIBRARY_PATH": ":".join(map(str, folders))}
+    modules = [str(folder) for folder in folders if folder.name == "sasl2"]
+    return {
+        **os.environ,
+        "LD_LIBRARY_PATH": ":".join(map(str, folders)),
+        "SASL_PATH": ":".join(modules),
+    }
 
 
 def sink_command(address: str, *options: str, backlog: int = 500) -> list[str]:
