@@ -21,10 +21,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mailhost.cli import main
 from mailhost.smtp.sasl.ntlm_messages import nt_hash
+from tests.peers.test_kerberos import KerberosCase
 from tests.peers.test_oauth import OAuthCase
 from tests.peers.test_proved import TokenCase
 from tests.support import oauth
 from tests.support.certificates import Authority
+from tests.support.kdc import REALM
 from tests.support.peer_case import Server, content
 from tests.support.process import split_address
 
@@ -39,7 +41,10 @@ PASSWORDS = {
     "refresh": "refresh-Token-7",
     "environment": "environment-Word-8",
 }
-_COMMANDS = (("status", "--json"), ("sessions", "--json"), ("sites", "--json"), ("check",))
+_COMMANDS = (
+    *(("status", "--json"), ("sessions", "--json"), ("sites", "--json"), ("check",)),
+    ("trace", "--since", "1h", "--limit", "1000", "--dialogue", "--json"),
+)
 _ID = re.compile(r"\b[0-9a-f]{24}\b")
 
 
@@ -67,7 +72,7 @@ def look_for(case: SynchronousTestCase, secrets: dict[str, str], told: dict[str,
                 case.assertNotIn(spelling, text, f"{what} in {where}")
 
 
-class SecretTests(OAuthCase, TokenCase):
+class SecretTests(OAuthCase, TokenCase, KerberosCase):
     def setUp(self) -> None:
         super().setUp()
         self.passwd("kim@example.com", PASSWORDS["known"], "--ntlm", "--cram-md5")
@@ -78,6 +83,7 @@ class SecretTests(OAuthCase, TokenCase):
         self.shown = self.clients.issue("kim", mailboxes=("kim@example.com",))
         self.client.load_cert_chain(*self.shown)
         self.endpoint.answers["/keys"] = self.tell_keys
+        self.relay_key = self.server.keytab("relay")
 
     def start_inbound(self) -> Server:
         tls = {"client": "ask", "client_ca": str(self.clients.file)}
@@ -86,6 +92,7 @@ class SecretTests(OAuthCase, TokenCase):
             integrated=True,
             cram_md5=True,
             external=True,
+            keytab=str(self.service),
             **self.tls_settings(**tls),
         )
 
@@ -116,6 +123,8 @@ class SecretTests(OAuthCase, TokenCase):
             with contextlib.suppress(smtplib.SMTPAuthenticationError):
                 client.auth("XOAUTH2", lambda challenge=None, said=response: said)
         self.session(server).docmd("AUTH", "EXTERNAL =")
+        self.session(server).docmd("AUTH", f"GSSAPI {b64encode(b'no ticket').decode()}")
+        self.log_in(self.session(server), self.kim, "kim")
         return tokens
 
     def ways_out(self, server: Server) -> Iterator[dict[str, Any]]:
@@ -142,6 +151,18 @@ class SecretTests(OAuthCase, TokenCase):
                         "ca": str(self.authority.file),
                     },
                 }
+        yield {
+            "name": "kerberos.good.example",
+            "type": "remote",
+            "route": [f"mail.example.com:{port}"],
+            "security": {
+                "auth": "kerberos",
+                "username": f"relay@{REALM}",
+                "keytab": str(self.relay_key),
+                "tls": "verified",
+                "ca": str(self.authority.file),
+            },
+        }
         told = {"error": "invalid_grant", "error_description": f"not {PASSWORDS['client']}"}
         self.endpoint.answers["/no"] = oauth.says(400, told)
         for path in ("/token", "/no"):
@@ -181,7 +202,16 @@ class SecretTests(OAuthCase, TokenCase):
             for words in (*_COMMANDS, *(("queue", "show", n) for n in _ID.findall(listed))):
                 told[f"{' '.join(words)} at {one.address}"] = self.run_command(one, *words)
         self.assertEqual(len(refused), sum("queue show" in where for where in told))
-        for needed in ("by PLAIN", "by NTLM", "by CRAM-MD5", "by XOAUTH2", "by EXTERNAL"):
+        traced = " ".join(text for where, text in told.items() if where.startswith("trace"))
+        self.assertIn("(login)", traced)
+        for needed in (
+            "by PLAIN",
+            "by NTLM",
+            "by CRAM-MD5",
+            "by XOAUTH2",
+            "by EXTERNAL",
+            "by GSSAPI",
+        ):
             self.assertIn(needed, told[f"log of {inbound.address}"])
         self.look_through(told, [*tokens, *self.endpoint.tokens])
 
@@ -197,6 +227,11 @@ class SecretTests(OAuthCase, TokenCase):
     def look_through(self, told: dict[str, str], tokens: list[str]) -> None:
         secrets = dict(PASSWORDS)
         secrets |= {f"token {number}": token[-60:] for number, token in enumerate(tokens)}
+        for keytab in (self.service, self.kim, self.relay_key):
+            secrets |= {f"{keytab.name} {n}": key for n, key in enumerate(self.server.keys(keytab))}
+        ticket = max(self.spoken, key=len)
+        self.assertGreater(len(ticket), 500)
+        secrets["ticket"] = b64encode(ticket).decode()[-60:].rstrip("=")
         kept = self.users.read_text().split("\n")
         for number, line in enumerate(kept):
             parts = line.split(":")

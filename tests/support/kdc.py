@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
-from importlib.util import find_spec
 from pathlib import Path
 
 from attrs import define, field
 
+from tests.support.postfix_tools import PeerMissing
 from tests.support.process import LOOPBACK, Clean, Process, reserve_port, takes_connections
 
 REALM = "EXAMPLE.COM"
-_PROGRAMS = ("krb5kdc", "kdb5_util", "kadmin.local")
 
 
-def missing() -> str:
-    """What has to be installed for it; empty: nothing."""
-    if find_spec("gssapi") is None:
-        return (
-            "the extra kerberos is not installed: it is compiled, which takes minutes "
-            "(apt-get install libkrb5-dev; pip install gssapi)"
+def _program(name: str) -> str:
+    """:raises PeerMissing: it is not installed."""
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if found is None:
+        raise PeerMissing(
+            f"{name} is missing: apt-get install krb5-kdc krb5-admin-server krb5-user"
         )
-    if any(_program(name) is None for name in _PROGRAMS):
-        return "there is no key server (apt-get install krb5-kdc krb5-admin-server)"
-    return ""
-
-
-def _program(name: str) -> str | None:
-    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    return found
 
 
 @define(eq=False)
@@ -58,24 +52,35 @@ class KeyServer:
         )
         self.run("kdb5_util", "create", "-s", "-P", "master", "-r", REALM)
         process = Process(
-            [str(_program("krb5kdc")), "-n", "-P", str(self.folder / "pid")],
+            [_program("krb5kdc"), "-n", "-P", str(self.folder / "pid")],
             self.folder / "kdc.log",
         )
         process.start(clean, environment=os.environ | self.environment)
         process.wait_until(lambda: takes_connections(f"{LOOPBACK}:{port}"), "the key server")
 
-    def run(self, program: str, *arguments: str) -> None:
-        subprocess.run(
-            [str(_program(program)), *arguments],
+    def run(self, program: str, *arguments: str, said: str = "") -> str:
+        """
+        What *program* writes.
+
+        :param said: what it hears on standard input.
+        """
+        return subprocess.run(
+            [_program(program), *arguments],
             env=os.environ | self.environment,
+            input=said,
             check=True,
             capture_output=True,
+            text=True,
             timeout=30,
-        )
+        ).stdout
 
     def keytab(self, principal: str) -> Path:
         """The key of a new *principal*."""
         path = self.folder / f"{principal.replace('/', '-')}.keytab"
-        for line in (f"addprinc -randkey {principal}", f"ktadd -k {path} {principal}"):
-            self.run("kadmin.local", "-r", REALM, "-q", line)
+        wanted = f"addprinc -randkey {principal}\nktadd -k {path} {principal}\n"
+        self.run("kadmin.local", "-r", REALM, said=wanted)
         return path
+
+    def keys(self, keytab: Path) -> list[str]:
+        """The keys in *keytab*, in hexadecimal digits."""
+        return re.findall(r"\(0x([0-9a-f]+)\)", self.run("klist", "-k", "-K", str(keytab)))
