@@ -69,7 +69,7 @@ class IReception(Interface):
         MAIL.  A 250 opens a transaction.
 
         :param size: the octets announced (RFC 1870), or `None`.
-        :param body: ``"7BIT"`` or ``"8BITMIME"``.
+        :param body: ``"7BIT"``, ``"8BITMIME"`` or ``"BINARYMIME"``.
         :param parameters: what else the client asks for, of what was offered to it.
         """
 

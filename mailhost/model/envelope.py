@@ -2,7 +2,7 @@
 The envelope: what SMTP carries beside the content.
 
 :Room: ``model``
-:RFC: 5321 §2.3.1 (mail objects), 6152 (BODY).
+:RFC: 5321 §2.3.1 (mail objects), 6152 and 3030 (BODY).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Envelope:
 
     :ivar reverse_path: where reports go; `None` is the null reverse-path.
     :ivar forward_paths: the recipients, at least one, each once.
-    :ivar body: ``"7BIT"`` or ``"8BITMIME"`` (RFC 6152 §2).
+    :ivar body: ``"7BIT"``, ``"8BITMIME"`` or ``"BINARYMIME"`` (RFC 6152 §2, 3030 §3).
     :ivar special: the few of them that need it, by position in *forward_paths*.
     :ivar wire_ready: the content was seen to have CRLF at the end of each line, of the last
         too, and no dot at the start of one, so it can be sent as it is (RFC 5321 §4.5.2);

@@ -82,7 +82,7 @@ class QueuedMessage:
     :ivar key: the store's own number for it; meaningless elsewhere.
     :ivar queue_id: 24 hexadecimal digits, globally unique, rising with time.
     :ivar reverse_path: `None` is the null reverse-path.
-    :ivar body: ``"7BIT"`` or ``"8BITMIME"``.
+    :ivar body: ``"7BIT"``, ``"8BITMIME"`` or ``"BINARYMIME"``.
     :ivar size: octets of the content, trace fields included.
     :ivar accepted_at: seconds since the epoch.
     :ivar hello: what the submitting client called itself; ``""`` for Pickup.

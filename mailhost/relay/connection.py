@@ -25,12 +25,14 @@ from mailhost.model.envelope import Envelope
 from mailhost.model.outcome import Fate, Outcome
 from mailhost.model.queue import QueuedRecipient
 from mailhost.net.outbound import OutboundProtocol, Transcript
+from mailhost.relay.fitting import Misfit, fitted, takes
 from mailhost.relay.job import Job
 from mailhost.relay.line import Attempt, Opened
 from mailhost.relay.outcomes import (
     LATE,
     STUMBLED,
     damaged,
+    misfit,
     transcript_outcomes,
     without_requiretls,
     worth_another_host,
@@ -225,9 +227,7 @@ class Connection:
         if message.parameters.returns_late and not self._may_be_in_time(session, job):
             return True
         if message.parameters.requiretls and "REQUIRETLS" not in session.extensions:
-            outcomes = [without_requiretls(place.host)] * len(job.recipients)
-            self._current = None
-            self.site.try_elsewhere(evolve(job, so_far=outcomes, session_lost=False))
+            self._try_elsewhere(job, without_requiretls(place.host))
             return True
         if international and not spoken:
             left = await self._without_utf8(job)
@@ -235,24 +235,25 @@ class Connection:
                 return True
             job = self._current = left
         job = self._within_limits(session, job)
+        store, peer, fit = self.site.store, session.extensions, None
         try:
-            opened = await open_stored(self.site.store, message)
-            content: IStoredContent | None = opened
-            if message.body == "8BITMIME" and "8BITMIME" not in session.extensions:
-                opened.close()
-                content = await self._seven_bit(job)
+            if not takes(message, peer, self.site.terms.long_lines):
+                fit = await fitted(store, message, peer)
+            content = await open_stored(store, message) if fit is None else fit.content
+        except Misfit as problem:
+            self._try_elsewhere(job, misfit(problem.status, place.host, str(problem)))
+            return True
         except ContentDamaged as problem:
             self._settle_all(job, await damaged(self.site.store, message, problem))
             return True
         except SpoolProblem as problem:
             self._settle_all(job, Outcome(Fate.DELAYED, "4.3.0", str(problem)))
             return True
-        if content is None:
-            words = f"{place.host} does not offer 8BITMIME, and the content needs it"
-            self._settle_all(job, Outcome(Fate.FAILED, "5.6.3", words, peer=place.host))
-            return True
         sender = self.site.terms.categorizer.masquerade(message.reverse_path)
         envelope = job.international(sender, spoken) if international else job.envelope(sender)
+        if fit is not None:
+            ready = envelope.wire_ready and not fit.converted
+            envelope = evolve(envelope, body=fit.body, wire_ready=ready)
         if message.parameters.by[1]:
             envelope = job.in_time(envelope, self.site.line.reactor.seconds())
         return await self._transact(session, job, envelope, content)
@@ -340,16 +341,11 @@ class Connection:
         self._settle_all(job, outcome)
         return rest
 
-    async def _seven_bit(self, job: Job) -> IStoredContent | None:
-        """The content if it is 7-bit after all, else `None` (RFC 6152 §3)."""
-        content = await open_stored(self.site.store, job.message)
-        try:
-            while block := await next_block(content):
-                if not block.isascii():
-                    return None
-        finally:
-            content.close()
-        return await open_stored(self.site.store, job.message)
+    def _try_elsewhere(self, job: Job, outcome: Outcome) -> None:
+        """This host cannot have *job*; another of the site perhaps can."""
+        outcomes = [outcome] * len(job.recipients)
+        self._current = None
+        self.site.try_elsewhere(evolve(job, so_far=outcomes, session_lost=False))
 
     async def _transact(
         self, session: OutboundProtocol, job: Job, envelope: Envelope, content: IStoredContent

@@ -74,6 +74,11 @@ def without_requiretls(host: str) -> Outcome:
     return Outcome(Fate.FAILED, "5.7.30", words, peer=host)
 
 
+def misfit(status: str, host: str, words: str) -> Outcome:
+    """*host* does not take such a content (RFC 3463 X.6)."""
+    return Outcome(Fate.FAILED, status, f"{host}: {words}", peer=host)
+
+
 def unreachable(peer: str, words: str) -> Outcome:
     """No connection to *peer* (RFC 3463 X.4.1: no answer from host)."""
     return Outcome(Fate.DELAYED, "4.4.1", f"{peer}: {words}", peer=peer)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from attrs import define, field
 
 from mailhost.config.settings import QueueKeys, SuspensionKeys, VirtualServerSettings
+from mailhost.content.conversion import MAX_LINE_OCTETS
 from mailhost.model.address import Mailbox
 from mailhost.model.rate import RateLimits
 from mailhost.model.schedule import RetrySchedule
@@ -38,6 +39,7 @@ class Terms:
     :ivar rates: how fast mail leaves, in all.
     :ivar domain_rates: the same for remote domains that have rates, by their entries' names.
     :ivar queue: how much is worked on, and how much may wait.
+    :ivar long_lines: lines are taken that no host has to take.
     """
 
     fqdn: str
@@ -57,6 +59,7 @@ class Terms:
     rates: RateLimits = RateLimits()
     domain_rates: Mapping[str, RateLimits] = field(factory=dict)
     queue: QueueKeys = field(factory=QueueKeys)
+    long_lines: bool = False
 
     @classmethod
     def of(cls, settings: VirtualServerSettings, categorizer: Categorizer) -> Terms:
@@ -81,6 +84,7 @@ class Terms:
             delivery.rates,
             {one.name: one.rates for one in settings.domains if not one.rates.none},
             delivery.queue,
+            messages.max_line_length is None or messages.max_line_length > MAX_LINE_OCTETS,
         )
 
     @property

@@ -9,17 +9,15 @@ The third part of a report: the original, or its header.
 
 from __future__ import annotations
 
-from binascii import b2a_qp
-
 from attrs import field, frozen
 
+from mailhost.content.conversion import MAX_LINE_OCTETS
+from mailhost.content.encodings import quoted_printable
 from mailhost.content.headers import header_end
 from mailhost.reports.values import OriginalMessage
 
 #: Of a header without end, so much is returned.
 MAX_HEADER_OCTETS = 64 * 1024
-#: RFC 5322 §2.1.1, without CRLF.
-MAX_LINE_OCTETS = 998
 
 
 @frozen
@@ -81,9 +79,4 @@ def _header_of(octets: bytes) -> bytes:
 
 
 def _quoted_printable(octets: bytes) -> bytes:
-    # Line by line and as binary, so that a bare CR or LF within is encoded too;
-    # what line ends come out are then soft ones.
-    return b"\r\n".join(
-        b2a_qp(line, istext=False).replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
-        for line in octets.split(b"\r\n")
-    )
+    return b"\r\n".join(map(quoted_printable, octets.split(b"\r\n")))

@@ -2,10 +2,11 @@
 Content that comes in chunks of announced sizes.
 
 :Room: ``smtp``
-:RFC: 3030 §2 (BDAT); 5321 §2.3.8 (only CRLF ends a line), §4.5.3.1.6; promise P6.
+:RFC: 3030 §2 (BDAT), §3; 5321 §2.3.8 (only CRLF ends a line), §4.5.3.1.6; promise P6.
 :Called by: `mailhost.smtp.server_dialogue`.
 
-There are no dots, and the rules for the content are the same as after DATA.
+There are no dots, and the rules for the content are the same as after DATA; unless it was
+announced as BINARYMIME (§3), which has no rules at all.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class ChunkedContent:
     One content, chunk after chunk.
 
     :ivar max_line_octets: the longest text line without its CRLF; `None`: any.
+    :ivar binary: it is BINARYMIME.
     :ivar fault: the first thing that makes the content unacceptable.
     :ivar chunk: the one that is being read; `None` between two of them.
     :ivar left: octets of it that have not come.
@@ -31,6 +33,7 @@ class ChunkedContent:
     """
 
     max_line_octets: int | None = 998
+    binary: bool = False
     fault: Reply | None = field(default=None, init=False)
     chunk: ChunkGiven | None = field(default=None, init=False)
     left: int = field(default=0, init=False)
@@ -49,6 +52,8 @@ class ChunkedContent:
         """:returns: content that is sure, and what follows the chunk."""
         octets, rest = octets[: self.left], octets[self.left :]
         self.left -= len(octets)
+        if self.binary:
+            return octets, rest
         block = self._held + octets if self._held else octets
         self._held = b"\r" if block.endswith(b"\r") else b""
         if self._held:

@@ -53,6 +53,8 @@ class _Transaction:
     #: Octets of the content where it goes in one chunk (RFC 3030), else `None`.
     chunk: int | None = None
     wire_ready: bool = False
+    #: BODY=BINARYMIME: what is in the chunk is nobody's business (RFC 3030 §3).
+    binary: bool = False
 
     def settle(self, reply: Reply) -> None:
         """*reply* answers all recipients that have no refusal of their own."""
@@ -153,8 +155,8 @@ class ClientDialogue:
         mail = f"MAIL FROM:{path_text(envelope.reverse_path)}"
         if "SIZE" in self.extensions:
             mail += f" SIZE={size}"
-        if envelope.body == "8BITMIME" and "8BITMIME" in self.extensions:
-            mail += " BODY=8BITMIME"
+        if envelope.body in self.extensions:  # 8BITMIME and BINARYMIME are keywords as well
+            mail += f" BODY={envelope.body}"
         if envelope.parameters is not NO_MAIL_PARAMETERS:
             mail += mail_words(envelope.parameters, self.extensions)
         steps = [(mail, "MAIL", 0)]
@@ -167,6 +169,8 @@ class ClientDialogue:
             steps[number + 1] = (steps[number + 1][0] + words, "RCPT", number)
         # BDAT goes with the content, when it is known that somebody is to get it.
         chunk = size if "CHUNKING" in self.extensions else None
+        binary = envelope.body == "BINARYMIME"
+        assert chunk is not None or not binary, "binary content goes to hosts with CHUNKING only"
         if chunk is None:
             steps.append(("DATA", "DATA", 0))
         if self._reset_first:
@@ -175,7 +179,7 @@ class ClientDialogue:
         coding = "utf-8" if envelope.parameters.smtputf8 else "ascii"
         lines = deque((f"{text}\r\n".encode(coding), label, n) for text, label, n in steps)
         self._transaction = _Transaction(
-            [None] * len(envelope.forward_paths), lines, chunk, envelope.wire_ready
+            [None] * len(envelope.forward_paths), lines, chunk, envelope.wire_ready, binary
         )
         self.phase = Phase.ENVELOPE
         if "PIPELINING" in self.extensions:
@@ -186,11 +190,12 @@ class ClientDialogue:
 
     def write_content(self, block: bytes) -> None:
         """Send some content; allowed after `ContentWanted`."""
-        if self._open.chunk is None:
+        transaction = self._open
+        if transaction.chunk is None:
             self._out.append(self._writer.stuff(block))
         else:
-            self._open.chunk -= len(block)
-            self._out.append(self._writer.pass_on(block))
+            transaction.chunk -= len(block)
+            self._out.append(block if transaction.binary else self._writer.pass_on(block))
 
     def end_content(self) -> bool:
         """

@@ -3,7 +3,7 @@ The words of a command: verbs, paths, parameters.
 
 :Room: ``smtp``
 :RFC: 5321 §4.1.2, §4.1.3 (grammar), §4.5.3.1 (sizes); 1870 §3 (SIZE), 3030 §2
-    (BDAT), 6152 §2 (BODY); 6531 §3.3 (addresses outside ASCII).
+    (BDAT), §3 (BINARYMIME), 6152 §2 (BODY); 6531 §3.3 (addresses outside ASCII).
 :Called by: `mailhost.smtp.server_dialogue`; `parse_mailbox` by whoever reads an
     address out of a file.
 
@@ -195,6 +195,15 @@ def parse_body(value: str | None) -> str:
     if body not in ("7BIT", "8BITMIME"):
         raise SyntaxProblem("BODY takes 7BIT or 8BITMIME")
     return body
+
+
+def parse_any_body(value: str | None) -> str:
+    """
+    The value of BODY= where BINARYMIME is offered (RFC 3030 §3).
+
+    :raises SyntaxProblem: none of 7BIT, 8BITMIME and BINARYMIME.
+    """
+    return "BINARYMIME" if (value or "").upper() == "BINARYMIME" else parse_body(value)
 
 
 def parse_auth(argument: str) -> tuple[str, bytes | None]:

@@ -118,6 +118,7 @@ NEED_MAIL = Reply(503, "5.5.2", "Need mail command")
 NEED_RCPT = Reply(503, "5.5.2", "Need Rcpt command")
 SENDER_GIVEN = Reply(503, "5.5.2", "Sender already specified")
 LAST_CHUNK_FIRST = Reply(503, "5.5.1", "Send the last chunk with BDAT first")
+BINARY_BY_CHUNKS = Reply(503, "5.5.1", "Binary content comes by BDAT")
 IN_TRANSACTION = Reply(503, "5.5.1", "Not allowed in a mail transaction")
 NO_RECIPIENTS = Reply(554, "5.5.1", "No valid recipients")
 

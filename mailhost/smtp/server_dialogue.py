@@ -113,6 +113,8 @@ class ServerDialogue:
     _skipping: int = field(default=0, init=False)
     # The open transaction was begun with SMTPUTF8.
     _utf8: bool = field(default=False, init=False)
+    # It was begun with BODY=BINARYMIME.
+    _binary: bool = field(default=False, init=False)
     _errors: int = field(default=0, init=False)
     # It was offered: commands may come in groups.
     _pipelining: bool = field(default=False, init=False)
@@ -212,6 +214,7 @@ class ServerDialogue:
             self.state = order.after(self.state, _VERB_OF[type(event)], reply)
             if isinstance(event, MailGiven):
                 self._utf8 = event.parameters.smtputf8
+                self._binary = event.body == "BINARYMIME"
         if reply.closes:
             self._close()
 
@@ -358,7 +361,9 @@ class ServerDialogue:
     def _begin_chunk(self, chunk: ChunkGiven) -> None:
         """A BDAT in its place (RFC 3030 §2)."""
         first = self._chunks is None
-        chunks = self._chunks = self._chunks or ChunkedContent(self.rules.max_line_octets)
+        chunks = self._chunks = self._chunks or ChunkedContent(
+            self.rules.max_line_octets, self._binary
+        )
         chunks.begin(chunk)
         limit = self.rules.max_message_octets
         if limit and chunks.announced > limit:
@@ -552,6 +557,8 @@ class ServerDialogue:
             return replies.TLS_FIRST
         if verb == "MAIL" and self.rules.require_login and not self.logged_in:
             return order.refusal(self.state, verb) or replies.LOGIN_FIRST
+        if verb == "DATA" and self._binary and self.state is State.RECIPIENTS:
+            return replies.BINARY_BY_CHUNKS  # RFC 3030 §3
         return order.refusal(self.state, verb)
 
     def _is_on(self, verb: str) -> bool:

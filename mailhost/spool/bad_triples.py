@@ -53,7 +53,7 @@ class BadTriple:
     :ivar recipients: whom it was for.
     :ivar source: the Pickup file's name; empty: it was in the queue.
     :ivar from_pickup: it is a file that Pickup could not take, as it was.
-    :ivar body: ``"7BIT"`` or ``"8BITMIME"``.
+    :ivar body: ``"7BIT"``, ``"8BITMIME"`` or ``"BINARYMIME"``.
     :ivar hello: what the submitting client called itself.
     :ivar queue_id: which it had.
     :ivar parameters: what the sender asked for the whole message.
@@ -120,7 +120,7 @@ def read_triple(directory: Path, stem: str) -> BadTriple | None:
 
 def _understood(tree: Mapping[str, Any], stem: str, facts: os.stat_result) -> BadTriple:
     sender = tree["reverse_path"]
-    if tree["body"] not in ("7BIT", "8BITMIME"):
+    if tree["body"] not in ("7BIT", "8BITMIME", "BINARYMIME"):
         raise ValueError(tree["body"])
     return BadTriple(
         stem,

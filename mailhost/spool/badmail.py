@@ -109,7 +109,7 @@ class BadMessage:
     :ivar recipients: those it is about; none where a file named none.
     :ivar code: IIS's error code, if it has one (`CODE_REPORT`, `CODE_PICKUP`).
     :ivar sender_known: false for a Pickup file without a sender.
-    :ivar body: ``"7BIT"`` or ``"8BITMIME"``.
+    :ivar body: ``"7BIT"``, ``"8BITMIME"`` or ``"BINARYMIME"``.
     :ivar hello: what the submitting client called itself.
     :ivar accepted_at: seconds since the epoch; `None` if it never was.
     :ivar source: the name of the Pickup file; only written down.

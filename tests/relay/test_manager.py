@@ -579,15 +579,23 @@ class ReportTests(RelayTestCase):
         self.assertEqual(["alice@example.com", "postmaster@example.com"], receivers)
 
     def test_eight_bit_content_for_a_seven_bit_host(self) -> None:
-        """RFC 6152 §3: not sent, and the sender is told; 7-bit content after all goes."""
-        self.host.says["EHLO"] = "250 peer.example"
+        """RFC 6152 §3: converted where it can be, else the sender is told; 7-bit content goes."""
+        self.host.says["EHLO"] = "250-peer.example\r\n250 SIZE"
+        contents = (b"\r\nplain\r\n", b"\r\nna\xefve\r\n.\r\n", b"Subject: \xe4\r\n\r\n\r\n")
 
-        self.submit("a@remote.example", content=b"\r\nplain\r\n", body="8BITMIME")
-        self.submit("b@remote.example", content=b"\r\n\xe4\r\n", body="8BITMIME")
+        for content in contents:
+            self.submit("a@remote.example", content=content, body="8BITMIME")
 
-        self.assertEqual(["RCPT TO:<a@remote.example>"], self.host.envelopes[0][1])
-        self.assertEqual(1, len(self.host.envelopes))
-        self.assertEqual("5.6.3", self.status_of(self.reports()[0])["Status"])
+        (_, _, plain), (mail, _, encoded) = self.host.envelopes
+        self.assertEqual(contents[0], plain)
+        self.assertEqual(
+            b"MIME-Version: 1.0\r\nContent-Type: text/plain; charset=unknown-8bit\r\n"
+            b"Content-Transfer-Encoding: quoted-printable\r\n\r\nna=EFve\r\n=2E\r\n",
+            encoded,
+        )
+        self.assertIn(f" SIZE={len(encoded)}", mail)
+        (report,) = self.reports()
+        self.assertEqual("5.6.3", self.status_of(report)["Status"])
 
 
 class TroubleTests(RelayTestCase):

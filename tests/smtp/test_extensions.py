@@ -10,6 +10,7 @@ from mailhost.errors import SyntaxProblem
 from mailhost.model.address import Mailbox
 from mailhost.model.envelope import Envelope, Handling
 from mailhost.model.parameters import MailParameters, RecipientParameters
+from mailhost.smtp.client_events import ContentWanted
 from mailhost.smtp.extensions import EXTENSIONS, offer
 from mailhost.smtp.extensions.dsn import DSN, with_original
 from mailhost.smtp.rules import PLAIN_EXTENSIONS, Rules
@@ -46,7 +47,8 @@ class OfferTests(SynchronousTestCase):
             offered = offer(rules, one.keyword == "REQUIRETLS")
             named = [line.partition(" ")[0] for line in offered.ehlo_lines(0.0)]
             self.assertNotIn(one.keyword, named)
-            self.assertFalse(offered.mail_parameters.keys() & one.mail_parameters.keys())
+            gone = one.mail_parameters.keys() - ({"BODY"} if one.keyword == "BINARYMIME" else set())
+            self.assertFalse(offered.mail_parameters.keys() & gone)
             self.assertFalse(offered.rcpt_parameters.keys() & one.rcpt_parameters.keys())
         self.assertLess(PLAIN_EXTENSIONS, every)
 
@@ -169,3 +171,37 @@ class RequireTLSTests(SynchronousTestCase):
             "MAIL FROM:<a@example.com>",
             envelope_lines(Envelope(A, (B,), parameters=header), "REQUIRETLS")[0],
         )
+
+
+class BinaryTests(SynchronousTestCase):
+    def test_comes_with_others(self) -> None:
+        """RFC 3030 §3: whoever offers it offers CHUNKING; without it BODY knows two words."""
+        both = {"CHUNKING", "8BITMIME"}
+        for missing in both:
+            rules = Rules("x", extensions=frozenset({"BINARYMIME"} | both - {missing}))
+            self.assertNotIn("BINARYMIME", offer(rules, False).lines)
+        without = offer(Rules("x", extensions=frozenset(both)), False)
+        self.assertRaises(SyntaxProblem, without.mail_parameters["BODY"], "BINARYMIME")
+        every = offer(Rules("x", extensions=frozenset(both | {"BINARYMIME"})), False)
+        parse = every.mail_parameters["BODY"]
+        self.assertEqual(
+            ["7BIT", "8BITMIME", "BINARYMIME"],
+            [parse(word) for word in ("7bit", "8bitmime", "binarymime")],
+        )
+        self.assertRaises(SyntaxProblem, parse, None)
+
+    def test_sent(self) -> None:
+        """Octet by octet, and none is looked at."""
+        dialogue = ready(b"250-x\r\n250-PIPELINING\r\n250-CHUNKING\r\n250 BINARYMIME\r\n")
+        octets = bytes(range(256)) + b"\r\n.\r\n\n"
+        dialogue.send_envelope(Envelope(A, (B,), "BINARYMIME"), len(octets))
+        self.assertTrue(
+            dialogue.octets_to_send().startswith(b"MAIL FROM:<a@example.com> BODY=BINARYMIME\r\n")
+        )
+        dialogue.receive_octets(b"250 ok\r\n250 ok\r\n")
+        self.assertIsInstance(dialogue.next_event(), ContentWanted)
+        for octet in octets:
+            dialogue.write_content(bytes([octet]))
+
+        self.assertTrue(dialogue.end_content())
+        self.assertEqual(b"BDAT %d LAST\r\n%b" % (len(octets), octets), dialogue.octets_to_send())

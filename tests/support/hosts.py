@@ -67,6 +67,8 @@ class _Wire:
         self._host, self._clock, self._protocol = host, clock, protocol
         self._buffer = b""
         self._content: bytes | None = None
+        # Octets of a chunk, all of them content, that have not come.
+        self._chunk: int | None = None
         self._mail = ""
         self._rcpts: list[str] = []
         self._up = True
@@ -144,16 +146,29 @@ class _Wire:
                     return
                 content, self._buffer = self._buffer[:end], self._buffer[end + 3 :]
                 self._content = None
-                if self._host.reply(".", "").startswith("2"):
-                    self._host.envelopes.append((self._mail, list(self._rcpts), content))
-                self._say(".", "")
+                self._take(content)
+                continue
+            if self._chunk is not None:
+                if len(self._buffer) < self._chunk:
+                    return
+                content, self._buffer = self._buffer[: self._chunk], self._buffer[self._chunk :]
+                self._chunk = None
+                self._take(content)
                 continue
             line, found, rest = self._buffer.partition(b"\r\n")
             if not found:
                 return
             self._buffer = rest
             text = line.decode()
-            self._say(text[:4].upper(), text)
+            if text.startswith("BDAT "):
+                self._chunk = int(text.split()[1])
+            else:
+                self._say(text[:4].upper(), text)
+
+    def _take(self, content: bytes) -> None:
+        if self._host.reply(".", "").startswith("2"):
+            self._host.envelopes.append((self._mail, list(self._rcpts), content))
+        self._say(".", "")
 
 
 @define

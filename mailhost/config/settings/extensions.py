@@ -45,6 +45,10 @@ class ExtensionSettings:
         "8BITMIME: clients may declare 8-bit content (RFC 6152).", "0x400000", "8bitmime"
     )
     chunking: bool = _on("CHUNKING: content may come by BDAT (RFC 3030).", "0x100000")
+    binarymime: bool = _on(
+        "BINARYMIME: content may have any octets (RFC 3030); with chunking and 8bitmime only.",
+        "0x200000",
+    )
     smtputf8: bool = _on(
         "SMTPUTF8: addresses and header fields in every script (RFC 6531); with 8bitmime only."
     )

@@ -13,6 +13,7 @@ from attrs import frozen
 from mailhost.model.parameters import MailParameters, RecipientParameters
 from mailhost.smtp.extensions.auth import AUTH
 from mailhost.smtp.extensions.base import Extension, Parse
+from mailhost.smtp.extensions.binarymime import BINARYMIME
 from mailhost.smtp.extensions.chunking import CHUNKING
 from mailhost.smtp.extensions.deliverby import DELIVERBY
 from mailhost.smtp.extensions.dsn import DSN
@@ -33,7 +34,7 @@ from mailhost.smtp.extensions.vrfy import VRFY
 from mailhost.smtp.extensions.xclient import XCLIENT
 from mailhost.smtp.rules import Rules
 
-#: In the order in which EHLO lists them.
+#: In the order in which EHLO lists them; what one knows of BODY replaces what those before it do.
 EXTENSIONS: tuple[Extension, ...] = (
     SIZE,
     PIPELINING,
@@ -41,6 +42,7 @@ EXTENSIONS: tuple[Extension, ...] = (
     ENHANCEDSTATUSCODES,
     EIGHTBITMIME,
     CHUNKING,
+    BINARYMIME,
     SMTPUTF8,
     LIMITS,
     DELIVERBY,
