@@ -11,6 +11,7 @@ or a reader that does not read, costs lines and never mail.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
 from collections import deque
@@ -25,6 +26,8 @@ GATHER_SECONDS = 0.1
 #: What `Background.stop` waits for at most.
 STOP_SECONDS = 5.0
 _MODE = 0o640
+#: So much of a file's beginning is looked at.
+_HEAD_OCTETS = 4096
 
 T = TypeVar("T")
 
@@ -136,10 +139,13 @@ class AppendedFile:
 
     :ivar path: of it; its directory is made where it is missing.
     :ivar owner: user and group it is given to where it is made; `None`: whoever we are.
+    :ivar head: asked, with how the file begins and what time it is, for what has to stand there
+        before ours, whenever it is opened; others wait meanwhile.
     """
 
     path: Path
     owner: tuple[int, int] | None = None
+    head: Callable[[bytes, float], bytes] | None = None
     _descriptor: int | None = field(default=None, init=False)
     _identity: tuple[int, int] = field(default=(0, 0), init=False)
 
@@ -150,6 +156,14 @@ class AppendedFile:
         :raises OSError: not all of them could be written.
         """
         write_all(self._opened(), octets)
+
+    def size(self) -> int:
+        """
+        Octets in it.
+
+        :raises OSError: it cannot be made.
+        """
+        return os.fstat(self._opened()).st_size
 
     def close(self) -> None:
         """Open it anew when there is something to write."""
@@ -167,13 +181,24 @@ class AppendedFile:
                 pass
             self.close()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         self._descriptor = os.open(self.path, flags, _MODE)
         if self.owner is not None:
             os.fchown(self._descriptor, *self.owner)
         found = os.fstat(self._descriptor)
         self._identity = found.st_dev, found.st_ino
+        if self.head is not None:
+            self._begin(self._descriptor, self.head)
         return self._descriptor
+
+    @staticmethod
+    def _begin(descriptor: int, head: Callable[[bytes, float], bytes]) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            known = os.pread(descriptor, _HEAD_OCTETS, 0)
+            write_all(descriptor, head(known, os.fstat(descriptor).st_mtime))
+        finally:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def write_all(descriptor: int, octets: bytes) -> None:

@@ -161,6 +161,8 @@ class Journal:
     line: Line = field(factory=TextLine)
     _least: int = field(default=0, init=False)
     _file: AppendedFile | None = field(default=None, init=False)
+    # Not written to any more; closed by the thread that has.
+    _left: list[AppendedFile] = field(factory=list, init=False)
     _background: Background[str] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -183,10 +185,10 @@ class Journal:
         self.limit(settings.level)
         if not isinstance(self.line, _FORMATS[settings.format]):
             self.line = _FORMATS[settings.format]()
-        if settings.file is None:
-            self._file = None
-        elif self._file is None or self._file.path != settings.file:
-            self._file = AppendedFile(settings.file, owner_for(user))
+        before, path = self._file, settings.file
+        if before is None or before.path != path:
+            self._file = None if path is None else AppendedFile(path, owner_for(user))
+            self._left += [before] if before is not None else []
 
     def limit(self, level: str) -> None:
         """Take nothing that is less grave than *level* from now on."""
@@ -199,6 +201,8 @@ class Journal:
 
     def _write(self, lines: Sequence[str]) -> None:
         octets = "".join(lines).encode("utf-8", "backslashreplace")
+        while self._left:
+            self._left.pop().close()
         (self.out if self._file is None else self._file.write)(octets)
 
     def _lost(self, count: int) -> str:

@@ -25,6 +25,7 @@ from mailhost.net.message_delivery import MessageDeliveryReception
 from mailhost.net.proxied import ProxiedProtocol
 from mailhost.net.proxy_header import Proxied
 from mailhost.net.server_tls import ServerTLS
+from mailhost.protocol_log.log import ProtocolLog
 from mailhost.smtp import replies
 from mailhost.smtp.rules import Rules
 
@@ -49,6 +50,7 @@ class ESMTPFactory(ServerFactory):
     :param implicit_tls: every session begins with the handshake (RFC 8314 §3.3).
     :param proxies: who may make connections for others; every connection begins with a
         PROXY header then.  `None`: nobody does.
+    :param protocol_log: where it is on, it is told of all commands of sessions that begin then.
     :ivar sessions: the open ones.
     """
 
@@ -64,8 +66,10 @@ class ESMTPFactory(ServerFactory):
         implicit_tls: bool = False,
         authentication: Authentication | None = None,
         proxies: Callable[[str], bool] | None = None,
+        protocol_log: ProtocolLog | None = None,
     ) -> None:
         self.rules = rules
+        self._protocol_log = protocol_log
         self.tls = tls
         self.implicit_tls = implicit_tls
         self.authentication = authentication
@@ -103,6 +107,7 @@ class ESMTPFactory(ServerFactory):
             local_port=ends.local_port,
             connected_at=self._clock.seconds(),
         )
+        log = self._protocol_log
         protocol = InboundProtocol(
             self._receive,
             session,
@@ -113,6 +118,7 @@ class ESMTPFactory(ServerFactory):
             self.tls,
             self.implicit_tls,
             self.authentication,
+            log if log is not None and log.on else None,
         )
         protocol.factory = self
         self.sessions.add(protocol)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
 from enum import Flag, auto
+from functools import partial
 from typing import Any, cast
 
 from attrs import evolve
@@ -27,12 +28,14 @@ from zope.interface import implementer
 
 from mailhost.authentication.exchange import Authentication, Exchange
 from mailhost.interfaces import IReception, Maybe
+from mailhost.model.protocol_log import Turn
 from mailhost.model.reply import Reply
 from mailhost.model.session import SessionFacts
 from mailhost.net.deadlines import Deadlines
 from mailhost.net.prompt import write_promptly
 from mailhost.net.server_tls import ServerTLS
 from mailhost.net.tls import channel_binding, connection_of, facts_of
+from mailhost.protocol_log.log import ProtocolLog
 from mailhost.smtp import replies
 from mailhost.smtp.events import (
     Connected,
@@ -52,6 +55,7 @@ from mailhost.smtp.events import (
     VerifyGiven,
     Wait,
 )
+from mailhost.smtp.recorded_dialogue import RecordedDialogue
 from mailhost.smtp.rules import Rules
 from mailhost.smtp.server_dialogue import ServerDialogue
 
@@ -91,6 +95,7 @@ class InboundProtocol(Protocol):
     :param tls: has the certificate; `None` where there is none.
     :param implicit_tls: the handshake comes before the banner (RFC 8314 §3.3).
     :param authentication: decides on AUTH, where *rules* offer it.
+    :param protocol_log: is told of each command and its reply; `None`: nobody is.
     """
 
     _log = Logger()
@@ -106,10 +111,12 @@ class InboundProtocol(Protocol):
         tls: ServerTLS | None = None,
         implicit_tls: bool = False,
         authentication: Authentication | None = None,
+        protocol_log: ProtocolLog | None = None,
     ) -> None:
         self.deadline_at = 0.0
         self._deadlines = deadlines
         self._receive = receive
+        self._protocol_log = protocol_log
         self._begin(session, rules, implicit_tls)
         self._tls = tls
         self._authentication = authentication
@@ -130,13 +137,19 @@ class InboundProtocol(Protocol):
         self.session: SessionFacts = self._reception.session
         if rules.xclient != self.session.proxy:
             rules = evolve(rules, xclient=self.session.proxy)
-        self._dialogue = ServerDialogue(
+        make: Callable[..., ServerDialogue] = ServerDialogue
+        if self._protocol_log is not None:
+            make = partial(RecordedDialogue, tell=partial(self._record, self._protocol_log))
+        self._dialogue = make(
             rules,
             self.session.peer,
             seconds=self._deadlines.clock.seconds,
             trusted=self.session.trusted,
             secure=secure,
         )
+
+    def _record(self, log: ProtocolLog, turn: Turn) -> None:
+        log.inbound(self._deadlines.clock.seconds(), self.session, turn)
 
     # ---- before the connection is made
 

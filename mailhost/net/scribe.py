@@ -1,5 +1,6 @@
 """
-Remembers what was said in a session, so that a failed attempt can be looked at.
+Hears what is said in a session: remembers it, so that a failed attempt can be looked at, and tells
+the protocol log.
 
 :Room: ``net``
 :Called by: `mailhost.net.outbound`, where there is somebody to read it.
@@ -10,10 +11,15 @@ of a login: neither side's.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from attrs import define, field
 
+from mailhost.model.protocol_log import OUTBOUND_COMMAND, OUTBOUND_RESPONSE, Turn
 from mailhost.model.reply import printable
+from mailhost.protocol_log.log import ProtocolLog
 from mailhost.smtp.client_events import Phase
+from mailhost.smtp.grammar import parse_verb
 
 _MAX_OCTETS = 2048
 _MAX_ENTRIES = 300
@@ -66,3 +72,69 @@ class Scribe:
             for line in octets.decode("utf-8", "replace").splitlines()
         ]
         return "\n".join(lines + ["..."] * self._left_out)
+
+
+@define(eq=False)
+class LoggedScribe(Scribe):
+    """
+    A scribe who tells the protocol log of each command and each reply.
+
+    :ivar log: is told.
+    :ivar seconds: since the epoch, now.
+    :ivar peer: the other end's IP address.
+    :ivar port: its port.
+    :ivar remembers: as every scribe does; else there is no `text`.
+    """
+
+    log: ProtocolLog = field(kw_only=True)
+    seconds: Callable[[], float] = field(kw_only=True)
+    peer: str = field(kw_only=True)
+    port: int = field(kw_only=True)
+    remembers: bool = field(kw_only=True)
+    _begun: float = field(init=False)
+    _reply: bytes = field(default=b"", init=False)
+    _in_content: bool = field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._begun = self.seconds()
+
+    def begin(self) -> None:
+        """See `Scribe`."""
+        if self.remembers:
+            super().begin()
+
+    def said(self, octets: bytes, phase: Phase) -> None:
+        """See `Scribe`."""
+        if self.remembers:
+            super().said(octets, phase)
+        if phase is Phase.CONTENT or (phase is Phase.DOT and self._in_content):
+            self._in_content = True
+            return
+        for line in octets.split(b"\r\n"):
+            if not line:
+                continue
+            verb, argument = parse_verb(line.decode("utf-8", "backslashreplace"))
+            if phase is Phase.LOGIN:
+                # The mechanism is no secret; a response is.
+                is_first = verb == "AUTH"
+                verb, argument = "AUTH", argument.partition(" ")[0] if is_first else ""
+            self._tell(OUTBOUND_COMMAND, verb, argument, len(line) + 2)
+
+    def heard(self, octets: bytes, phase: Phase) -> None:
+        """See `Scribe`."""
+        if self.remembers:
+            super().heard(octets, phase)
+        self._in_content = False
+        *lines, self._reply = (self._reply + octets).split(b"\r\n")
+        self._reply = self._reply[:_MAX_OCTETS]
+        for line in lines:
+            words = line[:_MAX_OCTETS].decode("utf-8", "backslashreplace")
+            if phase is Phase.LOGIN and words[:1] == "3":
+                words = words[:3]
+            self._tell(OUTBOUND_RESPONSE, "", words, len(line) + 2)
+
+    def _tell(self, name: str, verb: str, words: str, octets: int) -> None:
+        now = self.seconds()
+        # As IIS counts: the octets of either side stand in one column, the status is 0.
+        turn = Turn(verb, words, 0, 0, octets, now - self._begun)
+        self.log.outbound(now, self.peer, self.port, name, turn)

@@ -29,9 +29,10 @@ from mailhost.model.security import Login, OutboundSecurity, TLSLevel, TokenGran
 from mailhost.model.tally import Tally
 from mailhost.net.deadlines import Deadlines
 from mailhost.net.outbound import OutboundProtocol, Protection, Transcript
-from mailhost.net.scribe import Scribe
+from mailhost.net.scribe import LoggedScribe, Scribe
 from mailhost.net.tls import ClientTLS
 from mailhost.net.tokens import TokenBroker, TokenProblem
+from mailhost.protocol_log.log import ProtocolLog
 from mailhost.relay.job import Destination
 from mailhost.relay.mail_exchange import MailExchangeResolver
 from mailhost.relay.outcomes import unopened_outcome, unreachable, unresolved
@@ -102,6 +103,7 @@ class Line:
     :ivar tokens: access tokens for logins.
     :ivar tracer: where it is on, sessions are remembered.
     :ivar tally: counts connections.
+    :ivar protocol_log: where it is on, it is told of all that is said.
     """
 
     reactor: Any
@@ -115,6 +117,7 @@ class Line:
     tokens: TokenBroker = field(init=False)
     tracer: Tracer = field(factory=Tracer)
     tally: Tally = field(factory=Tally)
+    protocol_log: ProtocolLog = field(factory=ProtocolLog)
     _deadlines: Deadlines = field(init=False)
 
     _log = Logger()
@@ -257,7 +260,7 @@ class Line:
         gone: Callable[[], None],
         scribes: list[Scribe],
     ) -> Opened | Transcript | Outcome:
-        scribe = Scribe() if self.tracer.on else None
+        scribe = self._scribe(place)
         scribes += [scribe] if scribe is not None else []
         factory = _SessionFactory(
             lambda: OutboundProtocol(
@@ -285,6 +288,17 @@ class Line:
             session.drop()
             raise
         return Opened(session, place, scribe) if refused is None else refused
+
+    def _scribe(self, place: HostAddress) -> Scribe | None:
+        if self.protocol_log.on:
+            return LoggedScribe(
+                log=self.protocol_log,
+                seconds=self.reactor.seconds,
+                peer=place.address,
+                port=place.port,
+                remembers=self.tracer.on,
+            )
+        return Scribe() if self.tracer.on else None
 
     def _connect(self, place: HostAddress, factory: Factory) -> Deferred[OutboundProtocol]:
         endpoint = TCP6ClientEndpoint if ":" in place.address else TCP4ClientEndpoint

@@ -30,6 +30,7 @@ from mailhost.model.outcome import Outcome
 from mailhost.model.queue import Expanded, QueuedMessage, QueuedRecipient
 from mailhost.model.route import HostAddress, NextHop
 from mailhost.model.tally import Tally
+from mailhost.protocol_log.log import ProtocolLog
 from mailhost.relay.active import ActiveMessage, ActiveWindow
 from mailhost.relay.dispatch import Dispatcher, Way
 from mailhost.relay.due import DueMail
@@ -71,6 +72,7 @@ class RelayManager(SmartHostESMTPRelayingManager):
     :param random: chance; replaced in tests.
     :param tracer: is told what happens to each message; `None`: nobody is.
     :param tally: counts it; `None`: nobody reads the numbers.
+    :param protocol_log: is told what is said to other hosts; `None`: nobody is.
     :ivar store: the queue.
     :ivar steward: changes what is in it, as operators say.
     """
@@ -92,6 +94,7 @@ class RelayManager(SmartHostESMTPRelayingManager):
         random: Random | None = None,
         tracer: Tracer | None = None,
         tally: Tally | None = None,
+        protocol_log: ProtocolLog | None = None,
     ) -> None:
         super().__init__(queue)  # type: ignore[no-untyped-call]  # upstream has no annotations
         self.store = queue
@@ -106,6 +109,8 @@ class RelayManager(SmartHostESMTPRelayingManager):
         tally = self._tally = tally or Tally()
         self._settlement = Settlement(queue, terms, badmail, tracer, tally)
         self._line = Line(reactor, mxcalc, terms.fqdn, tracer=tracer, tally=tally)
+        if protocol_log is not None:
+            self._line.protocol_log = protocol_log
         self._window = ActiveWindow(terms.queue.max_active)
         self._due = DueMail(queue, reactor, self._window, self._admit, self._follow)
         self._recorder = Recorder(

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from attrs import evolve
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.internet.threads import deferToThreadPool
@@ -37,6 +36,7 @@ from mailhost.net.factory import ESMTPFactory
 from mailhost.net.inbound import InboundProtocol
 from mailhost.policy.overload import Level
 from mailhost.policy.relaying import openness
+from mailhost.protocol_log.log import ProtocolLog
 from mailhost.relay.mail_exchange import MailExchangeResolver
 from mailhost.relay.manager import RelayManager
 from mailhost.relay.terms import Terms
@@ -44,6 +44,7 @@ from mailhost.routing.categorizer import Categorizer, make_categorizer
 from mailhost.server.certificates import Certificates
 from mailhost.server.directory import Directory
 from mailhost.server.explaining import Explainer
+from mailhost.server.fixed import fixed_differences
 from mailhost.server.lifecycle import Lifecycle, Parts, make_lifecycle
 from mailhost.server.limits import ConnectionLimits
 from mailhost.server.listening import accept_from
@@ -115,6 +116,7 @@ class VirtualServer:
         self._logins = Logins(reactor, self._directory)
         self.tracer = Tracer()
         self.tally = Tally()
+        self._protocol_log = ProtocolLog()
         self._life: Lifecycle = make_lifecycle(Parts(self._unlisten, self._close, []))
 
     # ---- what may be asked
@@ -275,6 +277,7 @@ class VirtualServer:
         self._logins.configure(settings)
         trace = settings.trace
         self.tracer.configure(trace.enabled, trace.keep, trace.max_size)
+        self._begin_protocol_log()
         for address, (_, factory) in self._ports.items():
             factory.tls = self._certificates.find(address)
             factory.rules = rules_of(settings, factory.tls is not None)
@@ -351,7 +354,14 @@ class VirtualServer:
         path = settings.trace_directory / f"worker-{self._share.number}.sqlite"
         self.tracer.start(self._reactor, path, trace.keep, trace.max_size)
         self.tracer.on = trace.enabled
+        self._begin_protocol_log()
         self._assemble(store, drop, badmail, run)
+
+    def _begin_protocol_log(self) -> None:
+        settings = self.settings
+        self._protocol_log.configure(
+            settings.protocol_log, settings.protocol_log_directory, self.name, settings.fqdn
+        )
 
     def _make_store(self, number: int) -> SQLiteQueue:
         """The queue of worker *number*, not started; the reserve for a full disk is for all."""
@@ -445,6 +455,7 @@ class VirtualServer:
             site_slots=self._limits.site_slots,
             tracer=self.tracer,
             tally=self.tally,
+            protocol_log=self._protocol_log,
         )
 
     def _terms(self, categorizer: Categorizer) -> Terms:
@@ -512,6 +523,7 @@ class VirtualServer:
                 address.implicit_tls,
                 self._logins.authentication,
                 self._proxies(address),
+                self._protocol_log,
             )
             self._ports[address] = accept_from(self._reactor, listening, factory), factory
 
@@ -559,6 +571,7 @@ class VirtualServer:
             await self.tracer.stop()
             await self._greylist.stop()
             self._asking.stop()
+            await deferToThreadPool(self._reactor, self._files, self._protocol_log.stop)
             self._files.stop()
             self._logins.stop()
 
@@ -566,25 +579,3 @@ class VirtualServer:
 def _abort(factories: list[ESMTPFactory]) -> None:
     for factory in factories:
         factory.abort_sessions()
-
-
-def with_fixed(old: VirtualServerSettings, new: VirtualServerSettings) -> VirtualServerSettings:
-    """*new* with the directories of *old*, where they cannot be exchanged."""
-    badmail = evolve(new.messages.badmail, directory=old.messages.badmail.directory)
-    messages = evolve(new.messages, badmail=badmail)
-    return evolve(new, home=old.home, drop=old.drop, messages=messages)
-
-
-def fixed_differences(old: VirtualServerSettings, new: VirtualServerSettings) -> tuple[str, ...]:
-    """Directories in use cannot be exchanged under a running server."""
-    pairs = {
-        "home": (old.home, new.home),
-        "drop.directory": (old.drop_directory, new.drop_directory),
-        "drop.quota": (old.drop.quota, new.drop.quota),
-        "messages.badmail.directory": (old.badmail_directory, new.badmail_directory),
-    }
-    return tuple(
-        f"{key} stays {before} until {new.name!r} is restarted"
-        for key, (before, after) in pairs.items()
-        if before != after
-    )

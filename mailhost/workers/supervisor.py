@@ -21,8 +21,9 @@ from twisted.python.failure import Failure
 from mailhost.config.settings import Settings, VirtualServerSettings
 from mailhost.control.steered import Answer, Answers
 from mailhost.model.view import ServiceView, WorkerView, merged
+from mailhost.server.fixed import fixed_differences, with_fixed
 from mailhost.server.share import spares
-from mailhost.server.virtual_server import GRACE_SECONDS, fixed_differences, with_fixed
+from mailhost.server.virtual_server import GRACE_SECONDS
 from mailhost.service import log_faults, on_hang_up, read_again, warn_of
 from mailhost.workers.commands import (
     CannotSteer,

@@ -15,6 +15,7 @@ from mailhost.config.settings import ListenAddress, LogSettings
 from mailhost.config.settings import virtual_server as settings_module
 from mailhost.model.access import AccessList
 from mailhost.model.address import Mailbox
+from mailhost.model.protocol_log import DEFAULT_FIELDS, FIELDS, LogSchedule
 from mailhost.model.route import NextHop
 from mailhost.model.schedule import RetrySchedule
 from mailhost.model.security import OutboundSecurity, TLSLevel
@@ -317,12 +318,11 @@ class RefusedTests(SynchronousTestCase):
     def test_every_key_not_supported_yet(self) -> None:
         """Keys of the contract that do nothing yet are refused by name, not ignored."""
         keys = """\
-    protocol_log: {enabled: false}
     operators: []
     domains:
       - {name: a.example, type: remote, hold: {}}
 """
-        self.assertEqual(["not supported yet; allowed: leave it out"] * 3, self.words(keys))
+        self.assertEqual(["not supported yet; allowed: leave it out"] * 2, self.words(keys))
 
     def test_log(self) -> None:
         """A level and a format there are, and a file."""
@@ -338,6 +338,29 @@ class RefusedTests(SynchronousTestCase):
             self, "log: {level: WARN, format: json, file: x}\nvirtual_servers: [{name: a}]\n"
         )
         self.assertEqual(LogSettings("warn", "json", Path("x")), good.log)
+
+    def test_protocol_log(self) -> None:
+        """GEN-08..12: formats, schedules and fields there are."""
+        wrong = "{format: xml, schedule: 1K, fields: [time, colour]}"
+        found = self.words(f"    protocol_log: {wrong}\n")
+        for words, allowed in zip(
+            found, ("w3c or ncsa", "hourly, daily", "default, all, or some of date"), strict=True
+        ):
+            self.assertIn(f"allowed: {allowed}", words)
+        for text, expected in (
+            ("daily", LogSchedule("daily")),
+            ("Weekly", LogSchedule("weekly")),
+            ("20M", LogSchedule("size", 20 << 20)),
+        ):
+            server = server_of(self, f"    protocol_log: {{schedule: {text}}}\n")
+            self.assertEqual(expected, server.protocol_log.schedule)
+        for text, fields in (
+            ("default", DEFAULT_FIELDS),
+            ("all", FIELDS),
+            ("[sc-status, 'cs(user-agent)', default]", (*DEFAULT_FIELDS, "cs(User-Agent)")),
+        ):
+            server = server_of(self, f"    protocol_log: {{fields: {text}}}\n")
+            self.assertEqual(fields, server.protocol_log.fields)
 
     def test_metrics(self) -> None:
         """An IP address and a port, both."""

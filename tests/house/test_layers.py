@@ -29,6 +29,7 @@ FLOORS = {
     "mailhost.spool": 2,
     "mailhost.delivery": 2,
     "mailhost.traces": 2,
+    "mailhost.protocol_log": 2,
     "mailhost.intake": 3,
     "mailhost.net": 4,
     "mailhost.relay": 5,

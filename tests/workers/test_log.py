@@ -1,4 +1,4 @@
-"""The log of a service with two workers, in a file."""
+"""The logs of a service with two workers, in files."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import signal
 import smtplib
 from pathlib import Path
 from typing import Any
+
+from lars.iis import IISSource
 
 from tests.support.peer_case import content
 from tests.support.process import wait_until
@@ -29,7 +31,9 @@ class LogFileTests(HouseCase):
         users = self.path("users")
         users.touch(0o600)
         access = {"basic": {"enabled": True, "require_tls": False}, "users": str(users)}
-        house = self.make_house(access=access)
+        house = self.make_house(
+            access=access, protocol_log={"enabled": True, "schedule": "unlimited", "fields": "all"}
+        )
         house.top["log"] = {"level": "debug", "format": "json", "file": str(log)}
         house.configure()
         house.mailhost.launch()
@@ -53,16 +57,19 @@ class LogFileTests(HouseCase):
         self.say_passwords(house)
         old = log.rename(log.with_suffix(".1"))
         house.top["log"]["level"] = "warn"
+        house.settings["protocol_log"]["format"] = "ncsa"
         house.top["control"] = str(self.path("elsewhere.sock"))  # worth a warning
         house.configure()
         house.process.send_signal(signal.SIGHUP)
         wait_until(lambda: self.tables(log, "control stays as it was"), "a reload")
         house.submit("d@example.com")
         house.wait_for_drop("d@example.com")
+        wait_until((house.root.home / "Logs" / "ncsa1.log").exists, "the other format")
         house.process.terminate()
 
         self.assertEqual({"warn"}, {table["level"] for table in self.tables(log, "")})
-        said = old.read_text() + log.read_text() + house.process.said()
+        protocol_logs = self.check_protocol_logs(house.root.home / "Logs")
+        said = old.read_text() + log.read_text() + house.process.said() + protocol_logs
         for secret in (PASSWORD, ENCODED):
             self.assertNotIn(secret, said)
 
@@ -75,3 +82,17 @@ class LogFileTests(HouseCase):
             client.docmd("AUTH", "LOGIN")
             client.docmd("*")
             client.docmd(ENCODED)
+
+    def check_protocol_logs(self, directory: Path) -> str:
+        """Both workers have written to one file, which a parser of others can read; its text."""
+        w3c = directory / "extend1.log"
+        with w3c.open() as opened, IISSource(opened) as source:
+            rows = list(source)
+        for verb in ("EHLO", "MAIL", "RCPT", "DATA"):
+            found = {row.sc_status for row in rows if row.cs_method == verb}
+            self.assertEqual({250}, found, verb)
+        self.assertEqual({"one"}, {row.s_sitename for row in rows})
+        text = w3c.read_text() + (directory / "ncsa1.log").read_text()
+        self.assertEqual(1, text.count("#Version"))
+        self.assertIn('"RCPT -?TO:<d@example.com>', text)
+        return text

@@ -26,6 +26,7 @@ from mailhost.config.settings.ldap import AttributeKeys, LDAPSettings
 from mailhost.config.settings.log import LogSettings
 from mailhost.config.settings.messages import BadmailSettings, MessagesSettings
 from mailhost.config.settings.process import ResolverSettings, Settings
+from mailhost.config.settings.protocol_log import ProtocolLogSettings
 from mailhost.config.settings.rates import RateKeys
 from mailhost.config.settings.security import SecurityKeys
 from mailhost.config.settings.trace import TraceSettings
@@ -49,6 +50,7 @@ __all__ = [
     "MessagesSettings",
     "OutboundConnections",
     "OutboundKeys",
+    "ProtocolLogSettings",
     "QueueKeys",
     "RateKeys",
     "RelayKeys",

@@ -12,11 +12,8 @@ from pathlib import Path
 from attrs import frozen
 
 from mailhost.config.keys import key
-from mailhost.config.units import PATH, choice
-
-
-def _words(*words: str) -> dict[str, str]:
-    return {word: word for word in words}
+from mailhost.config.settings.words import words
+from mailhost.config.units import PATH
 
 
 @frozen
@@ -24,13 +21,13 @@ class LogSettings:
     """The log of the whole service."""
 
     level: str = key(
-        choice(_words("debug", "info", "warn", "error", "critical")),
+        words("debug", "info", "warn", "error", "critical"),
         "info",
         help="What is less grave than this is not told. info: one line for what comes in, one for "
         "each outcome.",
     )
     format: str = key(
-        choice(_words("text", "json")),
+        words("text", "json"),
         "text",
         help="text: for people. json: for programs, a table in each line.",
     )

@@ -2,7 +2,7 @@
 One virtual server: all its pages.
 
 :Room: ``config.settings``
-:IIS: GEN-01..07.
+:IIS: GEN-01..12.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from mailhost.config.settings.general import LISTEN, ListenAddress, ListenKeys, 
 from mailhost.config.settings.ldap import LDAPSettings
 from mailhost.config.settings.messages import MessagesSettings
 from mailhost.config.settings.overload import OverloadSettings
+from mailhost.config.settings.protocol_log import ProtocolLogSettings
 from mailhost.config.settings.trace import TraceSettings
 from mailhost.config.units import (
     COMMENT,
@@ -52,7 +53,7 @@ ONLY_TRUE = Kind(_parse_supported_truth, "true", check=_check_supported_truth)
 class VirtualServerSettings:
     """One virtual server: its *General* page, and all other pages below it."""
 
-    not_yet: ClassVar[NotYet] = NotYet("protocol_log", "operators")
+    not_yet: ClassVar[NotYet] = NotYet("operators")
 
     name: str = key(
         NAME, "default", help="Unique; used on the command line, in logs and in INI section heads."
@@ -61,7 +62,9 @@ class VirtualServerSettings:
         COMMENT, "Default SMTP Virtual Server", help="For people.", iis="GEN-01 ServerComment"
     )
     home: Path = key(
-        PATH, "mailroot", help="Badmail, Drop, Pickup, Queue, SortTemp and Trace lie below it."
+        PATH,
+        "mailroot",
+        help="Badmail, Drop, Logs, Pickup, Queue, SortTemp and Trace lie below it.",
     )
     fqdn: str = key(
         DOMAIN,
@@ -99,6 +102,11 @@ class VirtualServerSettings:
         "10m",
         help="An inbound connection that says nothing for so long is closed.",
         iis="GEN-07 ConnectionTimeout",
+    )
+    protocol_log: ProtocolLogSettings = section(
+        ProtocolLogSettings,
+        make=ProtocolLogSettings.expanded,
+        help="What was said in each session, in the formats of IIS.",
     )
     access: AccessSettings = section(AccessSettings, help="Who may connect, and who may relay.")
     overload: OverloadSettings = section(
@@ -143,6 +151,11 @@ class VirtualServerSettings:
     def trace_directory(self) -> Path:
         """What has happened to each message."""
         return self.home / "Trace"
+
+    @property
+    def protocol_log_directory(self) -> Path:
+        """What was said in sessions (GEN-11)."""
+        return self.protocol_log.directory or self.home / "Logs"
 
     @property
     def drop_directory(self) -> Path:
