@@ -13,7 +13,7 @@ must not cost a coroutine, a Deferred or a turn of the reactor.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from zope.interface import Attribute, Interface
 
@@ -21,6 +21,7 @@ from mailhost.model.account import Account, ScramEntry
 from mailhost.model.address import Mailbox
 from mailhost.model.directory import EnvelopePart, Expansion, GroupRef, Refused, Resolution
 from mailhost.model.envelope import Envelope
+from mailhost.model.held import HeldDomains
 from mailhost.model.listing import QueueFilter, QueuePage, QueueSelection
 from mailhost.model.parameters import MailParameters, RecipientParameters
 from mailhost.model.queue import (
@@ -86,6 +87,19 @@ class IReception(Interface):
 
     def expand(path: Mailbox) -> Maybe[Reply]:
         """EXPN, where `Rules.extensions` has it.  *path* may be unqualified."""
+
+    def start_queue(option: str, name: str) -> Maybe[Reply]:
+        """
+        ETRN, where `Rules.extensions` has it.
+
+        :param option: ``@``, ``#`` or nothing; see `mailhost.smtp.extensions.etrn`.
+        """
+
+    def turn(domains: tuple[str, ...]) -> Maybe[Reply]:
+        """ATRN, or TURN with no domains.  After a 250 `turned` is asked for."""
+
+    def turned() -> Any:
+        """The protocol that takes the connection, as a client, after a 250 to `turn`."""
 
     def fault(reply: Reply) -> Maybe[Reply]:
         """
@@ -355,6 +369,27 @@ class IQueueStore(Interface):
         At most *size* octets of the content from *start* on, unchecked; empty behind its end.
 
         :raises mailhost.errors.ContentDamaged: there is nothing to be read.
+        """
+
+
+class IHeldMail(Interface):
+    """Mail in the queue that waits until its domain asks for it."""
+
+    def waits(domains: HeldDomains) -> Awaitable[bool]:
+        """
+        Whether there is any, or may be.
+
+        :raises mailhost.errors.SpoolProblem: the store cannot say now.
+        """
+
+    def start(domains: HeldDomains, who: str) -> None:
+        """Send it to the hosts of its domains, once; *who* is for the log."""
+
+    def session(domains: HeldDomains, peer: str, port: int) -> Any:
+        """
+        A protocol that sends it, and what comes meanwhile, to a server that is connected already.
+
+        :param peer: the server's IP address.
         """
 
 

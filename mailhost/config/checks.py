@@ -254,6 +254,7 @@ def _check_alias(domain: DomainSettings, here: Path) -> Iterator[Finding]:
         "helo": domain.helo,
         "route": domain.route != (),
         "security": domain.security is not None,
+        "hold": domain.hold is not None,
     }
     for name, is_set in given.items():
         if is_set:

@@ -264,6 +264,16 @@ def parse_comment(text: str) -> str:
 COMMENT = Kind(parse_comment, "one line of up to 256 printable characters")
 
 
+def parse_login_name(text: str) -> str:
+    """:raises ValueError: nobody can be called so."""
+    if not (text.isprintable() and " " not in text and 0 < len(text) <= 256):
+        raise ValueError(f"{text!r} is no name of a login")
+    return text
+
+
+LOGIN_NAME = Kind(parse_login_name, "the name of a login")
+
+
 def parse_path(text: str) -> Path:
     """:raises ValueError: *text* is no path, or would not mean what it seems to."""
     if not text.strip() or not text.isprintable():

@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IDelayedCall
 from mailhost.config.settings import VirtualServerSettings
 from mailhost.errors import ResolveProblem, SpoolFull
 from mailhost.intake.greylist import Greylist
-from mailhost.interfaces import IAddressResolver, INameResolver, IQueueStore
+from mailhost.interfaces import IAddressResolver, IHeldMail, INameResolver, IQueueStore
 from mailhost.model.access import client_network
 from mailhost.model.address import Mailbox
 from mailhost.model.queue import QueuedMessage
@@ -56,6 +56,7 @@ class Desk:
     :ivar tracer: is told of every message that is ours.
     :ivar greylist: knows who has come back; `None`: nobody has to.
     :ivar tally: counts what comes in.
+    :ivar held: mail that waits to be asked for; `None`: there is none.
     :ivar open_sessions: how many there are.
     :ivar closed: it is too much: no new clients but the operator's own.
     :ivar clients: what each of them has done of late.
@@ -73,6 +74,7 @@ class Desk:
     tracer: Tracer = field(factory=Tracer)
     greylist: Greylist | None = None
     tally: Tally = field(factory=Tally)
+    held: IHeldMail | None = None
     open_sessions: int = field(default=0, init=False)
     closed: bool = field(default=False, init=False)
     clients: ClientTable = field(factory=ClientTable, init=False)

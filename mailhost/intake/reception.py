@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Any
 
 from attrs import define, evolve, field
 from twisted.internet.defer import Deferred
@@ -24,16 +25,17 @@ from mailhost.content.headers import header_end, scan_header
 from mailhost.content.trace import PeerNote, received_field
 from mailhost.errors import LookupProblem, SpoolFull, SpoolProblem
 from mailhost.facts import WANTED, FactLog
-from mailhost.intake import inquiries
+from mailhost.intake import asked_for, inquiries
 from mailhost.intake.asked import accept_asked, check_solicitation
 from mailhost.intake.desk import Desk
 from mailhost.intake.destinations import Destinations, recipients_of
 from mailhost.intake.senders import settle_sender
 from mailhost.intake.stranger import Stranger
-from mailhost.interfaces import IAddressResolver, IIncomingMessage, IReception, Maybe
+from mailhost.interfaces import IAddressResolver, IHeldMail, IIncomingMessage, IReception, Maybe
 from mailhost.model.address import Mailbox
 from mailhost.model.directory import Found, Refused, Resolution
 from mailhost.model.envelope import Envelope, Handling
+from mailhost.model.held import HeldDomains
 from mailhost.model.listing import sender_text
 from mailhost.model.parameters import NO_MAIL_PARAMETERS, MailParameters, RecipientParameters
 from mailhost.model.queue import QueuedMessage
@@ -98,6 +100,8 @@ class Reception:
     _counted: bool = field(default=False, init=False)
     # What is asked of this client besides; `None`: nothing.
     _stranger: Stranger | None = field(default=None, init=False)
+    # What the client gets when it is the server, and from whom.
+    _turning: tuple[HeldDomains, IHeldMail] | None = field(default=None, init=False)
 
     _log = Logger()
 
@@ -338,6 +342,24 @@ class Reception:
     def expand(self, path: Mailbox) -> Maybe[Reply]:
         """See `IReception`."""
         return inquiries.expand(self.desk, self.session, path)
+
+    def start_queue(self, option: str, name: str) -> Awaitable[Reply]:
+        """See `IReception`."""
+        return asked_for.start(self.desk, self.session, option, name)
+
+    async def turn(self, domains: tuple[str, ...]) -> Reply:
+        """See `IReception`."""
+        answer = await asked_for.turn(self.desk, self.session, domains)
+        if isinstance(answer, Reply):
+            return answer
+        self._turning = answer
+        return replies.TURNING
+
+    def turned(self) -> Any:
+        """See `IReception`."""
+        assert self._turning is not None, "there was a 250"
+        asked, held = self._turning
+        return held.session(asked, self.session.peer, self.session.peer_port)
 
     def fault(self, reply: Reply) -> Maybe[Reply]:
         """See `IReception`."""

@@ -35,6 +35,7 @@ from mailhost.net.deadlines import Deadlines
 from mailhost.net.prompt import write_promptly
 from mailhost.net.server_tls import ServerTLS
 from mailhost.net.tls import channel_binding, connection_of, facts_of
+from mailhost.net.turning import change_protocol
 from mailhost.protocol_log.log import ProtocolLog
 from mailhost.smtp import replies
 from mailhost.smtp.events import (
@@ -50,8 +51,10 @@ from mailhost.smtp.events import (
     MailGiven,
     ProxyGiven,
     RecipientGiven,
+    StartAsked,
     TLSAsked,
     TransactionOver,
+    TurnAsked,
     VerifyGiven,
     Wait,
 )
@@ -331,6 +334,8 @@ class InboundProtocol(Protocol):
             write_promptly(self.transport, octets)
         if waiting is Wait.CLOSED:
             self._hang_up()
+        elif waiting is Wait.TURNED:
+            self._turn_round()
 
     def _take_events(self) -> Wait | None:
         while not self._hold:
@@ -344,6 +349,14 @@ class InboundProtocol(Protocol):
                 if self._dialogue.paused:
                     self._dialogue.answer(replies.LOCAL_ERROR)
         return None
+
+    def _turn_round(self) -> None:
+        """What was the client is the server now (RFC 2645 §5.3): somebody else takes over."""
+        transport: Any = self.transport
+        transport.unregisterProducer()
+        client = self._reception.turned()
+        self.connectionLost()
+        change_protocol(transport, client)
 
     def _hang_up(self) -> None:
         transport: Any = self.transport
@@ -458,6 +471,12 @@ class InboundProtocol(Protocol):
     def _on_expand(self, event: ExpandGiven) -> None:
         self._ask(self._reception.expand(event.path))
 
+    def _on_start_asked(self, event: StartAsked) -> None:
+        self._ask(self._reception.start_queue(event.option, event.name))
+
+    def _on_turn_asked(self, event: TurnAsked) -> None:
+        self._ask(self._reception.turn(event.domains))
+
     def _on_fault(self, event: FaultMade) -> None:
         self._ask(self._reception.fault(event.reply))
 
@@ -514,6 +533,8 @@ _EVENTS: dict[type, Callable[[InboundProtocol, Any], None]] = {
     RecipientGiven: InboundProtocol._on_recipient,
     VerifyGiven: InboundProtocol._on_verify,
     ExpandGiven: InboundProtocol._on_expand,
+    StartAsked: InboundProtocol._on_start_asked,
+    TurnAsked: InboundProtocol._on_turn_asked,
     FaultMade: InboundProtocol._on_fault,
     ContentAsked: InboundProtocol._on_content_asked,
     ContentBlock: InboundProtocol._on_block,

@@ -103,6 +103,18 @@ class MessageDeliveryReception:
         """See `IReception`: the application cannot be asked."""
         return replies.NOT_SUPPORTED
 
+    def start_queue(self, option: str, name: str) -> Reply:
+        """See `IReception`: nothing is held."""
+        return replies.node_not_allowed(name)
+
+    def turn(self, domains: tuple[str, ...]) -> Reply:
+        """See `IReception`: nothing is held."""
+        return replies.TURN_REFUSED
+
+    def turned(self) -> Any:
+        """See `IReception`: nobody is told 250."""
+        raise AssertionError("no session is turned round")
+
     def fault(self, reply: Reply) -> Reply:
         """See `IReception`."""
         return reply

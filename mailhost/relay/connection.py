@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 #: So long a session without work is kept for the next message to its site.
 IDLE_SECONDS = 5.0
+#: The same, where the other side waits for the end of what it has asked for.
+TURNED_IDLE_SECONDS = 1.0
 
 
 @define(eq=False)
@@ -179,10 +181,12 @@ class Connection:
         while job is not None:
             alive = await self._carry(session, job)
             self._carried += 1
-            limit = _fewest(self.site.terms.max_messages, self.site.peer_limits.mails)
+            turned = self.site.destination.is_turned
+            most = None if turned else self.site.terms.max_messages
+            limit = _fewest(most, self.site.peer_limits.mails)
             if not alive or (limit is not None and self._carried >= limit):
                 break
-            if self.site.must_yield():
+            if not turned and self.site.must_yield():
                 break
             job = self.site.next_job(self) or await self._wait_for_job()
         session.quit()
@@ -193,7 +197,8 @@ class Connection:
             job, self._job = self._job, None
             job.callback(None)
             return job
-        self._timer = self.site.line.reactor.callLater(IDLE_SECONDS, self._wake, None)
+        seconds = TURNED_IDLE_SECONDS if self.site.destination.is_turned else IDLE_SECONDS
+        self._timer = self.site.line.reactor.callLater(seconds, self._wake, None)
         self.site.became_idle(self)
         return self._job
 

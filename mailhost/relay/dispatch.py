@@ -47,6 +47,12 @@ class Ways(Protocol):
     def deliver(self, active: ActiveMessage, recipients: list[QueuedRecipient]) -> None:
         """To final delivery."""
 
+    def hold(self, active: ActiveMessage, recipients: list[QueuedRecipient]) -> None:
+        """Back to the store until its domain asks for it."""
+
+    def find_session(self, domain: str) -> Destination | None:
+        """A session that has asked for the mail of *domain*."""
+
     def expand(self, active: ActiveMessage, groups: list[QueuedRecipient]) -> None:
         """To the directory."""
 
@@ -140,6 +146,8 @@ class Dispatcher:
         if groups:
             self.ways.expand(active, groups)
             recipients = [one for one in recipients if not one.group]
+        if self.terms.holds:
+            recipients = self._without_held(gathering, recipients)
         for (route, rated), together in self._routes(active, recipients).items():
             self._follow_route(gathering, route, rated, together)
         if gathering.pending:
@@ -148,6 +156,33 @@ class Dispatcher:
         else:
             self._flush(gathering)
         self.ways.job_done(active)
+
+    def _without_held(
+        self, gathering: _Gathering, recipients: Sequence[QueuedRecipient]
+    ) -> list[QueuedRecipient]:
+        """
+        Those that are tried in the ordinary way; the others wait, or have been asked for.
+
+        Over the session of who asks goes nothing that needs more than that (RFC 8689).
+        """
+        active, held = gathering.active, []
+        ordinary = []
+        for one in recipients:
+            if one.host is not None or not self.terms.held_by(one.forward_path):
+                ordinary.append(one)
+                continue
+            destination = None
+            if not active.message.parameters.requiretls:
+                destination = self.ways.find_session(one.forward_path.domain_key)
+            if destination is not None:
+                _join(gathering.sites, destination, "", [one])
+            elif active.insists:
+                ordinary.append(one)
+            else:
+                held.append(one)
+        if held:
+            self.ways.hold(active, held)
+        return ordinary
 
     def _routes(
         self, active: ActiveMessage, recipients: Sequence[QueuedRecipient]

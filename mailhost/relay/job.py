@@ -27,7 +27,7 @@ class Destination:
     One site: a set of hosts that serve the same mail.
 
     :ivar key: the same for all domains of one provider.
-    :ivar hops: its hosts, in the order to try.
+    :ivar hops: its hosts, in the order to try; none: see `is_turned`.
     :ivar helo: say HELO instead of EHLO.
     :ivar security: what must hold before an envelope is sent.
     :ivar rated: the entry of a remote domain whose rates hold; empty: none has any.
@@ -38,6 +38,11 @@ class Destination:
     helo: bool = False
     security: OutboundSecurity = OutboundSecurity()
     rated: str = ""
+
+    @property
+    def is_turned(self) -> bool:
+        """It is one session that its server has asked for (RFC 2645); there will be no other."""
+        return not self.hops
 
 
 @define(eq=False)

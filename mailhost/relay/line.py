@@ -35,7 +35,7 @@ from mailhost.net.tokens import TokenBroker, TokenProblem
 from mailhost.protocol_log.log import ProtocolLog
 from mailhost.relay.job import Destination
 from mailhost.relay.mail_exchange import MailExchangeResolver
-from mailhost.relay.outcomes import unopened_outcome, unreachable, unresolved
+from mailhost.relay.outcomes import TURNED_AWAY, unopened_outcome, unreachable, unresolved
 from mailhost.secrets import SecretProblem, reveal
 from mailhost.smtp.client_login import ClientLogin
 from mailhost.traces.tracer import Tracer
@@ -104,6 +104,8 @@ class Line:
     :ivar tracer: where it is on, sessions are remembered.
     :ivar tally: counts connections.
     :ivar protocol_log: where it is on, it is told of all that is said.
+    :ivar turned: sessions that their servers have asked for, by the key of their destination,
+        until somebody takes them.
     """
 
     reactor: Any
@@ -118,6 +120,7 @@ class Line:
     tracer: Tracer = field(factory=Tracer)
     tally: Tally = field(factory=Tally)
     protocol_log: ProtocolLog = field(factory=ProtocolLog)
+    turned: dict[str, Opened] = field(factory=dict, init=False)
     _deadlines: Deadlines = field(init=False)
 
     _log = Logger()
@@ -144,6 +147,8 @@ class Line:
         :returns: why there is none, as an outcome, when every host has failed;
             `None` when there was no further host to try.
         """
+        if destination.is_turned:
+            return await self._open_turned(destination, tried)
         last: Outcome | None = None
         for hop in destination.hops:
             try:
@@ -172,6 +177,30 @@ class Line:
                 if last is None or last.fate is Fate.FAILED or opened.fate is Fate.DELAYED:
                     last = opened
         return last
+
+    def turn(self, key: str, place: HostAddress, gone: Callable[[], None]) -> OutboundProtocol:
+        """
+        A session with a server that is connected already, for the destination *key*.
+
+        :param gone: called when it is lost.
+        """
+        scribe = self._scribe(place)
+        self.tally.outbound_connections += 1
+        session = OutboundProtocol(
+            self.hello_name, False, self.timeout_seconds, self._deadlines, gone, None, scribe
+        )
+        self.turned[key] = Opened(session, place, scribe)
+        return session
+
+    async def _open_turned(
+        self, destination: Destination, tried: set[tuple[str, int]]
+    ) -> Opened | Outcome:
+        opened = self.turned.pop(destination.key, None)
+        if opened is None:
+            return TURNED_AWAY
+        tried.add((opened.place.address, opened.place.port))
+        refused = await opened.session.ready
+        return opened if refused is None else unopened_outcome(refused, _name(opened.place))
 
     async def places(self, hop: NextHop) -> tuple[HostAddress, ...]:
         """

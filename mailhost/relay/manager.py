@@ -35,6 +35,7 @@ from mailhost.relay.active import ActiveMessage, ActiveWindow
 from mailhost.relay.dispatch import Dispatcher, Way
 from mailhost.relay.due import DueMail
 from mailhost.relay.expanding import GroupQueue
+from mailhost.relay.held import HeldMail
 from mailhost.relay.job import Destination
 from mailhost.relay.line import Line
 from mailhost.relay.local import LocalQueue
@@ -75,6 +76,7 @@ class RelayManager(SmartHostESMTPRelayingManager):
     :param protocol_log: is told what is said to other hosts; `None`: nobody is.
     :ivar store: the queue.
     :ivar steward: changes what is in it, as operators say.
+    :ivar held: mail in it that waits until its domain asks for it.
     """
 
     _log = Logger()
@@ -151,6 +153,9 @@ class RelayManager(SmartHostESMTPRelayingManager):
             self._admit,
             self.accept,
             self.job_done,
+        )
+        self.held = HeldMail(
+            queue, reactor, self._window, self._line, self._sites, self.steward, self._follow
         )
         self.configure(terms)
 
@@ -280,6 +285,7 @@ class RelayManager(SmartHostESMTPRelayingManager):
         """
         self._stopping = True
         self._due.stop()
+        self.held.stop()
         self._local.clear()
         self._groups.stop()
         self._recorder.stop()
@@ -333,6 +339,14 @@ class RelayManager(SmartHostESMTPRelayingManager):
             )
         if recipients:
             self._local.add(active, recipients)
+
+    def hold(self, active: ActiveMessage, recipients: list[QueuedRecipient]) -> None:
+        """Back to the store until its domain asks for it."""
+        self.held.hold(active, recipients)
+
+    def find_session(self, domain: str) -> Destination | None:
+        """A session that has asked for the mail of *domain*."""
+        return self.held.find_session(domain)
 
     def expand(self, active: ActiveMessage, groups: list[QueuedRecipient]) -> None:
         """To the directory."""

@@ -74,6 +74,12 @@ def without_requiretls(host: str) -> Outcome:
     return Outcome(Fate.FAILED, "5.7.30", words, peer=host)
 
 
+#: Nobody has asked for the mail yet (RFC 3463 X.4.0: other network status).
+HELD = Outcome(Fate.DELAYED, "4.4.0", "held until its domain asks for it by ETRN or ATRN")
+#: The session that had asked for it is over.
+TURNED_AWAY = Outcome(Fate.DELAYED, "4.4.2", "the session that had asked for it is over")
+
+
 def misfit(status: str, host: str, words: str) -> Outcome:
     """*host* does not take such a content (RFC 3463 X.6)."""
     return Outcome(Fate.FAILED, status, f"{host}: {words}", peer=host)

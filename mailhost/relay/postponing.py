@@ -157,6 +157,11 @@ class Postponer:
         elif self._timer is None and not self._stopping:
             self._timer = self.clock.callLater(0, self._flush)
 
+    @property
+    def busy(self) -> bool:
+        """Something is not back in the store yet."""
+        return bool(self._parts or self.under_way)
+
     def stop(self) -> None:
         """Write nothing more; the store has everything as it was."""
         self._stopping = True

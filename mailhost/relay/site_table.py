@@ -205,10 +205,24 @@ class SiteTable:
     def _hold_back(
         self, active: ActiveMessage, recipients: Sequence[QueuedRecipient], known: Suspension
     ) -> None:
-        """The site is suspended: nobody is tried, and who has to hear of it does."""
+        """The site is suspended."""
+        self.put_off(active, recipients, known.outcome(), known.next_due_at)
+
+    def put_off(
+        self,
+        active: ActiveMessage,
+        recipients: Sequence[QueuedRecipient],
+        outcome: Outcome,
+        due_at: Callable[[], float],
+    ) -> None:
+        """
+        Nobody is tried, and who has to hear of it does.
+
+        :param outcome: what they hear.
+        :param due_at: until when it is put off, if it is.
+        """
         now = self._clock.seconds()
         message, schedule = active.message, self.terms.outbound
-        outcome = known.outcome()
         told = [r for r in recipients if must_be_tried(message, r, schedule, now)]
         if told:
             active.jobs += 1
@@ -218,14 +232,14 @@ class SiteTable:
             if any(r.in_doubt for r in rest):
                 outcome = still_in_doubt(outcome)
             notified = all(r.notified for r in rest)
-            due_at = bounded(known.next_due_at(), message, notified, schedule)
+            next_at = bounded(due_at(), message, notified, schedule)
             self._log.debug(
                 "{id}: {count} recipients wait: {words}",
                 id=message.queue_id,
                 count=len(rest),
                 words=outcome.words,
             )
-            self.postponer.add(active, rest, due_at, outcome.status, outcome.words)
+            self.postponer.add(active, rest, next_at, outcome.status, outcome.words)
 
     # ---- what sites report
 

@@ -110,7 +110,7 @@ class SiteQueue:
 
     def __attrs_post_init__(self) -> None:
         self.slots = self.common.slots(self.key)
-        self.window = SiteWindow(self.terms.first_per_site, self.terms.max_per_site)
+        self.window = SiteWindow(*self._most_connections())
         self.pace = Pace(self.line.reactor.seconds())
         gates = self.common.gates
         rated = self.destination.rated
@@ -131,8 +131,14 @@ class SiteQueue:
     def configure(self, terms: Terms) -> None:
         """Go by *terms* from now on."""
         self.terms = terms
-        self.window.first, self.window.limit = terms.first_per_site, terms.max_per_site
+        self.window.first, self.window.limit = self._most_connections()
         self.pump()
+
+    def _most_connections(self) -> tuple[int, int | None]:
+        """In the beginning, and at all."""
+        if self.destination.is_turned:
+            return 1, 1
+        return self.terms.first_per_site, self.terms.max_per_site
 
     def add(self, job: Job) -> None:
         """Carry *job* as soon as there is a connection for it."""
@@ -366,7 +372,7 @@ class SiteQueue:
         if outcome is None:
             outcome = STUMBLED
         self.settle(job, [outcome] * len(job.recipients))
-        if outcome.fate is Fate.DELAYED:
+        if outcome.fate is Fate.DELAYED and not self.destination.is_turned:
             self.failed(outcome)
 
     def settle(self, job: Job, outcomes: Sequence[Outcome]) -> None:

@@ -17,6 +17,7 @@ from mailhost.model.address import Mailbox
 from mailhost.model.rate import RateLimits
 from mailhost.model.schedule import RetrySchedule
 from mailhost.routing.categorizer import Categorizer
+from mailhost.routing.domains import RemoteDomain
 
 
 @define
@@ -39,6 +40,7 @@ class Terms:
     :ivar rates: how fast mail leaves, in all.
     :ivar domain_rates: the same for remote domains that have rates, by their entries' names.
     :ivar queue: how much is worked on, and how much may wait.
+    :ivar holds: mail of some remote domains waits to be asked for.
     :ivar long_lines: lines are taken that no host has to take.
     """
 
@@ -60,6 +62,7 @@ class Terms:
     domain_rates: Mapping[str, RateLimits] = field(factory=dict)
     queue: QueueKeys = field(factory=QueueKeys)
     long_lines: bool = False
+    holds: bool = False
 
     @classmethod
     def of(cls, settings: VirtualServerSettings, categorizer: Categorizer) -> Terms:
@@ -85,6 +88,7 @@ class Terms:
             {one.name: one.rates for one in settings.domains if not one.rates.none},
             delivery.queue,
             messages.max_line_length is None or messages.max_line_length > MAX_LINE_OCTETS,
+            bool(categorizer.domains.held()),
         )
 
     @property
@@ -104,6 +108,13 @@ class Terms:
         shortest = min(self.suspension.shortest, intervals[0])
         longest = min(self.suspension.longest, max(intervals))
         return shortest, max(shortest, longest)
+
+    def held_by(self, path: Mailbox) -> str:
+        """The entry that holds mail for *path* until it is asked for; empty: none does."""
+        if not self.holds:
+            return ""
+        found = self.categorizer.find_domain(path)
+        return found.name if isinstance(found, RemoteDomain) and found.hold is not None else ""
 
     def rated_by(self, path: Mailbox) -> str:
         """The entry whose rates hold for mail to *path*; empty: none."""

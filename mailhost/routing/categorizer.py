@@ -143,4 +143,5 @@ def _domain(settings: DomainSettings) -> Domain:
         settings.route,
         settings.security,
         settings.rates,
+        settings.hold,
     )

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from attrs import define, field, frozen
 
+from mailhost.model.held import Holding
 from mailhost.model.rate import RateLimits
 from mailhost.model.route import NextHop
 from mailhost.model.security import OutboundSecurity
@@ -41,6 +42,7 @@ class RemoteDomain:
         DNS (DOM-13); empty: no route of its own.
     :ivar security: how to meet its hosts (DOM-12); `None`: as the virtual server does.
     :ivar rates: how fast its mail may leave.
+    :ivar hold: its mail waits until it is asked for (DOM-20); `None`: it does not.
     """
 
     name: str
@@ -49,6 +51,7 @@ class RemoteDomain:
     hops: tuple[NextHop, ...] | None = ()
     security: OutboundSecurity | None = None
     rates: RateLimits = RateLimits()
+    hold: Holding | None = None
 
 
 Domain = LocalDomain | RemoteDomain
@@ -92,6 +95,11 @@ class DomainTable:
                 return self._below[above]
             _, _, above = above.partition(".")
         return None
+
+    def held(self) -> tuple[RemoteDomain, ...]:
+        """The entries whose mail waits until it is asked for."""
+        every = (*self._exact.values(), *self._below.values())
+        return tuple(one for one in every if isinstance(one, RemoteDomain) and one.hold)
 
     def is_local(self, name: str) -> bool:
         """Whether mail for *name* (lower case) is ours."""

@@ -239,6 +239,10 @@ class Explainer:
             self._tell("group", words, "ldap")
             self._ways.append({"recipient": str(path), "fate": "expanded", "site": None})
             return
+        held = self.desk.categorizer.find_domain(path)
+        if isinstance(held, RemoteDomain) and held.hold is not None and handling.host is None:
+            words = f"mail for {held.name} waits until it is asked for, by ETRN or ATRN"
+            self._tell("held", words, f"domains[{held.name}].hold")
         way = await self.relay.way(path, handling.host)
         told: dict[str, Any] = {"recipient": str(path), "fate": "relayed", "site": None}
         self._ways.append(told)

@@ -147,6 +147,7 @@ def rules_of(settings: VirtualServerSettings, starttls: bool) -> Rules:
         min_deliver_by_seconds=messages.min_deliver_by,
         bare_line_ends=messages.bare_line_ends,
         early_talkers=access.early_talkers,
+        holds=any(domain.hold is not None for domain in settings.domains),
         tell_faults=access.counts_faults,
     )
 

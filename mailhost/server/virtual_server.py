@@ -390,6 +390,7 @@ class VirtualServer:
             self.tracer,
             self._greylist,
             self.tally,
+            self.relay.held,
         )
         self._watch = OverloadWatch(
             settings,

@@ -29,15 +29,21 @@ from mailhost.smtp.events import (
     MailGiven,
     ProxyGiven,
     RecipientGiven,
+    StartAsked,
     TLSAsked,
+    TurnAsked,
     VerifyGiven,
 )
 from mailhost.smtp.extensions import Offer
 from mailhost.smtp.extensions.base import Parse
+from mailhost.smtp.extensions.etrn import parse_node
+from mailhost.smtp.extensions.turn import parse_domains
 from mailhost.smtp.extensions.xclient import parse_xclient
 
 #: Parameters whose value may be other than ASCII (RFC 6533 §3).
 _INTERNATIONAL = frozenset({"ORCPT"})
+#: Commands that may have an address outside ASCII.
+_WITH_ADDRESS = (b"MAIL ", b"RCPT ", b"VRFY ", b"EXPN ")
 _CONTENT_ASKED = ContentAsked()
 _TLS_ASKED = TLSAsked()
 
@@ -132,6 +138,24 @@ def _xclient(argument: str, offer: Offer) -> Event | Reply:
         return replies.BAD_ARGUMENTS
 
 
+def _etrn(argument: str, offer: Offer) -> Event | Reply:
+    try:
+        return StartAsked(*parse_node(argument))
+    except SyntaxProblem:
+        return replies.BAD_ARGUMENTS
+
+
+def _turn(argument: str, offer: Offer) -> Event | Reply:
+    return replies.BAD_ARGUMENTS if argument else TurnAsked()
+
+
+def _atrn(argument: str, offer: Offer) -> Event | Reply:
+    try:
+        return TurnAsked(parse_domains(argument))
+    except SyntaxProblem:
+        return replies.BAD_ARGUMENTS
+
+
 def _bdat(argument: str, offer: Offer) -> ChunkGiven | Reply:
     try:
         return ChunkGiven(*grammar.parse_chunk(argument))
@@ -182,6 +206,25 @@ def _quit(argument: str, offer: Offer) -> Event | Reply:
     return replies.BAD_ARGUMENTS if argument else QUIT_ACCEPTED
 
 
+def decoded(line: bytes, offer: Offer, utf8: bool) -> str | Reply:
+    """
+    A command line that is not ASCII (RFC 6531 §3.3), or why it cannot be one.
+
+    :param utf8: the transaction was begun with SMTPUTF8.
+    """
+    verb = line[:5].upper()
+    if verb not in _WITH_ADDRESS:
+        return replies.EIGHT_BIT_COMMAND
+    if not offer.utf8:
+        return replies.EIGHT_BIT_ADDRESS
+    if verb == b"RCPT " and not utf8:
+        return replies.UTF8_NOT_ASKED
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError:
+        return replies.BAD_ADDRESS
+
+
 #: Stands for "here is help"; the dialogue lists what it offers.
 HELP_GIVEN = replies.commands(())
 #: Stands for "QUIT is in order"; the dialogue says it with its own name.
@@ -197,6 +240,9 @@ TABLE: dict[str, Callable[[str, Offer], Event | ChunkGiven | Reply]] = {
     "STARTTLS": _starttls,
     "AUTH": _auth,
     "XCLIENT": _xclient,
+    "ETRN": _etrn,
+    "TURN": _turn,
+    "ATRN": _atrn,
     "RSET": _rset,
     "NOOP": _noop,
     "VRFY": _vrfy,
@@ -205,7 +251,7 @@ TABLE: dict[str, Callable[[str, Offer], Event | ChunkGiven | Reply]] = {
     "QUIT": _quit,
 }
 #: Verbs that SMTP knows and we do not offer (§4.2.4: 502, not 500).
-NOT_OFFERED = frozenset({"TURN", "ATRN", "ETRN", "SEND", "SOML", "SAML"})
+NOT_OFFERED = frozenset({"SEND", "SOML", "SAML"})
 #: Verbs after which nothing on this connection can be trusted to be a command: web requests.
 ENDING: dict[str, Reply] = dict.fromkeys(
     ("GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT"), replies.FOREIGN_PROTOCOL

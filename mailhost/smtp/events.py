@@ -5,8 +5,8 @@ What the server dialogue reports, in the order of the client's commands.
 :Made by: `mailhost.smtp.server_dialogue`; answered by `mailhost.net.inbound`.
 
 `Connected`, `HelloGiven`, `TLSAsked`, `LoginBegun`, `LoginContinued`, `ProxyGiven`, `MailGiven`,
-`RecipientGiven`, `VerifyGiven`, `ExpandGiven`, `FaultMade`, `ContentAsked` and `ContentEnded` each
-want exactly one reply; the others want none.
+`RecipientGiven`, `VerifyGiven`, `ExpandGiven`, `StartAsked`, `TurnAsked`, `FaultMade`,
+`ContentAsked` and `ContentEnded` each want exactly one reply; the others want none.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class Wait(Enum):
     NEED_DATA = "the peer has to send more"
     PAUSED = "an event still waits for its reply"
     CLOSED = "the last reply has been given; nothing more is read"
+    TURNED = "the peer is the server from now on"
 
 
 @frozen
@@ -112,6 +113,29 @@ class ExpandGiven:
 
 
 @frozen
+class StartAsked:
+    """
+    ETRN: mail for *name* is to be sent now (RFC 1985 §5.2).
+
+    :ivar option: ``@``: for all domains below it too; ``#``: *name* is that of a queue.
+    """
+
+    option: str
+    name: str
+
+
+@frozen
+class TurnAsked:
+    """
+    ATRN for *domains*, or for all that the client may have; TURN too, which names none.
+
+    After a 250 the client is the server (RFC 2645 §5.3): nothing more is read here.
+    """
+
+    domains: tuple[str, ...] = ()
+
+
+@frozen
 class FaultMade:
     """
     A command was wrong, or is refused for good; handed out where `Rules.tell_faults` says so.
@@ -171,6 +195,8 @@ Event = (
     | RecipientGiven
     | VerifyGiven
     | ExpandGiven
+    | StartAsked
+    | TurnAsked
     | FaultMade
     | ContentAsked
     | ContentBlock

@@ -3,7 +3,7 @@ Which command may come when.
 
 :Room: ``smtp``
 :RFC: 5321 §4.1.4 (order), §3.3 (the mail transaction), §4.5.3.2 (why 354 is a state);
-    4954 §4 (AUTH).
+    4954 §4 (AUTH), 1985 §5.2 (ETRN), 2645 §5.2 (ATRN).
 :Called by: `mailhost.smtp.server_dialogue`: `refusal` before a command is handed
     out, `after` once its reply is known.
 
@@ -31,6 +31,7 @@ class State(Enum):
     CONTENT = "after 354, before the end of content"
     CHUNKS = "after the first BDAT, before the last"
     CLOSED = "the last reply has been given"
+    TURNED = "the peer is the server"
 
 
 _S = State
@@ -47,6 +48,9 @@ NEXT: dict[State, dict[str, State]] = {
         "STARTTLS": _S.CONNECTED,
         "AUTH": _S.GREETED,
         "XCLIENT": _S.CONNECTED,
+        "ETRN": _S.GREETED,
+        "TURN": _S.TURNED,
+        "ATRN": _S.TURNED,
     },
     _S.SENDER: {**_GREETING, "RSET": _S.GREETED, "RCPT": _S.RECIPIENTS},
     _S.RECIPIENTS: {
@@ -63,6 +67,7 @@ NEXT: dict[State, dict[str, State]] = {
     _S.LOGGING_IN: {},
     _S.CONTENT: {},
     _S.CLOSED: {},
+    _S.TURNED: {},
 }
 #: §4.1.4: these may come at any time and change nothing.
 ANY_TIME = frozenset({"NOOP", "HELP", "VRFY", "EXPN"})
@@ -72,7 +77,9 @@ ANY_TIME = frozenset({"NOOP", "HELP", "VRFY", "EXPN"})
 BEFORE_TLS = frozenset({"HELO", "EHLO", "NOOP", "RSET", "HELP", "STARTTLS", "QUIT"})
 
 #: What has its place between two transactions.
-_BETWEEN = dict.fromkeys(("STARTTLS", "AUTH", "XCLIENT"), replies.IN_TRANSACTION)
+_BETWEEN = dict.fromkeys(
+    ("STARTTLS", "AUTH", "XCLIENT", "ETRN", "TURN", "ATRN"), replies.IN_TRANSACTION
+)
 
 #: state -> verb -> what is missing; `replies.HELLO_FIRST` before a greeting.
 REFUSAL: dict[State, dict[str, Reply]] = {
@@ -88,9 +95,7 @@ REFUSAL: dict[State, dict[str, Reply]] = {
         **_BETWEEN,
     },
     _S.RECIPIENTS: {"MAIL": replies.SENDER_GIVEN, **_BETWEEN},
-    _S.CHUNKS: dict.fromkeys(
-        ("MAIL", "RCPT", "DATA", "STARTTLS", "AUTH", "XCLIENT"), replies.LAST_CHUNK_FIRST
-    ),
+    _S.CHUNKS: dict.fromkeys(("MAIL", "RCPT", "DATA", *_BETWEEN), replies.LAST_CHUNK_FIRST),
 }
 
 

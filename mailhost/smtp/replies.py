@@ -120,6 +120,11 @@ SENDER_GIVEN = Reply(503, "5.5.2", "Sender already specified")
 LAST_CHUNK_FIRST = Reply(503, "5.5.1", "Send the last chunk with BDAT first")
 BINARY_BY_CHUNKS = Reply(503, "5.5.1", "Binary content comes by BDAT")
 IN_TRANSACTION = Reply(503, "5.5.1", "Not allowed in a mail transaction")
+#: RFC 2645 §5.2.2.
+TURNING = Reply(250, "2.0.0", "OK now reversing the connection")
+TURN_REFUSED = Reply(450, "4.7.1", "ATRN request refused")
+TURN_NOT_NOW = Reply(451, "4.3.0", "Unable to process ATRN request now")
+NO_MAIL = Reply(453, "4.2.0", "You have no mail")
 NO_RECIPIENTS = Reply(554, "5.5.1", "No valid recipients")
 
 
@@ -218,6 +223,26 @@ def sender_denied(path: Mailbox, account: str) -> Reply:
 def bad_destination(path: Mailbox, why: str) -> Reply:
     """RCPT refused: the address cannot exist here."""
     return Reply(550, "5.1.2", f"{why}: {path}")
+
+
+def started(name: str) -> Reply:
+    """ETRN: the mail for *name* goes out now (RFC 1985 §5.3)."""
+    return Reply(250, "2.0.0", f"OK, queuing for node {name} started")
+
+
+def nothing_waits(name: str) -> Reply:
+    """ETRN (RFC 1985 §5.3)."""
+    return Reply(251, "2.0.0", f"OK, no messages waiting for node {name}")
+
+
+def node_not_allowed(name: str) -> Reply:
+    """ETRN of a domain whose mail does not wait here to be asked for (RFC 1985 §5.3)."""
+    return Reply(459, "4.7.1", f"Node {name} not allowed: no mail is held for it")
+
+
+def cannot_start(name: str) -> Reply:
+    """ETRN, and the queue cannot be read now (RFC 1985 §5.3)."""
+    return Reply(458, "4.3.0", f"Unable to queue messages for node {name}")
 
 
 def chunk_received(size: int) -> Reply:

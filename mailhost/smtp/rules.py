@@ -53,6 +53,7 @@ class Rules:
     :ivar bare_line_ends: whose bare CR and LF in content are mended; else 554.
     :ivar early_talkers: who does not wait where he must (RFC 2920 §3.1; 5321 §4.3.1) is
         heard all the same; else 554, and the session is over.
+    :ivar holds: there are remote domains whose mail waits to be asked for (RFC 1985, 2645).
     :ivar xclient: the client is a proxy, and may say for whom it speaks.
     :ivar max_errors: so many wrong commands end the session with 421.
     :ivar tell_faults: `mailhost.smtp.events.FaultMade` comes before the reply to what was wrong
@@ -79,6 +80,7 @@ class Rules:
     min_deliver_by_seconds: int = 0
     bare_line_ends: BareLineEnds = BareLineEnds.MEND_TRUSTED
     early_talkers: bool = False
+    holds: bool = False
     xclient: bool = False
     max_errors: int = field(default=10, validator=ge(1))
     tell_faults: bool = False

@@ -27,7 +27,14 @@ from attrs import define, field
 from mailhost.model.reply import Reply, without_status
 from mailhost.smtp import order, replies
 from mailhost.smtp.chunks import ChunkedContent
-from mailhost.smtp.commands import ENDING, HELP_GIVEN, NOT_OFFERED, QUIT_ACCEPTED, TABLE
+from mailhost.smtp.commands import (
+    ENDING,
+    HELP_GIVEN,
+    NOT_OFFERED,
+    QUIT_ACCEPTED,
+    TABLE,
+    decoded,
+)
 from mailhost.smtp.content import ContentReader
 from mailhost.smtp.events import (
     ChunkGiven,
@@ -44,8 +51,10 @@ from mailhost.smtp.events import (
     MailGiven,
     ProxyGiven,
     RecipientGiven,
+    StartAsked,
     TLSAsked,
     TransactionOver,
+    TurnAsked,
     VerifyGiven,
     Wait,
 )
@@ -65,13 +74,13 @@ _CONTENT_ASKED = ContentAsked()
 #: Whoever stands here has not been greeted, and is not by the end of a transaction.
 _UNGREETED = {State.CONNECTED, State.REFUSED, State.CLOSED}
 _CLEAN = {State.CONNECTED, State.REFUSED, State.GREETED}
-#: Commands that may have an address outside ASCII.
-_WITH_ADDRESS = (b"MAIL ", b"RCPT ", b"VRFY ", b"EXPN ")
 _VERB_OF: dict[type, str] = {
     ProxyGiven: "XCLIENT",
     MailGiven: "MAIL",
     RecipientGiven: "RCPT",
     ContentAsked: "DATA",
+    StartAsked: "ETRN",
+    TurnAsked: "ATRN",
 }
 
 
@@ -165,6 +174,8 @@ class ServerDialogue:
             if self.state is State.CLOSED:
                 self._buffer = b""
                 return Wait.CLOSED
+            if self.state is State.TURNED:
+                return Wait.TURNED
             chunks = self._chunks
             if chunks is not None and chunks.chunk is not None and not chunks.left:
                 self._end_chunk(chunks, chunks.chunk)
@@ -494,7 +505,7 @@ class ServerDialogue:
         try:
             text = line.decode("ascii")
         except UnicodeDecodeError:
-            international = self._international(line)
+            international = decoded(line, self._offer, self._utf8)
             if isinstance(international, Reply):
                 self._fault(international)
                 return
@@ -512,7 +523,7 @@ class ServerDialogue:
             self._begin_chunk(met)
         elif isinstance(met, LoginBegun):
             self._begin_login(met)
-        elif isinstance(met, ProxyGiven):
+        elif isinstance(met, (ProxyGiven, TurnAsked)):
             self._ask_alone(met, replies.NOT_IN_STEP)
         elif not isinstance(met, Reply):
             self._ready.append(met)
@@ -525,20 +536,6 @@ class ServerDialogue:
                 self._close()
         else:
             self._done(verb, met)
-
-    def _international(self, line: bytes) -> str | Reply:
-        """A command line that is not ASCII (RFC 6531 §3.3), or why it cannot be one."""
-        verb = line[:5].upper()
-        if verb not in _WITH_ADDRESS:
-            return replies.EIGHT_BIT_COMMAND
-        if not self._offer.utf8:
-            return replies.EIGHT_BIT_ADDRESS
-        if verb == b"RCPT " and not self._utf8:
-            return replies.UTF8_NOT_ASKED
-        try:
-            return line.decode("utf-8")
-        except UnicodeDecodeError:
-            return replies.BAD_ADDRESS
 
     def _refuse_bdat(self, meant: Event | ChunkGiven | Reply) -> None:
         """Out of place or malformed: what it announces follows in any case."""
@@ -557,6 +554,8 @@ class ServerDialogue:
             return replies.TLS_FIRST
         if verb == "MAIL" and self.rules.require_login and not self.logged_in:
             return order.refusal(self.state, verb) or replies.LOGIN_FIRST
+        if verb in ("TURN", "ATRN") and not self.logged_in:
+            return order.refusal(self.state, verb) or replies.LOGIN_FIRST  # RFC 2645 §5.2.1
         if verb == "DATA" and self._binary and self.state is State.RECIPIENTS:
             return replies.BINARY_BY_CHUNKS  # RFC 3030 §3
         return order.refusal(self.state, verb)

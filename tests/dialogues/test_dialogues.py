@@ -4,12 +4,14 @@ Dialogues that are files: every one is played whole, octet by octet and pipeline
 A file has lines of four kinds::
 
     # comment, or ``## setting``: relay ADDRESS, max_size N, max_recipients N, off EXTENSION ...
+    # ``## hold DOMAIN ACCOUNT ...``: mail for branch.example and a.partner.example waits
     # ``## through tls``: as after the handshake
     # ``## logins anonymous`` or ``## logins only``: kim@example.com has the password pencil,
     # and may send as himself
     C: what the client sends, CRLF added; ``\\n``, ``\\r``, ``\\0`` and ``\\xhh`` stand for octets
     S: what the server must answer: a line, or its beginning followed by ``...``
     = closed | open | accepted N      what holds at the end
+    = started DOMAIN,DOMAIN | turned DOMAIN    what was asked for by ETRN, and by ATRN
 
 ``c:`` sends a line without the CRLF.
 """
@@ -23,9 +25,10 @@ from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailhost.authentication.throttle import MAX_DELAY_SECONDS
-from mailhost.config.settings import VirtualServerSettings
+from mailhost.config.settings import DomainSettings, VirtualServerSettings
 from mailhost.config.settings.access import BasicKeys
 from mailhost.model.access import AccessList
+from mailhost.model.held import Holding
 from mailhost.model.line_ends import BareLineEnds
 from tests.authentication.passwords import Passwords
 from tests.support.world import World, make_settings
@@ -58,6 +61,10 @@ def apply(settings: VirtualServerSettings, word: str, value: str) -> VirtualServ
         return evolve(settings, messages=evolve(messages, **{word: int(value)}))
     if word in ("max_message_size", "max_session_size", "max_recipients", "max_line_length"):
         return evolve(settings, messages=evolve(messages, **{word: int(value)}))
+    if word == "hold":
+        name, *accounts = value.split(" ")
+        domain = DomainSettings(name, "remote", hold=Holding(tuple(accounts)))
+        return evolve(settings, domains=(*settings.domains, domain))
     if word == "off":
         names = dict.fromkeys(value.split(), False)
         return evolve(settings, extensions=evolve(settings.extensions, **names))
@@ -116,6 +123,7 @@ class DialogueTests(SynchronousTestCase):
         world = World(
             dialogue.settings, passwords=Passwords({"kim@example.com": "pencil"}, (SENDER,))
         )
+        world.held.domains = {"branch.example", "a.partner.example"}
         session = world.connect()
         if dialogue.secure:
             session.secure()
@@ -152,6 +160,10 @@ class DialogueTests(SynchronousTestCase):
         word, _, number = ending.partition(" ")
         if word == "accepted":
             self.assertEqual(int(number), len(world.accepted))
+        elif word == "started":
+            self.assertIn(tuple(number.split(",")), [names for names, _ in world.held.started])
+        elif word == "turned":
+            self.assertEqual([tuple(number.split(","))], [one[0] for one in world.held.turned])
         else:
             self.assertEqual(word == "closed", closed)
 

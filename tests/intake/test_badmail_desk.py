@@ -81,7 +81,7 @@ class BadmailDeskTests(SynchronousTestCase):
             json.dumps({**good, "recipients": [{"forward_path": "<a b@x>"}]}),
             json.dumps({**good, "recipients": 5}),
             json.dumps({**good, "reverse_path": "a@example.com"}),
-            json.dumps({**good, "body": "BINARYMIME"}),
+            json.dumps({**good, "body": "8BIT"}),
         ):
             path.write_text(text)
             triple = self.triple(stem)

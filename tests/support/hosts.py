@@ -171,6 +171,11 @@ class _Wire:
         self._say(".", "")
 
 
+def connected(host: Host, clock: Any, protocol: Any) -> None:
+    """*host* has connected, or been connected to, and *protocol* is its client."""
+    _Wire(host, clock, protocol).begin()
+
+
 @define
 class Net:
     """
@@ -187,5 +192,5 @@ class Net:
         if host is None:
             return fail(ConnectionRefusedError())
         protocol: Any = factory.buildProtocol(None)
-        _Wire(host, self.clock, protocol).begin()
+        connected(host, self.clock, protocol)
         return succeed(protocol)

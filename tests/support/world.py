@@ -7,6 +7,8 @@ from typing import Any
 
 from attrs import define, evolve, field
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import fail, succeed
+from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from zope.interface import implementer
@@ -17,7 +19,8 @@ from mailhost.config.settings.access import AccessSettings
 from mailhost.errors import ResolveProblem
 from mailhost.intake.desk import Desk
 from mailhost.intake.reception import Reception
-from mailhost.interfaces import INameResolver
+from mailhost.interfaces import IHeldMail, INameResolver
+from mailhost.model.held import HeldDomains
 from mailhost.model.queue import QueuedMessage
 from mailhost.model.security import TLSFacts
 from mailhost.net.factory import ESMTPFactory
@@ -70,6 +73,34 @@ def make_settings(**changes: Any) -> VirtualServerSettings:
     return VirtualServerSettings(**{**base, **changes})
 
 
+@implementer(IHeldMail)
+@define(eq=False)
+class FakeHeldMail:
+    """
+    :ivar domains: with mail; an error: the store cannot say.
+    :ivar started: what was asked for.
+    :ivar turned: sessions that were given away.
+    """
+
+    domains: set[str] = field(factory=set)
+    problem: Exception | None = None
+    started: list[tuple[tuple[str, ...], str]] = field(factory=list)
+    turned: list[tuple[tuple[str, ...], str, Protocol]] = field(factory=list)
+
+    def waits(self, domains: HeldDomains) -> Any:
+        if self.problem is not None:
+            return fail(self.problem)
+        return succeed(any(map(domains.cover, self.domains)))
+
+    def start(self, domains: HeldDomains, who: str) -> None:
+        self.started.append((domains.names, who))
+
+    def session(self, domains: HeldDomains, peer: str, port: int) -> Protocol:
+        protocol = Protocol()
+        self.turned.append((domains.names, peer, protocol))
+        return protocol
+
+
 @define(eq=False)
 class World:
     """Everything an inbound session needs, and what it left behind."""
@@ -80,6 +111,7 @@ class World:
     store: Any = None
     passwords: Passwords = field(factory=lambda: Passwords({}))
     accepted: list[QueuedMessage] = field(factory=list)
+    held: FakeHeldMail = field(factory=FakeHeldMail)
     desk: Desk = field(init=False)
     factory: ESMTPFactory = field(init=False)
 
@@ -94,6 +126,7 @@ class World:
             self.names,
             self.clock,
             self.accepted.append,
+            held=self.held,
         )
         self.factory = ESMTPFactory(
             lambda session: Reception(self.desk, session),
@@ -123,6 +156,8 @@ class Session:
         self.transport = StringTransport(
             hostAddress=IPv4Address("TCP", "127.0.0.1", 25), peerAddress=address
         )
+        holder: Any = self.transport
+        holder.protocol = self.protocol
         self.protocol.makeConnection(self.transport)
 
     def send(self, octets: bytes) -> bytes:

@@ -2,27 +2,29 @@
 Drop, alias domains and remote domains.
 
 :Room: ``config.settings``
-:IIS: DOM-01, DOM-02, DOM-10, DOM-11, DOM-13, DOM-14.
+:IIS: DOM-01, DOM-02, DOM-10, DOM-11, DOM-13, DOM-14, DOM-20, DOM-21.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 from attrs import frozen
 
-from mailhost.config.keys import NotYet, key, keys, section
+from mailhost.config.keys import key, keys, section
 from mailhost.config.settings.rates import RateKeys
 from mailhost.config.settings.security import SecurityKeys
 from mailhost.config.units import (
     DOMAIN_PATTERN,
+    LOGIN_NAME,
     NEXT_HOP,
     PATH,
     TRUTH,
     choice,
     size,
 )
+from mailhost.model.held import Holding
 from mailhost.model.rate import RateLimits
 from mailhost.model.route import NextHop
 from mailhost.model.security import OutboundSecurity
@@ -45,10 +47,31 @@ class DropSettings:
 
 
 @frozen
+class HoldKeys:
+    """Mail that waits until its domain asks for it, by ETRN, TURN or ATRN."""
+
+    enabled: bool = key(
+        TRUTH,
+        "false",
+        help="Its mail waits in the queue until it is asked for, as long as any mail may.",
+        iis="DOM-20 RouteAction 0x200",
+    )
+    accounts: tuple[str, ...] = keys(
+        LOGIN_NAME,
+        "",
+        help="Who may have it sent over a session of his own, by TURN or ATRN: names of logins, "
+        "with their domain or without the default one.",
+        iis="DOM-21 AuthTurnList",
+    )
+
+    def holding(self) -> Holding | None:
+        """What these keys mean."""
+        return Holding(tuple(name.lower() for name in self.accounts)) if self.enabled else None
+
+
+@frozen
 class DomainSettings:
     """One alias or remote domain."""
-
-    not_yet: ClassVar[NotYet] = NotYet("hold")
 
     name: str = key(
         DOMAIN_PATTERN,
@@ -96,4 +119,9 @@ class DomainSettings:
         optional=True,
         help="How the hosts of this remote domain are met; left out: as the virtual server says.",
         iis="DOM-12 RouteAction",
+    )
+    hold: Holding | None = section(
+        HoldKeys,
+        make=HoldKeys.holding,
+        help="Mail for this remote domain that waits to be asked for.",
     )

@@ -75,6 +75,15 @@ class ExtensionSettings:
         "STARTTLS: clients may change to TLS, where there is a certificate (RFC 3207)."
     )
     auth: bool = _on("AUTH: clients may log in, where access allows it (RFC 4954).")
+    etrn: bool = _on(
+        "ETRN: mail of a remote domain with hold is sent to its hosts (RFC 1985).", "0x80"
+    )
+    turn: bool = _on(
+        "TURN: mail of the remote domains that name the client's login under hold goes over its "
+        "own session.",
+        "0x400",
+    )
+    atrn: bool = _on("ATRN: the same, for the domains that the client names (RFC 2645).", "0x400")
     xclient: bool = _on(
         "XCLIENT: a proxy says for which client it speaks; offered to access.proxies only."
     )

@@ -19,6 +19,7 @@ from mailhost.smtp.extensions.deliverby import DELIVERBY
 from mailhost.smtp.extensions.dsn import DSN
 from mailhost.smtp.extensions.eightbitmime import EIGHTBITMIME
 from mailhost.smtp.extensions.enhancedstatuscodes import ENHANCEDSTATUSCODES
+from mailhost.smtp.extensions.etrn import ETRN
 from mailhost.smtp.extensions.expn import EXPN
 from mailhost.smtp.extensions.futurerelease import FUTURERELEASE
 from mailhost.smtp.extensions.help import HELP
@@ -30,6 +31,7 @@ from mailhost.smtp.extensions.requiretls import REQUIRETLS
 from mailhost.smtp.extensions.size import SIZE
 from mailhost.smtp.extensions.smtputf8 import SMTPUTF8
 from mailhost.smtp.extensions.starttls import STARTTLS
+from mailhost.smtp.extensions.turn import ATRN, TURN
 from mailhost.smtp.extensions.vrfy import VRFY
 from mailhost.smtp.extensions.xclient import XCLIENT
 from mailhost.smtp.rules import Rules
@@ -52,6 +54,9 @@ EXTENSIONS: tuple[Extension, ...] = (
     REQUIRETLS,
     STARTTLS,
     AUTH,
+    ETRN,
+    TURN,
+    ATRN,
     XCLIENT,
     VRFY,
     EXPN,
