@@ -94,6 +94,8 @@ class MailhostService(Service):
         self._resolver = DNSResolver(
             self._reactor, resolver.servers, resolver.timeout, resolver.cache
         )
+        # For names of token endpoints: Twisted's own resolver would take the reactor's threads.
+        self._before = self._reactor.installNameResolver(self._resolver)
         if self._reread is not None:
             warn_of(self._settings)
             on_hang_up(self._reactor, self.reload)
@@ -121,7 +123,11 @@ class MailhostService(Service):
         servers = [*self.virtual_servers.values(), *self._leaving]
         closing = [] if self.control is None else [self.control.close()]
         stopping = DeferredList([server.stop() for server in servers] + closing)
-        return stopping.addCallback(lambda results: self._resolver.close())
+        return stopping.addCallback(self._close_resolver)
+
+    def _close_resolver(self, results: object) -> Deferred[None]:
+        self._reactor.installNameResolver(self._before)
+        return self._resolver.close()
 
     # ---- the configuration
 

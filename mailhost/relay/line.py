@@ -20,6 +20,7 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
+from twisted.python.threadpool import ThreadPool
 
 from mailhost.authentication.kerberos import initiator
 from mailhost.errors import ResolveProblem
@@ -45,6 +46,8 @@ from mailhost.traces.tracer import Tracer
 CONNECT_SECONDS = 30
 #: Addresses of one site that are tried in one attempt (attacks.md A63).
 MAX_ADDRESSES = 5
+#: Threads for what a login needs: passwords hashed, tickets got, tokens written.
+LOGIN_THREADS = 4
 #: What the resolver says of a host that is this machine (RFC 3463 X.4.6).
 LOOPS_BACK = "5.4.6"
 
@@ -122,6 +125,8 @@ class Line:
     protocol_log: ProtocolLog = field(factory=ProtocolLog)
     turned: dict[str, Opened] = field(factory=dict, init=False)
     _deadlines: Deadlines = field(init=False)
+    # There are threads from the first login on that needs them.
+    _threads: ThreadPool | None = field(default=None, init=False)
 
     _log = Logger()
 
@@ -278,8 +283,17 @@ class Line:
         return Protection(security.tls, host, self.tls, security.ca, login, self._in_thread)
 
     def _in_thread(self, work: Callable[[], Any]) -> Deferred[Any]:
-        done: Deferred[Any] = deferToThreadPool(self.reactor, self.reactor.getThreadPool(), work)
+        if self._threads is None:
+            self._threads = ThreadPool(0, LOGIN_THREADS, f"logins of {self.hello_name}")
+            self._threads.start()
+        done: Deferred[Any] = deferToThreadPool(self.reactor, self._threads, work)
         return done
+
+    def stop(self) -> None:
+        """No further session; waits for what threads do."""
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.stop()
 
     async def _open_with(
         self,

@@ -303,6 +303,7 @@ class RelayManager(SmartHostESMTPRelayingManager):
             await DeferredList([_echo(one) for one in busy] or [self._pause()])
         if dropping.active():
             dropping.cancel()
+        self._line.stop()
 
     def _pause(self) -> Deferred[None]:
         waiting: Deferred[None] = Deferred()

@@ -130,6 +130,18 @@ class LayerTests(SynchronousTestCase):
 
         self.assertEqual([], faults)
 
+    def test_nobody_takes_the_reactors_threads(self) -> None:
+        """Each pool is for one sort of work, and bounded: nobody waits behind somebody else."""
+        names = {"getThreadPool", "callInThread", "deferToThread", "gethostbyname"}
+        faults = [
+            f"{path}: {name}"
+            for path in PACKAGE.rglob("*.py")
+            for node in ast.walk(ast.parse(path.read_text("utf-8")))
+            if (name := getattr(node, "id", getattr(node, "attr", ""))) in names
+        ]
+
+        self.assertEqual([], faults)
+
     def test_time_is_an_argument(self) -> None:
         """Only a command that ends at once, and the log for its stamps, ask what time it is."""
         faults = [

@@ -21,7 +21,8 @@ class OAuthCase(TLSCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.endpoint = TokenEndpoint("127.0.0.1", self.authority.issue("login", "localhost"))
+        files = self.authority.issue("login", "localhost", "login.example.net")
+        self.endpoint = TokenEndpoint("127.0.0.1", files)
         self.endpoint.start(self.addCleanup)
         # Those that the host has seen too often.
         self.taken_back: set[str] = set()
@@ -66,7 +67,12 @@ class OAuthCase(TLSCase):
                 "security": security,
                 "outbound": {"retry": [retry]},
             },
-            "resolver": self.start_dns({"mail.example.com": {"A": [LOOPBACK]}}),
+            "resolver": self.start_dns(
+                {
+                    "mail.example.com": {"A": [LOOPBACK]},
+                    "login.example.net": {"A": ["127.0.0.1"]},
+                }
+            ),
             **changes,
         }
         return self.start_server(**settings)
@@ -80,8 +86,14 @@ class OAuthCase(TLSCase):
 
 class OAuthTests(OAuthCase):
     def test_printer(self) -> None:
-        """A printer, known by its address, sends; one token serves many connections."""
-        relay = self.start_relay(self.security(), messages={"max_messages_per_connection": 1})
+        """
+        A printer, known by its address, sends; one token serves many connections.  The endpoint's
+        name is asked of our name server.
+        """
+        where = self.endpoint.url("/token").replace("localhost", "login.example.net")
+        relay = self.start_relay(
+            self.security(token_url=where), messages={"max_messages_per_connection": 1}
+        )
         for number in range(3):
             relay.submit(f"user{number}@example.net")
         relay.process.wait_until(lambda: len(self.host.taken) == 3, "three messages")
