@@ -22,7 +22,7 @@ from weakref import WeakSet
 from attrs import define, field, frozen
 from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
-from twisted.internet.ssl import CertificateOptions, TLSVersion
+from twisted.internet.ssl import AcceptableCiphers, CertificateOptions, TLSVersion
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -40,6 +40,12 @@ from mailhost.net.tls import trusted_roots
 #: So often the files are looked at, at most: when a client connects.
 LOOK_AGAIN_SECONDS = 10.0
 
+#: With TLS 1.2: the keys of a session are gone with it (RFC 9325 §4.1), AEAD before the rest.
+#: The rest (CBC) stays for old clients, which would send in clear else (RFC 7435 §1.2).
+_CIPHERS = AcceptableCiphers.fromOpenSSLCipherString(
+    "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20:ECDHE+AES:DHE+AES"
+    ":!aNULL:!eNULL:!aDSS:!AESCCM:!ARIA:!CAMELLIA"
+)
 MINIMUM = {"1.2": TLSVersion.TLSv1_2, "1.3": TLSVersion.TLSv1_3}
 
 
@@ -162,6 +168,7 @@ class ServerTLS:
             extraCertChain=others,
             raiseMinimumTo=MINIMUM[self.minimum] if self.minimum != "1.2" else None,
             contextForServerName=find,
+            acceptableCiphers=_CIPHERS,
             **trust,
         )
         return options.getContext()

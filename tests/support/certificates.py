@@ -26,13 +26,14 @@ class Key(Enum):
     """The sort of a private key. RSA's signatures cost the server far more than its client."""
 
     P256 = "ECDSA P-256"
+    RSA2048 = "RSA-2048"
     RSA4096 = "RSA-4096"
 
     def made(self) -> ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey:
         """A new one."""
         if self is Key.P256:
             return ec.generate_private_key(ec.SECP256R1())
-        return rsa.generate_private_key(65537, 4096)
+        return rsa.generate_private_key(65537, 2048 if self is Key.RSA2048 else 4096)
 
 
 @define(eq=False)
@@ -58,18 +59,30 @@ class Authority:
         self.file.write_bytes(signed.public_bytes(Encoding.PEM))
 
     def _builder(
-        self, common: str, key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey, days: float
+        self,
+        common: str,
+        key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey,
+        days: float,
+        issuer: str = "Test authority",
     ) -> x509.CertificateBuilder:
         now = datetime.now(UTC)
         return (
             x509.CertificateBuilder()
             .subject_name(_name(common))
-            .issuer_name(_name("Test authority"))
+            .issuer_name(_name(issuer))
             .public_key(key)
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - timedelta(days=40))
             .not_valid_after(now + timedelta(days=days))
         )
+
+    def _between(self) -> tuple[ec.EllipticCurvePrivateKey, bytes]:
+        """The key of a new authority below this one, and its certificate in PEM."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        basic = x509.BasicConstraints(ca=True, path_length=0)
+        builder = self._builder("Test authority between", key.public_key(), 1)
+        signed = builder.add_extension(basic, True).sign(self._key, hashes.SHA256())
+        return key, signed.public_bytes(Encoding.PEM)
 
     def issue(
         self,
@@ -78,6 +91,7 @@ class Authority:
         days: float = 60,
         key: Key = Key.P256,
         mailboxes: tuple[str, ...] = (),
+        through: bool = False,
     ) -> tuple[Path, Path]:
         """
         A certificate for *hosts*, and its key.
@@ -86,17 +100,19 @@ class Authority:
         :param days: how long it is valid from now; it has been for 40 days.
         :param key: of which sort.
         :param mailboxes: addresses that it is for as well.
+        :param through: an authority below this one signs it; the file has its certificate too.
         """
         made = key.made()
         names = x509.SubjectAlternativeName(
             [*map(x509.DNSName, hosts), *map(x509.RFC822Name, mailboxes)]
         )
-        builder = self._builder((*hosts, *mailboxes)[0], made.public_key(), days).add_extension(
-            names, False
-        )
-        signed = builder.sign(self._key, hashes.SHA256())
+        between = self._between() if through else None
+        issuer = "Test authority" if between is None else "Test authority between"
+        signing, chain = (self._key, b"") if between is None else between
+        builder = self._builder((*hosts, *mailboxes)[0], made.public_key(), days, issuer)
+        signed = builder.add_extension(names, False).sign(signing, hashes.SHA256())
         certificate, key_file = self.folder / f"{name}.pem", self.folder / f"{name}.key"
-        certificate.write_bytes(signed.public_bytes(Encoding.PEM))
+        certificate.write_bytes(signed.public_bytes(Encoding.PEM) + chain)
         key_file.touch(0o600)
         key_file.write_bytes(made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         return certificate, key_file
