@@ -53,7 +53,7 @@ class BadmailTests(QueueCase):
         wait_until(
             lambda: [row["source"] for row in self.rows()] == [f"{other['id']}.eml"], "it again"
         )
-        self.assertIn(f"Badmail {one['id']} is ", self.mailhost.process.said())
+        self.mailhost.process.wait_for_words(f"Badmail {one['id']} is ")
 
         self.run_command("badmail", "purge", status=2)
         self.assertIn(

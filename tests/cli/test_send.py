@@ -62,8 +62,7 @@ class WorkersTests(SendCase):
             queue_id.encode(),
         ):
             self.assertIn(expected, octets)
-        log = self.mailhost.process.said()
-        self.assertIn("POST /v1/submissions : 200", log)
+        self.mailhost.process.wait_for_words("POST /v1/submissions : 200")
 
     def test_as_sendmail(self) -> None:
         """As cron calls it: quiet, with the statuses that programs know."""

@@ -102,7 +102,7 @@ class WorkersTests(SteerCase):
         self.assertEqual(250, session.noop()[0])
         self.run_command("start", "one")
         self.assertTrue(takes_connections(self.addresses["one"]))
-        self.assertIn("POST /v1/servers/one/pause", self.mailhost.process.said())
+        self.mailhost.process.wait_for_words("POST /v1/servers/one/pause")
 
     def test_sessions(self) -> None:
         """Each with its name, shown so that a terminal obeys nothing; ended by its id."""

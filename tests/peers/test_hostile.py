@@ -231,6 +231,7 @@ class HostileCase(PeerCase):
         self.server.process.wait_until(self.is_over, "no mail for hostile hosts")
         self.beat.stop()
         self.server.wait_until_empty()
+        self.server.process.terminate()  # the last lines of the log are written then
         self.assertEqual([], self.beat.problems)
         taken = {copy.test_id: copy.taken_at for copy in self.good.copies}
         self.assertEqual(set(self.beat.submitted), set(taken))

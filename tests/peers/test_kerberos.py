@@ -65,7 +65,7 @@ class KerberosTests(KerberosCase):
         self.assertEqual(553, client.mail("lee@example.com")[0])
         self.assertEqual(250, client.mail("kim@example.com")[0])
         self.assertEqual(250, client.rcpt("someone@example.net")[0])
-        self.assertIn("as kim@example.com by GSSAPI", server.process.said())
+        server.process.wait_for_words("as kim@example.com by GSSAPI")
         # Whom the realm knows, and the users file does not.
         client = self.session(server)
         self.assertEqual(235, self.log_in(client, self.server.keytab("max"), "max"))
@@ -93,7 +93,7 @@ class KerberosTests(KerberosCase):
             0,
         )  # fmt: skip
         server.wait_for_drop("curl@example.com")
-        self.assertIn("as kim@example.com by GSSAPI", server.process.said())
+        server.process.wait_for_words("as kim@example.com by GSSAPI")
 
     def test_nonsense(self) -> None:
         """What is no ticket is refused; without a keytab it is not now."""
@@ -103,7 +103,7 @@ class KerberosTests(KerberosCase):
         self.assertEqual(535, client.docmd(b64encode(b"no ticket").decode())[0])
         self.service.chmod(0o644)
         self.assertEqual(454, self.log_in(self.session(server), self.kim, "kim"))
-        self.assertIn("can be read by every user", server.process.said())
+        server.process.wait_for_words("can be read by every user")
 
     def test_next_hop(self) -> None:
         """DEL-22: our own login by a ticket; a keytab that is gone delays the mail."""
@@ -133,4 +133,4 @@ class KerberosTests(KerberosCase):
         relay.touch(0o600)
         relay.write_bytes(octets)
         second.wait_for_drop("user@example.com")
-        self.assertIn(f"as relay@{REALM} by GSSAPI", second.process.said())
+        second.process.wait_for_words(f"as relay@{REALM} by GSSAPI")

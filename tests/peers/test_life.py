@@ -104,8 +104,8 @@ class HangUpTests(PeerCase):
             server.mailhost.configuration.write_text(faulty)
             self.hang_up(server, "The configuration is not reloaded")
 
-            self.assertIn(f"mailhost.yaml:{line}: ", server.process.said())
-            self.assertIn("messages.max_message_size", server.process.said())
+            server.process.wait_for_words(f"mailhost.yaml:{line}: ")
+            server.process.wait_for_words("messages.max_message_size")
             self.assertEqual(250, client.mail(SENDER, [f"size={500 * 1024}"])[0])
         with server.client() as client:
             client.ehlo()
@@ -212,9 +212,9 @@ class EndTests(PeerCase):
         mailhost.launch()
 
         self.assertEqual(1, mailhost.process.wait())
-        self.assertIn("mailhost.yaml:1: workers: ", mailhost.process.said())
-        self.assertIn("mailhost.yaml:4: ", mailhost.process.said())
-        self.assertIn("'listen'", mailhost.process.said())
+        mailhost.process.wait_for_words("mailhost.yaml:1: workers: ")
+        mailhost.process.wait_for_words("mailhost.yaml:4: ")
+        mailhost.process.wait_for_words("'listen'")
 
 
 class PickupTests(PeerCase):
@@ -302,4 +302,4 @@ class UpkeepTests(PeerCase):
             code, words = client.mail("sender@example.com")
         self.assertEqual(452, code)
         self.assertIn(b"4.3.1", words)
-        self.assertIn("delivery.queue.max_messages", server.process.said())
+        server.process.wait_for_words("delivery.queue.max_messages")

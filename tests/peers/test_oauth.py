@@ -78,6 +78,7 @@ class OAuthCase(TLSCase):
         return self.start_server(**settings)
 
     def nothing_told(self, server: Server, *secrets: str) -> None:
+        server.process.terminate()  # the last lines are written then
         said = server.process.said()
         for secret in (SECRET, REFRESH, *self.endpoint.tokens, *secrets):
             self.assertNotIn(secret, said)

@@ -224,7 +224,7 @@ class ClientTests(PostfixCase):
             (delivered,) = server.wait_for_drop(f"{one}@example.com")
             self.assertIn(b" with ESMTPSA id ", delivered.content, one)
         for one in (*PASSWORD_MECHANISMS, "cram-md5"):
-            self.assertIn(f"as all@example.com by {one.upper()}", server.process.said())
+            server.process.wait_for_words(f"as all@example.com by {one.upper()}")
         self.wait_for("said: 530 5.7.0", "Server certificate not verified")
         self.assertEqual(5, len(server.root.drop()))
         self.assertNotIn(SECRET, server.process.said())

@@ -173,7 +173,7 @@ class TokenTests(TokenCase):
             0,
         )  # fmt: skip
         server.wait_for_drop("curl@example.com")
-        self.assertIn("as kim@example.com by OAUTHBEARER", server.process.said())
+        server.process.wait_for_words("as kim@example.com by OAUTHBEARER")
 
 
 class CramTests(LoginCase):

@@ -398,7 +398,7 @@ class RefusalTests(PeerCase):
         self.start_with({"dot": ["-q", "."]})
 
         self.assert_waiting(["dot"])
-        self.assertIn("to=a@dot.example delayed 4.4.2 (in doubt)", self.server.process.said())
+        self.server.process.wait_for_words("to=a@dot.example delayed 4.4.2 (in doubt)")
 
     def test_one_of_two_recipients(self) -> None:
         """A refusal of one domain's host does not touch the other domain."""

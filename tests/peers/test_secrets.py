@@ -195,12 +195,14 @@ class SecretTests(OAuthCase, TokenCase, KerberosCase):
         outbound.process.wait_until(
             lambda: len(outbound.root.queue()) == len(refused), "the rest relayed"
         )
-        told = {f"log of {one.address}": one.process.said() for one in (inbound, outbound)}
+        told = {}
         for one in (inbound, outbound):
             listed = self.run_command(one, "queue", "list", "--json")
             told[f"queue list at {one.address}"] = listed
             for words in (*_COMMANDS, *(("queue", "show", n) for n in _ID.findall(listed))):
                 told[f"{' '.join(words)} at {one.address}"] = self.run_command(one, *words)
+            one.process.terminate()  # the last lines are written then
+            told[f"log of {one.address}"] = one.process.said()
         self.assertEqual(len(refused), sum("queue show" in where for where in told))
         traced = " ".join(text for where, text in told.items() if where.startswith("trace"))
         self.assertIn("(login)", traced)

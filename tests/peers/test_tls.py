@@ -214,7 +214,7 @@ class InboundTests(TLSCase):
 
         self.assertEqual(454, client.docmd("STARTTLS")[0])
         self.assertEqual(250, client.mail(SENDER)[0])
-        self.assertIn("is not the key of", server.process.said())
+        server.process.wait_for_words("is not the key of")
 
 
 class OutboundTests(TLSCase):
