@@ -138,8 +138,9 @@ class FileCredentials:
         known = self._current()
         user = known.users.get(user_key(name))
         secret = user.secrets.get(kind) if user is not None else None
-        # Nobody's secret is compared as well.
-        good = fits(secret if secret is not None else _secret_of_nobody(kind))
+        # Nobody's secret is made for everybody, and compared as well: equal time.
+        nobody = _secret_of_nobody(kind)
+        good = fits(secret if secret is not None else nobody)
         return user.account if good and secret is not None and user is not None else None
 
     def find_account(self, name: str) -> Account | None:
@@ -150,10 +151,12 @@ class FileCredentials:
     def find_keys(self, name: str) -> ScramEntry:
         """See `ICredentials`."""
         known = self._current()
-        user = known.users.get(user_key(name))
-        if user is not None and user.keys is not None:
-            return ScramEntry(user.keys, user.account)
-        return ScramEntry(_keys_of_nobody(known, user_key(name)), None)
+        key = user_key(name)
+        user = known.users.get(key)
+        nobody = ScramEntry(_keys_of_nobody(known, key), None)  # for everybody: equal time
+        if user is None or user.keys is None:
+            return nobody
+        return ScramEntry(user.keys, user.account)
 
     def _current(self) -> _Known:
         """:raises AuthenticationProblem: the file cannot be used."""
