@@ -252,6 +252,7 @@ def _check_alias(domain: DomainSettings, here: Path) -> Iterator[Finding]:
     given = {
         "relay": domain.relay,
         "helo": domain.helo,
+        "lmtp": domain.lmtp,
         "route": domain.route != (),
         "security": domain.security is not None,
         "hold": domain.hold is not None,

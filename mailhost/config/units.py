@@ -399,11 +399,13 @@ ADDRESS_AND_PORT = Kind(
 
 def parse_next_hop(text: str) -> NextHop:
     """
-    ``[address]``, ``[address]:port``, ``name`` or ``name:port``.
+    ``[address]``, ``[address]:port``, ``name``, ``name:port`` or ``unix:/path``.
 
     :raises ValueError: it is none of them; an address without brackets is refused
         because only the brackets say "no DNS" (DEL-43).
     """
+    if text.strip().startswith("unix:/"):
+        return NextHop(str(parse_path(text.strip()[5:])), literal=True)
     host, port_text = _split_port(text.strip())
     port = parse_port(port_text) if port_text is not None else None
     if host.startswith("["):
@@ -421,7 +423,7 @@ def parse_next_hop(text: str) -> NextHop:
 NEXT_HOP = Kind(
     parse_next_hop,
     'relay.example.net, relay.example.net:587, "[192.0.2.10]", "[2001:db8::1]:25" '
-    "(brackets: an address, no DNS)",
+    "(brackets: an address, no DNS), unix:/run/socket",
 )
 
 

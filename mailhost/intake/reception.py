@@ -157,7 +157,8 @@ class Reception:
         """See `IReception`."""
         self.session.hello = name
         secure = "S" if self.session.tls is not None else ""
-        self.session.protocol = f"ESMTP{secure}" if extended else "SMTP"
+        word = "LMTP" if self.session.lmtp else "ESMTP"
+        self.session.protocol = f"{word}{secure}" if extended else "SMTP"
         return replies.OK
 
     def disconnected(self) -> None:

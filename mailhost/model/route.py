@@ -18,7 +18,7 @@ class NextHop:
     """
     A host to connect to.
 
-    :ivar host: domain name, or an IP address where `literal` is true.
+    :ivar host: domain name; where `literal` is true an IP address, or the path of a local socket.
     :ivar port: TCP port, 1-65535; `None`: the virtual server's outbound port.
     :ivar literal: written ``[192.0.2.1]``: no DNS at all (IIS DEL-43).
     """
@@ -28,6 +28,8 @@ class NextHop:
     literal: bool = False
 
     def __str__(self) -> str:
+        if self.host.startswith("/"):
+            return f"unix:{self.host}"
         name = f"[{self.host}]" if self.literal else self.host
         return f"{name}:{self.port}" if self.port else name
 
@@ -45,11 +47,13 @@ class SmartHosts:
     :ivar hosts: at least one.
     :ivar helo: say HELO instead of EHLO (IIS DOM-11).
     :ivar security: how to meet them.
+    :ivar lmtp: they speak LMTP (RFC 2033).
     """
 
     hosts: tuple[NextHop, ...]
     helo: bool = False
     security: OutboundSecurity = OutboundSecurity()
+    lmtp: bool = False
 
 
 @frozen

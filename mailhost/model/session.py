@@ -44,8 +44,9 @@ class SessionFacts:
     :ivar local: our IP address on this connection.
     :ivar local_port: our port.
     :ivar hello: what the client called itself, ``""`` before HELO/EHLO.
-    :ivar protocol: ``SMTP``, ``ESMTP``, ``ESMTPS`` (RFC 5321 §4.4, *with* clause); see
-        `with_word` for what is said of it.
+    :ivar lmtp: it speaks LMTP (RFC 2033).
+    :ivar protocol: ``SMTP``, ``ESMTP``, ``ESMTPS``, ``LMTP``, ``LMTPS`` (RFC 5321 §4.4, *with*
+        clause); see `with_word` for what is said of it.
     :ivar peer_names: names that DNS gives the client and that lead back to it;
         `None` when nobody has asked.
     :ivar content_octets: octets of content accepted so far (IIS MSG-02).
@@ -72,6 +73,7 @@ class SessionFacts:
     trusted: bool = False
     proxy: bool = False
     connected_at: float = field(default=0.0)
+    lmtp: bool = False
 
     @property
     def told(self) -> dict[str, str]:

@@ -106,6 +106,7 @@ class ESMTPFactory(ServerFactory):
             local=ends.local,
             local_port=ends.local_port,
             connected_at=self._clock.seconds(),
+            lmtp=self.rules.lmtp,
         )
         log = self._protocol_log
         protocol = InboundProtocol(

@@ -122,6 +122,7 @@ class OutboundProtocol(Protocol):
     :param gone: called once when the connection is lost.
     :param protection: `None`: clear text.
     :param scribe: remembers what is said; `None`: nobody wants to know.
+    :param lmtp: see `ClientDialogue`.
     :ivar ready: fires with `None` when the session can take an envelope, or
         with the `Transcript` of its refusal.
     """
@@ -135,13 +136,14 @@ class OutboundProtocol(Protocol):
         gone: Callable[[], None],
         protection: Protection | None = None,
         scribe: Scribe | None = None,
+        lmtp: bool = False,
     ) -> None:
         self.deadline_at = 0.0
         self._scribe = scribe
         self.ready: Deferred[Transcript | None] = Deferred()
         level = protection.level if protection is not None else TLSLevel.NONE
         login = protection.login if protection is not None else None
-        self._dialogue = ClientDialogue(hello_name, use_helo, level, login)
+        self._dialogue = ClientDialogue(hello_name, use_helo, level, login, lmtp)
         self._protection = protection
         self._timeout_seconds = timeout_seconds
         self._deadlines = deadlines

@@ -68,7 +68,7 @@ class ClientTLS:
         :param ca: file with these authorities; `None`: the system's.
         :raises CertificateProblem: there are no authorities to be read.
         """
-        name = "" if is_address(host) else host.rstrip(".")
+        name = "" if is_address(host) or host.startswith("/") else host.rstrip(".")
         return _Creator(self._verifying_context(ca) if verified else self._open_context(), name)
 
     def _open_context(self) -> SSL.Context:

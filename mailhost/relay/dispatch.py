@@ -399,7 +399,7 @@ def _protected(route: Route, asked: MailParameters) -> Route:
 
 def _smart_destination(route: SmartHosts) -> Destination:
     key = "smart:" + ",".join(map(str, route.hosts)) + _manner(route)
-    return Destination(key, route.hosts, route.helo, route.security)
+    return Destination(key, route.hosts, route.helo, route.security, lmtp=route.lmtp)
 
 
 def _site_destination(found: Site | ResolveProblem, route: MailExchange) -> Destination | None:
@@ -422,6 +422,7 @@ def _manner(route: SmartHosts | MailExchange) -> str:
     words += [str(security.ca)] if security.ca is not None else []
     words += [f"login={security.login.label}"] if security.login is not None else []
     words += ["helo"] if route.helo else []
+    words += ["lmtp"] if isinstance(route, SmartHosts) and route.lmtp else []
     return "".join(f":{word}" for word in words)
 
 

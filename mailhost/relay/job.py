@@ -31,6 +31,7 @@ class Destination:
     :ivar helo: say HELO instead of EHLO.
     :ivar security: what must hold before an envelope is sent.
     :ivar rated: the entry of a remote domain whose rates hold; empty: none has any.
+    :ivar lmtp: speak LMTP (RFC 2033).
     """
 
     key: str
@@ -38,6 +39,7 @@ class Destination:
     helo: bool = False
     security: OutboundSecurity = OutboundSecurity()
     rated: str = ""
+    lmtp: bool = False
 
     @property
     def is_turned(self) -> bool:

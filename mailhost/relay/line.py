@@ -14,7 +14,7 @@ from typing import Any
 
 from attrs import define, field, frozen
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, UNIXClientEndpoint
 from twisted.internet.error import ConnectionRefusedError as RefusedError
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
@@ -226,10 +226,12 @@ class Line:
         gone: Callable[[], None],
         scribes: list[Scribe],
     ) -> Opened | Transcript | Outcome:
-        security, helo = destination.security, destination.helo
+        security = destination.security
         login = security.login
         if login is not None and login.tokens is not None:
-            opened = await self._open_by_token(security, login.tokens, place, helo, gone, scribes)
+            opened = await self._open_by_token(
+                security, login.tokens, place, destination, gone, scribes
+            )
         else:
             try:
                 secret = _password_of(login)
@@ -237,7 +239,7 @@ class Line:
                 # RFC 3463 X.3.5: system incorrectly configured.
                 return Outcome(Fate.DELAYED, "4.3.5", f"login: {problem}")
             protection = self._protection(security, place.host, secret)
-            opened = await self._open_with(protection, place, helo, gone, scribes)
+            opened = await self._open_with(protection, place, destination, gone, scribes)
         may_be_clear = security.tls is TLSLevel.OPPORTUNISTIC and login is None
         if isinstance(opened, Transcript) and opened.tls_failed and may_be_clear:
             # RFC 7435 §3: better in clear than not at all, where nobody has
@@ -245,7 +247,7 @@ class Line:
             self._log.warn(
                 "{host}: {words}; once more in clear", host=place.host, words=opened.words
             )
-            opened = await self._open_with(None, place, helo, gone, scribes)
+            opened = await self._open_with(None, place, destination, gone, scribes)
         return opened
 
     async def _open_by_token(
@@ -253,7 +255,7 @@ class Line:
         security: OutboundSecurity,
         grant: TokenGrant,
         place: HostAddress,
-        helo: bool,
+        destination: Destination,
         gone: Callable[[], None],
         scribes: list[Scribe],
     ) -> Opened | Transcript | Outcome:
@@ -261,14 +263,14 @@ class Line:
         try:
             token = await self.tokens.token(grant)
             protection = self._protection(security, place.host, token.text)
-            opened = await self._open_with(protection, place, helo, gone, scribes)
+            opened = await self._open_with(protection, place, destination, gone, scribes)
             if not isinstance(opened, Transcript) or not opened.login_refused:
                 return opened
             fresh = self.tokens.replace(grant, token)
             if fresh is None:
                 return opened
             protection = self._protection(security, place.host, (await fresh).text)
-            return await self._open_with(protection, place, helo, gone, scribes)
+            return await self._open_with(protection, place, destination, gone, scribes)
         except TokenProblem as problem:
             return Outcome(Fate.DELAYED, problem.status, f"login: no token: {problem}")
 
@@ -299,7 +301,7 @@ class Line:
         self,
         protection: Protection | None,
         place: HostAddress,
-        helo: bool,
+        destination: Destination,
         gone: Callable[[], None],
         scribes: list[Scribe],
     ) -> Opened | Transcript | Outcome:
@@ -308,12 +310,13 @@ class Line:
         factory = _SessionFactory(
             lambda: OutboundProtocol(
                 self.hello_name,
-                helo,
+                destination.helo,
                 self.timeout_seconds,
                 self._deadlines,
                 gone,
                 protection,
                 scribe,
+                destination.lmtp,
             )
         )
         self.tally.outbound_connections += 1
@@ -344,6 +347,10 @@ class Line:
         return Scribe() if self.tracer.on else None
 
     def _connect(self, place: HostAddress, factory: Factory) -> Deferred[OutboundProtocol]:
+        if place.address.startswith("/"):
+            make: Any = UNIXClientEndpoint
+            local: Any = make(self.reactor, place.address, CONNECT_SECONDS).connect(factory)
+            return local  # type: ignore[no-any-return]  # as below
         endpoint = TCP6ClientEndpoint if ":" in place.address else TCP4ClientEndpoint
         bind = (self.source_address, 0) if self.source_address else None
         connecting: Any = endpoint(
@@ -360,4 +367,6 @@ def _password_of(login: Login | None) -> str:
 
 
 def _name(place: HostAddress) -> str:
+    if place.address.startswith("/"):
+        return place.address
     return f"{place.host} [{place.address}]:{place.port}"

@@ -99,7 +99,7 @@ class Categorizer:
         # The virtual server's password is for its smart hosts only.
         elsewhere = self.security.without_login() if rules.security is None else rules.security
         if rules.hops:
-            return SmartHosts(rules.hops, rules.helo, elsewhere)
+            return SmartHosts(rules.hops, rules.helo, elsewhere, rules.lmtp)
         if not self.smart_hosts or rules.hops is None:
             own = rules.security is not None
             exchange = MailExchange(path.domain_key, rules.helo, None, elsewhere, own)
@@ -144,4 +144,5 @@ def _domain(settings: DomainSettings) -> Domain:
         settings.security,
         settings.rates,
         settings.hold,
+        settings.lmtp,
     )

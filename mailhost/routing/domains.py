@@ -43,6 +43,7 @@ class RemoteDomain:
     :ivar security: how to meet its hosts (DOM-12); `None`: as the virtual server does.
     :ivar rates: how fast its mail may leave.
     :ivar hold: its mail waits until it is asked for (DOM-20); `None`: it does not.
+    :ivar lmtp: its *hops* speak LMTP.
     """
 
     name: str
@@ -52,6 +53,7 @@ class RemoteDomain:
     security: OutboundSecurity | None = None
     rates: RateLimits = RateLimits()
     hold: Holding | None = None
+    lmtp: bool = False
 
 
 Domain = LocalDomain | RemoteDomain

@@ -121,15 +121,17 @@ class Logins:
             hashers.stop()
 
 
-def rules_of(settings: VirtualServerSettings, starttls: bool) -> Rules:
+def rules_of(settings: VirtualServerSettings, starttls: bool, lmtp: bool = False) -> Rules:
     """
     What sessions are told and allowed.
 
     :param starttls: there is a certificate where they come in.
+    :param lmtp: they speak LMTP.
     """
     access, messages = settings.access, settings.messages
     return Rules(
         settings.fqdn,
+        "LMTP mailhost" if lmtp else "ESMTP mailhost",
         max_message_octets=messages.max_message_size,
         max_line_octets=messages.max_line_length,
         starttls=starttls,
@@ -148,6 +150,7 @@ def rules_of(settings: VirtualServerSettings, starttls: bool) -> Rules:
         bare_line_ends=messages.bare_line_ends,
         early_talkers=access.early_talkers,
         holds=any(domain.hold is not None for domain in settings.domains),
+        lmtp=lmtp,
         tell_faults=access.counts_faults,
     )
 

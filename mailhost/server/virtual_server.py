@@ -57,6 +57,7 @@ from mailhost.server.share import (
     Share,
     worker_directories,
 )
+from mailhost.smtp.rules import Rules
 from mailhost.spool.badmail import Badmail
 from mailhost.spool.sqlite import BALLAST_OCTETS, SQLiteQueue
 from mailhost.traces.tracer import Tracer
@@ -280,7 +281,7 @@ class VirtualServer:
         self._begin_protocol_log()
         for address, (_, factory) in self._ports.items():
             factory.tls = self._certificates.find(address)
-            factory.rules = rules_of(settings, factory.tls is not None)
+            factory.rules = self._rules(address, factory.tls is not None)
             factory.timeout_seconds = self._patience
             factory.authentication = self._logins.authentication
             factory.proxies = self._proxies(address)
@@ -518,7 +519,7 @@ class VirtualServer:
             factory = ESMTPFactory(
                 self._receive,
                 self._reactor,
-                rules_of(self.settings, tls is not None),
+                self._rules(address, tls is not None),
                 self._patience,
                 tls,
                 address.implicit_tls,
@@ -530,8 +531,14 @@ class VirtualServer:
 
     def _proxies(self, address: ListenAddress) -> Callable[[str], bool] | None:
         """Who may connect for others to *address*; `None`: clients connect themselves."""
-        now = next((one for one in self.settings.listen if one == address), address)
-        return self.settings.access.is_proxy if now.proxy else None
+        return self.settings.access.is_proxy if self._now(address).proxy else None
+
+    def _rules(self, address: ListenAddress, tls: bool) -> Rules:
+        return rules_of(self.settings, tls, self._now(address).lmtp)
+
+    def _now(self, address: ListenAddress) -> ListenAddress:
+        """What is said of *address* since it was bound."""
+        return next((one for one in self.settings.listen if one == address), address)
 
     def _unlisten(self) -> None:
         for address in list(self._ports):

@@ -2,7 +2,8 @@
 The client's side of an SMTP session: envelopes in, one reply per recipient out.
 
 :Room: ``smtp`` -- sans-I/O.
-:RFC: 5321 §3.1-§3.3, §4.5.3.2 (time-outs); 2920 §3.1 (pipelining); 1870, 3030, 6152, 3207, 4954.
+:RFC: 5321 §3.1-§3.3, §4.5.3.2 (time-outs); 2920 §3.1 (pipelining); 1870, 3030, 6152, 3207, 4954;
+    2033 §4 (LMTP).
 :Called by: `mailhost.net.outbound`.
 
 Two loops that do not know each other: commands are written as far as the peer
@@ -55,12 +56,20 @@ class _Transaction:
     wire_ready: bool = False
     #: BODY=BINARYMIME: what is in the chunk is nobody's business (RFC 3030 §3).
     binary: bool = False
+    #: Recipients whose reply is about the content, which is theirs (RFC 2033 §4.2).
+    final: set[int] = field(factory=set)
 
     def settle(self, reply: Reply) -> None:
         """*reply* answers all recipients that have no refusal of their own."""
         self.replies = [
             known if known is not None and not known.positive else reply for known in self.replies
         ]
+
+    def awaited(self, lmtp: bool) -> list[int]:
+        """Which replies follow the content: one, or one for each who was accepted."""
+        if not lmtp:
+            return [0]
+        return [n for n, known in enumerate(self.replies) if known is not None and known.positive]
 
     @property
     def any_accepted(self) -> bool:
@@ -75,6 +84,7 @@ class ClientDialogue:
     :ivar hello_name: what we call ourselves.
     :ivar use_helo: say HELO and use no extension (IIS DOM-11).
     :ivar tls: what must hold before an envelope is sent.
+    :ivar lmtp: the peer speaks LMTP: LHLO, and a reply for each recipient after the content.
     :ivar login: log in before the first envelope; `None`: do not.
     :ivar secure: TLS is on.
     :ivar extensions: keyword -> words, from the EHLO answer, keywords in upper case.
@@ -85,6 +95,7 @@ class ClientDialogue:
     use_helo: bool = False
     tls: TLSLevel = TLSLevel.NONE
     login: ClientLogin | None = None
+    lmtp: bool = False
     secure: bool = field(default=False, init=False)
     phase: Phase = field(default=Phase.BANNER, init=False)
     extensions: dict[str, str] = field(factory=dict, init=False)
@@ -108,7 +119,7 @@ class ClientDialogue:
         assert self.phase is Phase.SECURING, f"no handshake while {self.phase.name}"
         self.secure = True
         self.extensions.clear()
-        self._say_hello("EHLO")
+        self._say_hello("LHLO" if self.lmtp else "EHLO")
 
     def worked(self, octets: bytes) -> None:
         """`Work` has given *octets*."""
@@ -212,7 +223,7 @@ class ClientDialogue:
             self._out.append(end)
         elif self._open.chunk != 0:
             return False
-        self._expected.append((".", 0))
+        self._expected += [(".", number) for number in self._open.awaited(self.lmtp)]
         self.phase = Phase.DOT
         return True
 
@@ -262,7 +273,7 @@ class ClientDialogue:
         if reply.code != 220:
             self._finish(f"not greeted: {reply}", reply)
             return
-        self._say_hello("HELO" if self.use_helo else "EHLO")
+        self._say_hello("LHLO" if self.lmtp else "HELO" if self.use_helo else "EHLO")
 
     def _say_hello(self, verb: str) -> None:
         self.phase = Phase.HELLO
@@ -270,7 +281,7 @@ class ClientDialogue:
         self._expected.append((verb, 0))
 
     def _heard_ehlo(self, reply: Reply, number: int) -> None:
-        if reply.permanent:
+        if reply.permanent and not self.lmtp:
             self._say_hello("HELO")  # §3.2: an old server
         elif not reply.positive:
             self._finish(f"hello refused: {reply}", reply)
@@ -399,6 +410,9 @@ class ClientDialogue:
             self._done()
         elif transaction.any_accepted:
             self._want_content()
+        elif self.lmtp:
+            # RFC 2033 §4.2: content for nobody would have no reply.
+            self._finish(f"content is asked for, and nobody was accepted: {reply}", reply)
         else:
             # RFC 2920 §3.1: nobody is to get it, but the peer waits for content.
             self._out.append(b".\r\n")
@@ -408,8 +422,16 @@ class ClientDialogue:
         self._done()
 
     def _heard_dot(self, reply: Reply, number: int) -> None:
-        self._open.settle(reply)
-        self._done()
+        transaction = self._open
+        if self.lmtp:
+            transaction.replies[number] = reply
+            transaction.final.add(number)
+        else:
+            transaction.settle(reply)
+        if reply.code == 421 and self._expected:
+            self._finish(f"the peer closes: {reply}", reply)
+        elif not self._expected:
+            self._done()
         if reply.code == 421:
             self._finish(f"the peer closes: {reply}", reply)
 
@@ -458,9 +480,10 @@ class ClientDialogue:
         replies: tuple[Reply | None, ...] = ()
         if self._transaction is not None:
             # A 250 to RCPT promises nothing yet.
+            final = self._transaction.final
             replies = tuple(
-                None if known is None or known.positive else known
-                for known in self._transaction.replies
+                None if known is None or (known.positive and n not in final) else known
+                for n, known in enumerate(self._transaction.replies)
             )
         in_doubt = self.phase is Phase.DOT and self._transaction is not None
         phase = self.phase
@@ -475,6 +498,7 @@ _NAMES = {"banner": "the connection", ".": "the final dot"}
 _HEARD = {
     "banner": ClientDialogue._heard_banner,
     "EHLO": ClientDialogue._heard_ehlo,
+    "LHLO": ClientDialogue._heard_ehlo,
     "HELO": ClientDialogue._heard_helo,
     "STARTTLS": ClientDialogue._heard_starttls,
     "AUTH": ClientDialogue._heard_auth,

@@ -25,7 +25,7 @@ from mailhost.smtp.content import ContentReader
 from mailhost.smtp.grammar import parse_verb
 from mailhost.smtp.server_dialogue import ServerDialogue
 
-_KNOWN = frozenset(TABLE) | NOT_OFFERED | frozenset(ENDING)
+_KNOWN = frozenset(TABLE) | NOT_OFFERED | frozenset(ENDING) | {"LHLO"}
 #: Positive replies that only lead to the real one: 334, 354.
 _HALF = range(300, 400)
 

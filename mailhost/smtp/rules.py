@@ -2,7 +2,7 @@
 What one virtual server's sessions are told and allowed.
 
 :Room: ``smtp``
-:RFC: 5321 §4.5.3.1 (sizes; all of them are minima, we allow no less); 4954.
+:RFC: 5321 §4.5.3.1 (sizes; all of them are minima, we allow no less); 4954; 2033.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from attrs import evolve, field, frozen
 from attrs.validators import ge
 
 from mailhost.model.line_ends import BareLineEnds
+from mailhost.model.reply import Reply
+from mailhost.smtp import replies
 
 #: Extensions that ask nothing of whoever decides about the mail.
 PLAIN_EXTENSIONS = frozenset(
@@ -54,6 +56,7 @@ class Rules:
     :ivar early_talkers: who does not wait where he must (RFC 2920 §3.1; 5321 §4.3.1) is
         heard all the same; else 554, and the session is over.
     :ivar holds: there are remote domains whose mail waits to be asked for (RFC 1985, 2645).
+    :ivar lmtp: LMTP is spoken (RFC 2033): LHLO, and a reply for each recipient of a content.
     :ivar xclient: the client is a proxy, and may say for whom it speaks.
     :ivar max_errors: so many wrong commands end the session with 421.
     :ivar tell_faults: `mailhost.smtp.events.FaultMade` comes before the reply to what was wrong
@@ -81,6 +84,7 @@ class Rules:
     bare_line_ends: BareLineEnds = BareLineEnds.MEND_TRUSTED
     early_talkers: bool = False
     holds: bool = False
+    lmtp: bool = False
     xclient: bool = False
     max_errors: int = field(default=10, validator=ge(1))
     tell_faults: bool = False
@@ -102,6 +106,13 @@ class Rules:
         if known:
             return self.bare_line_ends is not BareLineEnds.REFUSE
         return self.bare_line_ends is BareLineEnds.MEND
+
+    def login_refusal(self, name: str, secure: bool) -> Reply | None:
+        """Why nobody may log in by the mechanism *name* now (RFC 4954 §4)."""
+        if name in self.mechanisms(secure):
+            return None
+        known = name in self.secure_mechanisms
+        return replies.TLS_FOR_MECHANISM if known else replies.UNKNOWN_MECHANISM
 
     def mechanisms(self, secure: bool) -> tuple[str, ...]:
         """What AUTH may be used with now (RFC 4954 §3)."""

@@ -74,6 +74,8 @@ _CONTENT_ASKED = ContentAsked()
 #: Whoever stands here has not been greeted, and is not by the end of a transaction.
 _UNGREETED = {State.CONNECTED, State.REFUSED, State.CLOSED}
 _CLEAN = {State.CONNECTED, State.REFUSED, State.GREETED}
+#: RFC 2033 §4.1: LHLO is what EHLO was, and there is neither EHLO nor HELO.
+_IN_LMTP = {"LHLO": "EHLO", "EHLO": "", "HELO": ""}
 _VERB_OF: dict[type, str] = {
     ProxyGiven: "XCLIENT",
     MailGiven: "MAIL",
@@ -82,10 +84,6 @@ _VERB_OF: dict[type, str] = {
     StartAsked: "ETRN",
     TurnAsked: "ATRN",
 }
-
-
-def _no_time() -> float:
-    return 0.0
 
 
 @define
@@ -105,7 +103,7 @@ class ServerDialogue:
 
     rules: Rules
     peer: str = ""
-    seconds: Callable[[], float] = field(default=_no_time, kw_only=True)
+    seconds: Callable[[], float] = field(default=float, kw_only=True)
     state: State = field(default=State.CONNECTED, init=False)
     trusted: bool = field(default=False, kw_only=True)
     secure: bool = field(default=False, kw_only=True)
@@ -122,6 +120,8 @@ class ServerDialogue:
     _skipping: int = field(default=0, init=False)
     # The open transaction was begun with SMTPUTF8.
     _utf8: bool = field(default=False, init=False)
+    # Recipients that it has.
+    _accepted: int = field(default=0, init=False)
     # It was begun with BODY=BINARYMIME.
     _binary: bool = field(default=False, init=False)
     _errors: int = field(default=0, init=False)
@@ -207,7 +207,8 @@ class ServerDialogue:
         elif isinstance(event, HelloGiven):
             self._answer_hello(event, reply)
         elif isinstance(event, ContentEnded):
-            self._say(reply)
+            for _ in range(self._accepted if self.rules.lmtp else 1):
+                self._say(reply)  # RFC 2033 §4.2
             self._end_transaction()
         elif isinstance(event, ContentAsked):
             self._answer_data(reply)
@@ -224,8 +225,10 @@ class ServerDialogue:
             (self._refuse if reply.permanent else self._say)(reply)
             self.state = order.after(self.state, _VERB_OF[type(event)], reply)
             if isinstance(event, MailGiven):
-                self._utf8 = event.parameters.smtputf8
+                self._accepted, self._utf8 = 0, event.parameters.smtputf8
                 self._binary = event.body == "BINARYMIME"
+            elif isinstance(event, RecipientGiven):
+                self._accepted += reply.positive
         if reply.closes:
             self._close()
 
@@ -461,23 +464,18 @@ class ServerDialogue:
             self._fault(replies.LOGIN_CANCELLED)
             return
         try:
-            self._ask_login(LoginContinued(parse_base64(line)))
+            self._ask_alone(LoginContinued(parse_base64(line)), replies.AUTH_OUT_OF_STEP)
         except EncodingProblem:
             self._fault(replies.LOGIN_MALFORMED)
 
     def _begin_login(self, event: LoginBegun) -> None:
-        rules, name = self.rules, event.mechanism
+        refused = self.rules.login_refusal(event.mechanism, self.secure)
         if self.logged_in:
-            self._fault(replies.LOGIN_IS_DONE)
-        elif name in rules.mechanisms(self.secure):
-            self._ask_login(event)
-        elif name in rules.secure_mechanisms:
-            self._fault(replies.TLS_FOR_MECHANISM)
+            refused = replies.LOGIN_IS_DONE
+        if refused is None:
+            self._ask_alone(event, replies.AUTH_OUT_OF_STEP)
         else:
-            self._fault(replies.UNKNOWN_MECHANISM)
-
-    def _ask_login(self, event: LoginBegun | LoginContinued) -> None:
-        self._ask_alone(event, replies.AUTH_OUT_OF_STEP)
+            self._fault(refused)
 
     def _ask_alone(self, event: Event, otherwise: Reply) -> None:
         """Hand *event* out if nothing stands behind it; else the session is over."""
@@ -511,6 +509,8 @@ class ServerDialogue:
                 return
             text = international
         verb, argument = parse_verb(text)
+        if self.rules.lmtp:
+            verb = _IN_LMTP.get(verb, verb)
         row = TABLE.get(verb)
         if row is None:
             self._unknown(verb)

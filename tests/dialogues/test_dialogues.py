@@ -5,6 +5,7 @@ A file has lines of four kinds::
 
     # comment, or ``## setting``: relay ADDRESS, max_size N, max_recipients N, off EXTENSION ...
     # ``## hold DOMAIN ACCOUNT ...``: mail for branch.example and a.partner.example waits
+    # ``## lmtp yes``: an address where LMTP is spoken
     # ``## through tls``: as after the handshake
     # ``## logins anonymous`` or ``## logins only``: kim@example.com has the password pencil,
     # and may send as himself
@@ -30,6 +31,7 @@ from mailhost.config.settings.access import BasicKeys
 from mailhost.model.access import AccessList
 from mailhost.model.held import Holding
 from mailhost.model.line_ends import BareLineEnds
+from mailhost.server.logins import rules_of
 from tests.authentication.passwords import Passwords
 from tests.support.world import World, make_settings
 
@@ -86,7 +88,7 @@ class Dialogue:
 
     def __init__(self, path: Path) -> None:
         self.settings = make_settings()
-        self.secure = False
+        self.secure = self.lmtp = False
         # Each turn: what is sent, and the reply lines that must follow.
         self.turns: list[tuple[bytes, list[str]]] = [(b"", [])]
         self.endings: list[str] = []
@@ -97,6 +99,8 @@ class Dialogue:
         kind, _, rest = line.partition(" ")
         if line == "## through tls":
             self.secure = True
+        elif line == "## lmtp yes":
+            self.lmtp = True
         elif kind == "##":
             self.settings = apply(self.settings, *rest.split(" ", 1))
         elif kind in ("C:", "c:"):
@@ -124,6 +128,8 @@ class DialogueTests(SynchronousTestCase):
             dialogue.settings, passwords=Passwords({"kim@example.com": "pencil"}, (SENDER,))
         )
         world.held.domains = {"branch.example", "a.partner.example"}
+        if dialogue.lmtp:
+            world.factory.rules = rules_of(dialogue.settings, starttls=False, lmtp=True)
         session = world.connect()
         if dialogue.secure:
             session.secure()

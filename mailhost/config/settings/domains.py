@@ -97,6 +97,12 @@ class DomainSettings:
         help="Say HELO instead of EHLO to the hosts of this remote domain.",
         iis="DOM-11 RouteAction 0x400000",
     )
+    lmtp: bool = key(
+        TRUTH,
+        "false",
+        help="Speak LMTP (RFC 2033) to the hosts of route: a mail store, which answers for each "
+        "recipient. Its port is in route, and is not 25; unix:/path is a local socket.",
+    )
     route: tuple[NextHop, ...] | None = keys(
         NEXT_HOP,
         "null",
@@ -125,3 +131,12 @@ class DomainSettings:
         make=HoldKeys.holding,
         help="Mail for this remote domain that waits to be asked for.",
     )
+
+    def __attrs_post_init__(self) -> None:
+        if not self.lmtp:
+            return
+        if not self.route:
+            raise ValueError("lmtp: DNS names no host that speaks it; allowed: with hosts in route")
+        if any(not hop.host.startswith("/") and hop.port in (None, 25) for hop in self.route):
+            # RFC 2033 §5.
+            raise ValueError("route: with lmtp no port is port 25; allowed: another port, named")

@@ -57,6 +57,7 @@ class ListenAddress:
     :ivar certificate: shown here; `None`: the virtual server's.
     :ivar key_file: its private key; `None`: in the same file.
     :ivar proxy: every connection begins with a PROXY header.
+    :ivar lmtp: LMTP is spoken here (RFC 2033).
     """
 
     host: str = field(validator=instance_of(str))
@@ -66,6 +67,7 @@ class ListenAddress:
     certificate: Path | None = field(default=None, eq=False)
     key_file: Path | None = field(default=None, eq=False)
     proxy: bool = field(default=False, eq=False)
+    lmtp: bool = field(default=False, eq=False)
 
     @property
     def is_wildcard(self) -> bool:
@@ -93,6 +95,7 @@ LISTEN = Kind(
     "an IP address of this machine and a port: 192.0.2.1:25, [::]:25; 'tls' may follow",
 )
 _IMPLICIT = choice({"implicit": True, "starttls": False})
+_PROTOCOL = choice({"smtp": "smtp", "lmtp": "lmtp"})
 
 
 @frozen
@@ -126,7 +129,16 @@ class ListenKeys:
         "header (version 1 or 2) that says for whom.",
     )
 
+    protocol: str = key(
+        _PROTOCOL,
+        "smtp",
+        help="lmtp: clients speak LMTP (RFC 2033) here, and hear a reply for each recipient.",
+    )
+
     def __attrs_post_init__(self) -> None:
+        if self.protocol == "lmtp" and self.address.port == 25:
+            # RFC 2033 §5.
+            raise ValueError("protocol: lmtp is never spoken on port 25; allowed: another port")
         if self.key_ is not None and self.certificate is None:
             raise ValueError("key: there is no certificate; allowed: with certificate only")
 
@@ -138,4 +150,5 @@ class ListenKeys:
             certificate=self.certificate,
             key_file=self.key_,
             proxy=self.proxy,
+            lmtp=self.protocol == "lmtp",
         )
