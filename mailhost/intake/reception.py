@@ -104,6 +104,8 @@ class Reception:
     _turning: tuple[HeldDomains, IHeldMail] | None = field(default=None, init=False)
 
     _log = Logger()
+    # Makes what is asked of a client besides.
+    _meet = Stranger
 
     def __attrs_post_init__(self) -> None:
         access = self.desk.settings.access
@@ -150,7 +152,7 @@ class Reception:
         known = self.session.trusted or self.session.proxy
         if known or not self.desk.settings.access.guarded or not self._counted:
             return None
-        self._stranger = Stranger(self.desk, self.session)
+        self._stranger = self._meet(self.desk, self.session)
         return self._stranger.enter()
 
     def hello(self, name: str, extended: bool) -> Reply:

@@ -49,6 +49,11 @@ class Stranger:
 
     _log = Logger()
 
+    @property
+    def entries(self) -> tuple[DNSList, ...] | None:
+        """The lists in DNS that the client is in; `None`: they have not been asked."""
+        return self._entries
+
     def enter(self) -> Reply | None:
         """The client has connected; `leave` is due in any case."""
         access, peer = self.desk.settings.access, self.session.peer
@@ -102,6 +107,11 @@ class Stranger:
     def _known(self, path: Mailbox) -> bool:
         return self.session.account is not None or is_postmaster(path) or self._may_relay
 
+    def greylists(self, path: Mailbox) -> bool:
+        """Whether a message to *path* has to come back, where the client is not known yet."""
+        terms = self.desk.settings.access.greylist
+        return terms.enabled and not self._known(path) and score_of(self._entries or ()) >= 0
+
     async def inquire(self, sender: Mailbox | None, recipient: Mailbox) -> Reply | None:
         """Why this message is not taken from this client now; `None`: it is."""
         access = self.desk.settings.access
@@ -116,7 +126,7 @@ class Stranger:
     ) -> Reply | None:
         greylist, now = self.desk.greylist, self.desk.clock.seconds()
         peer = self.session.peer
-        if greylist is None or not terms.enabled or score_of(self._entries or ()) < 0:
+        if greylist is None or not self.greylists(recipient):
             return None
         if greylist.passes(peer, terms, now):
             return None

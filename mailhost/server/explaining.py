@@ -30,6 +30,7 @@ from mailhost.model.outcome import Fate
 from mailhost.model.route import Drop, MailExchange
 from mailhost.model.schedule import RetrySchedule
 from mailhost.model.security import OutboundSecurity
+from mailhost.policy.dns_lists import score_of
 from mailhost.policy.relaying import Right, right_to_relay
 from mailhost.relay.dispatch import Way
 from mailhost.relay.manager import RelayManager
@@ -110,9 +111,7 @@ class Explainer:
         if "RCPT" in said:
             await self._tell_recipient(heard, recipient)
         if heard.accepted:
-            if self.settings.access.greylist.enabled and not heard.session.trusted:
-                words = "451 4.7.1 at first, where the client is not known yet"
-                self._tell("greylist", words, "access.greylist")
+            self._tell_greylist(heard)
             self._tell_sender(sender)
             await self._tell_ways(heard)
             self._tell_schedules()
@@ -158,10 +157,48 @@ class Explainer:
                 control = settings.access.connections
                 words = _listing(control, session.peer, session.peer_names or ())
                 self._tell("connection", f"{session.peer} is let in: {words}", "access.connections")
+                if heard.waits[0]:
+                    words = f"{heard.waits[0]:.3g} s late, and who talks before it is refused"
+                    self._tell("greeting", words, "access.greet_delay")
             elif command == "EHLO" and reply.startswith("2"):
                 self._tell("TLS", "on" if secure else "off", "access.tls")
             elif command != "RCPT":
                 self._tell(_TOPICS[command], reply, setting)
+        self._tell_lists(heard)
+        self._tell_tarpit(heard)
+
+    def _tell_lists(self, heard: Rehearsed) -> None:
+        access = self.settings.access
+        if not access.dns_lists:
+            return
+        if heard.entries is not None:
+            found = ", ".join(f"{one.zone} ({one.score:+d})" for one in heard.entries)
+            most = access.dns_lists_refuse_at
+            words = f"{found or 'in none'}: {score_of(heard.entries)}, refused from {most} on"
+        elif heard.accepted:
+            words = "not asked: it is known, may relay, has logged in, or writes to postmaster"
+        else:
+            words = "not asked: it is refused in any case"
+        self._tell("lists in DNS", words, "access.dns_lists")
+
+    def _tell_greylist(self, heard: Rehearsed) -> None:
+        greylist, terms = self.desk.greylist, self.settings.access.greylist
+        if greylist is None or not heard.greylisted:
+            return
+        words = "451 4.7.1 at first, where this sender and recipient are new to it"
+        if greylist.passes(heard.session.peer, terms, self.desk.clock.seconds()):
+            words = "let in at once: it has come back often enough"
+        self._tell("greylist", words, "access.greylist")
+
+    def _tell_tarpit(self, heard: Rehearsed) -> None:
+        tarpit = self.settings.access.tarpit
+        if heard.accepted or not heard.guarded or not tarpit.delay_seconds:
+            return
+        words = (
+            f"the first refusal is {heard.waits[-1]:.3g} s late; after {tarpit.free} each "
+            f"{tarpit.delay_seconds:g} s later than the one before, up to {tarpit.max_seconds:g} s"
+        )
+        self._tell("tarpit", words, "access.tarpit")
 
     async def _tell_recipient(self, heard: Rehearsed, given: Mailbox) -> None:
         categorizer = self.desk.categorizer

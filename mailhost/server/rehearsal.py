@@ -10,16 +10,23 @@ stored, counted or logged.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from attrs import define, evolve, field, frozen
+from twisted.internet.base import DelayedCall
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import ILogObserver, LogEvent, Logger
 from zope.interface import implementer
 
 from mailhost.intake.desk import Desk
 from mailhost.intake.destinations import Destinations
 from mailhost.intake.reception import Reception
+from mailhost.intake.stranger import Stranger
 from mailhost.interfaces import Maybe
 from mailhost.model.account import Account
 from mailhost.model.address import Mailbox, path_text
+from mailhost.model.dns_list import DNSList
 from mailhost.model.reply import Reply
 from mailhost.model.session import SessionFacts
 from mailhost.smtp import replies
@@ -46,8 +53,45 @@ class _Nobody:
 
 
 @define(eq=False)
+class _QuietStranger(Stranger):
+    _log = Logger(observer=_Nobody())
+
+
+@define(eq=False)
 class _QuietReception(Reception):
     _log = Logger(observer=_Nobody())
+    _meet = _QuietStranger
+
+    @property
+    def stranger(self) -> Stranger | None:
+        """What is asked of this client besides; `None`: nothing."""
+        return self._stranger
+
+
+@define(eq=False)
+class _HurriedClock:
+    """
+    Nobody is made to wait for what does not take place.
+
+    :ivar waits: what the waits would have come to, in seconds.
+    """
+
+    seconds: Callable[[], float]
+    waits: float = 0.0
+
+    def callLater(
+        self, delay: float, callable: Callable[..., Any], *args: Any, **kw: object
+    ) -> IDelayedCall:
+        """See `IReactorTime`."""
+        self.waits += delay
+        callable(*args, **kw)
+        over = DelayedCall(self.seconds(), callable, args, kw, _nothing, _nothing)
+        over.called = 1
+        return over
+
+
+def _nothing(call: DelayedCall) -> None:
+    """There is nothing to cancel, nor to put off."""
 
 
 @frozen
@@ -56,6 +100,10 @@ class Rehearsed:
     What was said to each command, in order.
 
     :ivar said: ``(command, reply)``; the first command is the connection, called ``connect``.
+    :ivar waits: seconds that each of these replies would be late.
+    :ivar entries: the lists in DNS that the client is in; `None`: they were not asked.
+    :ivar guarded: the client is a stranger, of whom more is asked.
+    :ivar greylisted: the message has to come back, unless the client is known by now.
     :ivar destinations: the recipients that were accepted.
     :ivar session: its facts at the end.
     """
@@ -63,6 +111,10 @@ class Rehearsed:
     said: tuple[tuple[str, str], ...]
     destinations: Destinations
     session: SessionFacts
+    waits: tuple[float, ...] = ()
+    entries: tuple[DNSList, ...] | None = None
+    guarded: bool = False
+    greylisted: bool = False
 
     @property
     def reply(self) -> str:
@@ -85,7 +137,9 @@ class Rehearsal:
     desk: Desk
     rules: Rules
     _dialogue: ServerDialogue = field(init=False)
-    _reception: Reception = field(init=False)
+    _reception: _QuietReception = field(init=False)
+    _clock: _HurriedClock = field(init=False)
+    _waits: list[float] = field(factory=list, init=False)
     _said: list[tuple[str, str]] = field(factory=list, init=False)
 
     async def run(
@@ -103,8 +157,9 @@ class Rehearsal:
         :param secure: TLS is on.
         """
         session = SessionFacts("rehearsal", client, account=account)
-        self._dialogue = ServerDialogue(self.rules, client, secure=secure)
+        self._clock = _HurriedClock(self.desk.clock.seconds)
         self._reception = _QuietReception(self._dry_desk(client), session)
+        self._dialogue = ServerDialogue(self.rules, client, secure=secure, trusted=session.trusted)
         try:
             good = await self._say("connect", "") and await self._say("EHLO", "EHLO client")
             # The login has been believed: it stands where AUTH would have put it.
@@ -114,17 +169,22 @@ class Rehearsal:
             asked = "" if ascii_only or "SMTPUTF8" not in self.rules.extensions else " SMTPUTF8"
             if good and await self._say("MAIL", f"MAIL FROM:{path_text(sender)}{asked}"):
                 await self._say("RCPT", f"RCPT TO:{path_text(recipient)}")
-            found = self._reception.destinations or Destinations()
+            found, stranger = self._reception.destinations, self._reception.stranger
         finally:
             self._reception.reset()
             self._reception.disconnected()
-        return Rehearsed(tuple(self._said), found, session)
+        return Rehearsed(
+            tuple(self._said),
+            found or Destinations(),
+            session,
+            tuple(self._waits),
+            stranger.entries if stranger is not None else None,
+            stranger is not None,
+            stranger is not None and stranger.greylists(recipient),
+        )
 
     def _dry_desk(self, client: str) -> Desk:
-        settings = self.desk.settings
-        # Nobody is made to wait for what does not take place.
-        access = evolve(settings.access, greet_delay=0.0)
-        dry = evolve(self.desk, settings=evolve(settings, access=access), greylist=None)
+        dry = evolve(self.desk, clock=self._clock, greylist=None)
         dry.open_sessions, dry.closed = self.desk.open_sessions, self.desk.closed
         dry.clients = self.desk.clients.copy_of(client)
         dry.networks = self.desk.networks.copy_of(client)
@@ -138,6 +198,8 @@ class Rehearsal:
             if not isinstance(event, TransactionOver):
                 answer = self._decide(event)
                 self._dialogue.answer(answer if isinstance(answer, Reply) else await answer)
+        self._waits.append(self._clock.waits)
+        self._clock.waits = 0.0
         heard = self._dialogue.octets_to_send().decode("utf-8", "replace").splitlines()
         self._said.append((name, heard[-1] if heard else ""))
         return bool(heard) and heard[-1].startswith("2")
@@ -154,5 +216,5 @@ class Rehearsal:
         if isinstance(event, RecipientGiven):
             return self._reception.recipient(event.forward_path, event.parameters)
         if isinstance(event, FaultMade):
-            return event.reply
+            return self._reception.fault(event.reply)
         return replies.LOCAL_ERROR

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from ipaddress import ip_network
 from typing import Any
 
 from attrs import evolve, field, frozen
@@ -17,9 +18,11 @@ from mailhost.config.settings.access import BasicKeys
 from mailhost.errors import LookupProblem, ResolveProblem
 from mailhost.model.access import AccessList
 from mailhost.model.address import Mailbox
-from mailhost.model.client import ClientLimits
+from mailhost.model.client import ClientLimits, Tarpit
 from mailhost.model.directory import disabled
+from mailhost.model.dns_list import DNSList
 from mailhost.model.explanation import Explanation
+from mailhost.model.greylist import GreylistTerms
 from mailhost.model.rate import Rate
 from mailhost.model.route import NextHop
 from mailhost.model.security import Login, OutboundSecurity, Secret, TLSLevel
@@ -92,6 +95,7 @@ def domains(*given: DomainSettings) -> dict[str, Any]:
 
 
 RELAYS = {"relay": LAN}
+BAD, GOOD = DNSList("bl.example", 1), DNSList("wl.example", -2)
 NAMED = AccessList.build(False, ["*.good.example"])
 
 CASES = (
@@ -211,6 +215,34 @@ CASES = (
         senders=("olga@example.com",),
     ),
     Case("bob@example.com", 250, "drop", "", login="olga", sender="<>", senders=()),
+    # Strangers.
+    Case("bob@example.com", 550, "", "access.dns_lists", access={"dns_lists": (BAD,)}),
+    Case(
+        "bob@example.com",
+        554,
+        "",
+        "access.dns_lists",
+        access={"dns_lists": (BAD,), "dns_lists_at": "connect"},
+    ),
+    Case("bob@example.com", 250, "drop", "access.dns_lists", access={"dns_lists": (BAD, GOOD)}),
+    Case("postmaster@example.com", 250, "drop", "access.dns_lists", access={"dns_lists": (BAD,)}),
+    Case(
+        "bob@example.com",
+        250,
+        "drop",
+        "access.dns_lists",
+        client=OUTSIDE,
+        access={"dns_lists": (BAD,)},
+    ),
+    Case("bob@remote.example", 550, "", "access.dns_lists", access={"dns_lists": (BAD,)}),
+    Case("bob@example.com", 250, "drop", "access.greet_delay", access={"greet_delay": 3.0}),
+    Case(
+        "bob@remote.example",
+        550,
+        "",
+        "access.tarpit",
+        access={"tarpit": Tarpit(2.0, 10.0, 0), "greet_delay": 3.0},
+    ),
     # Limits.
     Case("bob@example.com", 250, "drop", "", others=1, more={"max_connections": 2}),
     Case("bob@example.com", 452, "", "", full=True),
@@ -385,6 +417,8 @@ class House:
             "mx1.remote.example": [MX1],
             "mx2.remote.example": [MX2],
             "implicit.example": [MX2],
+            "7.2.0.192.bl.example": ["127.0.0.2"],
+            "7.2.0.192.wl.example": ["127.0.0.2"],
             "host.good.example": [INSIDE],
             "host.evil.example": [OUTSIDE],
         }
@@ -395,6 +429,9 @@ class House:
         """The last reply to a real client, and where its message really went."""
         session = self.world.connect(case.client)
         heard = session.read()
+        while not heard:
+            self.clock.advance(1)
+            heard = session.read()
         sender = case.sender if case.sender != "<>" else ""
         commands = ["EHLO client.example", f"MAIL FROM:<{sender}>", f"RCPT TO:<{case.to}>"]
         if case.login is not None:
@@ -431,6 +468,16 @@ class House:
         # What is left of a message that has failed is a report with the null reverse-path.
         still = [one for one in waiting if one.reverse_path is not None]
         return "delayed" if still else "failed"
+
+
+@frozen
+class Visitors:
+    """A greylist that knows all clients, or none; it is not for explanations to ask more."""
+
+    known: bool
+
+    def passes(self, *asked: Any) -> bool:
+        return self.known
 
 
 def place_of(found: Explanation) -> str:
@@ -501,6 +548,34 @@ class ExplainingTests(SynchronousTestCase):
 
         self.assertEqual("451", found.reply[:3])
         self.assertIn("access.per_address", [step.setting for step in found.steps])
+
+    def test_waits_of_strangers(self) -> None:
+        """How late the greeting and a refusal are; nobody waits for the explanation."""
+        access = {"tarpit": Tarpit(2.0, 10.0, 0), "greet_delay": 3.0, "dns_lists": (GOOD,)}
+        case = Case("bob@remote.example", 550, access=access)
+        told = {step.topic: step.words for step in self.explain(House(case), case).steps}
+        self.assertIn("3 s late", told["greeting"])
+        self.assertEqual(
+            "the first refusal is 2 s late; after 0 each 2 s later than the one before, up to 10 s",
+            told["tarpit"],
+        )
+        trusted = evolve(case, access={**access, "trusted": (ip_network("192.0.2.0/24"),)})
+        topics = {step.topic for step in self.explain(House(trusted), trusted).steps}
+        self.assertEqual(set(), topics & {"greeting", "tarpit"})
+
+    def test_greylist(self) -> None:
+        """Told to whom it happens: not to who is in a good list; and to whom it has happened."""
+        for lists, known, expected in (
+            ((), False, ["451 4.7.1 at first, where this sender and recipient are new to it"]),
+            ((), True, ["let in at once: it has come back often enough"]),
+            ((GOOD,), False, []),
+        ):
+            access = {"greylist": GreylistTerms(enabled=True), "dns_lists": lists}
+            case = Case("bob@example.com", 250, access=access)
+            house = House(case)
+            house.world.desk.greylist = Visitors(known)
+            steps = self.explain(house, case).steps
+            self.assertEqual(expected, [one.words for one in steps if one.topic == "greylist"])
 
     def test_no_password_is_shown(self) -> None:
         """Who logs in and where the password stands, never what it is."""
