@@ -9,7 +9,7 @@ One SMTP reply: code, enhanced status and words, checked when it is made.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from attrs import Attribute, field, frozen
 
@@ -83,24 +83,18 @@ class Reply:
         status = f"{self.status} " if self.status else ""
         return f"{self.code} {status}{' '.join(self.words)}"
 
-    @property
+    @cached_property
     def octets(self) -> bytes:
         """The reply on the wire, CRLF included."""
-        return _encode(self)
+        status = f"{self.status} " if self.status else ""
+        last = len(self.words) - 1
+        return "".join(
+            f"{self.code}{' ' if n == last else '-'}{status}{line}\r\n"
+            for n, line in enumerate(self.words)
+        ).encode("ascii")
 
 
 @lru_cache(maxsize=1024)
 def without_status(reply: Reply) -> Reply:
     """The same for a session that does not offer ENHANCEDSTATUSCODES (RFC 2034)."""
     return reply if reply.status is None else Reply(reply.code, None, reply.words)
-
-
-# Most of what is said is said again and again.
-@lru_cache(maxsize=1024)
-def _encode(reply: Reply) -> bytes:
-    status = f"{reply.status} " if reply.status else ""
-    last = len(reply.words) - 1
-    return "".join(
-        f"{reply.code}{' ' if n == last else '-'}{status}{line}\r\n"
-        for n, line in enumerate(reply.words)
-    ).encode("ascii")

@@ -39,7 +39,7 @@ class Drop:
     """Final delivery into this virtual server's Drop directory."""
 
 
-@frozen
+@frozen(cache_hash=True)
 class SmartHosts:
     """
     Fixed next hops, tried in order.

@@ -14,7 +14,7 @@ no event is taken; the last two, and too much unread input, also stop reading.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
-from enum import Flag, auto
+from enum import IntFlag, auto
 from functools import partial
 from typing import Any, cast
 
@@ -75,8 +75,8 @@ _HANDSHAKE_SECONDS = 30.0
 _FAREWELL_SECONDS = 15.0
 
 
-class _Hold(Flag):
-    """Why no event is taken."""
+class _Hold(IntFlag):
+    """Why no event is taken; of integers, because it is looked at many times a message."""
 
     NOTHING = 0
     STORE_BUSY = auto()

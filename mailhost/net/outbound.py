@@ -46,6 +46,9 @@ from mailhost.smtp.client_login import ClientLogin
 from mailhost.smtp.events import Wait
 from mailhost.smtp.sasl.base import Work
 
+#: So large a content, and all smaller ones, leaves in one piece with its final dot.
+_ONE_PIECE_OCTETS = 131072
+
 InThread = Callable[[Callable[[], bytes]], "Deferred[bytes]"]
 
 
@@ -318,7 +321,7 @@ class OutboundProtocol(Protocol):
 
     def expire(self) -> None:
         """The peer was silent for too long."""
-        self._end_with(f"timed out waiting for {self._dialogue.phase.value[1]}")
+        self._end_with(f"timed out waiting for {self._dialogue.phase.awaited}")
         self.drop()
 
     # ---- content
@@ -334,6 +337,7 @@ class OutboundProtocol(Protocol):
                 self._content_failed(problem)
                 return
             if not isinstance(block, bytes):
+                self._flush()
                 self._reading = True
                 reading = cast("Deferred[bytes]", block)
                 reading.addCallbacks(self._block_read, self._block_failed)
@@ -357,7 +361,8 @@ class OutboundProtocol(Protocol):
             return False
         if block:
             self._dialogue.write_content(block)
-            self._flush()
+            if self._content is None or self._content.size > _ONE_PIECE_OCTETS:
+                self._flush()
             return True
         if not self._dialogue.end_content():
             self._content_failed(SpoolProblem("the content has a bare CR or a bare LF"))

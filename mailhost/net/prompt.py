@@ -22,13 +22,15 @@ from twisted.internet.tcp import Connection
 def write_promptly(transport: Any, octets: bytes) -> None:
     """Send *octets* behind everything *transport* has been given before."""
     if isinstance(transport, Connection) and _is_idle(transport):
-        sent = transport.writeSomeData(octets)
-        # An exception is how this transport tells a lost connection; `write` then
-        # lets the reactor find out and tell the protocol in its own time.
-        if isinstance(sent, int):
-            if sent == len(octets):
-                return
-            octets = octets[sent:]
+        try:
+            sent = transport.socket.send(octets)
+        except OSError:
+            # Full, interrupted or lost: `write` lets the reactor find out, and tell the
+            # protocol in its own time.
+            sent = 0
+        if sent == len(octets):
+            return
+        octets = octets[sent:]
     transport.write(octets)
 
 

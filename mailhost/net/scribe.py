@@ -44,15 +44,11 @@ class Scribe:
         """We have said *octets*; *phase* is what we wait for then."""
         if phase is Phase.LOGIN:
             self._add("C", b"(login)")
-        elif phase is Phase.CONTENT or (phase is Phase.DOT and self._last_is_content):
-            if not self._last_is_content:
+        elif phase is Phase.CONTENT or phase is Phase.DOT:
+            if not self._current or self._current[-1][1] != b"(content)":
                 self._add("C", b"(content)")
         else:
             self._add("C", octets)
-
-    @property
-    def _last_is_content(self) -> bool:
-        return bool(self._current) and self._current[-1][1] == b"(content)"
 
     def heard(self, octets: bytes, phase: Phase) -> None:
         """The peer has said *octets* while we waited for *phase*."""

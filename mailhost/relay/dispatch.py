@@ -14,6 +14,7 @@ for a second at most.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
+from functools import lru_cache
 from typing import Any, Protocol, cast
 
 from attrs import define, evolve, field, frozen
@@ -397,6 +398,7 @@ def _protected(route: Route, asked: MailParameters) -> Route:
     return route
 
 
+@lru_cache(maxsize=1024)
 def _smart_destination(route: SmartHosts) -> Destination:
     key = "smart:" + ",".join(map(str, route.hosts)) + _manner(route)
     return Destination(key, route.hosts, route.helo, route.security, lmtp=route.lmtp)

@@ -13,13 +13,16 @@ from __future__ import annotations
 
 from unicodedata import normalize
 
-from attrs import define
+from attrs import define, field
 
 from mailhost.config.settings import DomainSettings, VirtualServerSettings
 from mailhost.model.address import Mailbox
 from mailhost.model.route import Drop, MailExchange, NextHop, Route, SmartHosts
 from mailhost.model.security import OutboundSecurity
 from mailhost.routing.domains import Domain, DomainTable, LocalDomain, RemoteDomain
+
+#: The rules for a domain without an entry.
+_UNNAMED = RemoteDomain("")
 
 
 @define
@@ -38,6 +41,8 @@ class Categorizer:
     direct_first: bool = False
     masquerade_domain: str | None = None
     security: OutboundSecurity = OutboundSecurity()
+    # What is the same for each recipient of an entry, made once.
+    _smart: dict[int, SmartHosts] = field(factory=dict, init=False, eq=False, repr=False)
 
     def qualify(self, path: Mailbox) -> Mailbox:
         """*path* with the default domain where it has none (IIS §3.4)."""
@@ -95,11 +100,15 @@ class Categorizer:
         found = self.find_domain(path)
         if isinstance(found, LocalDomain):
             return Drop()
-        rules = found or RemoteDomain("")
+        rules = found or _UNNAMED
+        known = self._smart.get(id(rules))
+        if known is not None:
+            return known
         # The virtual server's password is for its smart hosts only.
         elsewhere = self.security.without_login() if rules.security is None else rules.security
         if rules.hops:
-            return SmartHosts(rules.hops, rules.helo, elsewhere, rules.lmtp)
+            smart = SmartHosts(rules.hops, rules.helo, elsewhere, rules.lmtp)
+            return self._remembered(rules, smart)
         if not self.smart_hosts or rules.hops is None:
             own = rules.security is not None
             exchange = MailExchange(path.domain_key, rules.helo, None, elsewhere, own)
@@ -107,8 +116,13 @@ class Categorizer:
         security = self.security if rules.security is None else rules.security
         smart = SmartHosts(self.smart_hosts, rules.helo, security)
         if not self.direct_first:
-            return smart
+            return self._remembered(rules, smart)
         return _by_name(path, MailExchange(path.domain_key, rules.helo, smart, security))
+
+    def _remembered(self, rules: RemoteDomain, smart: SmartHosts) -> SmartHosts:
+        """Entries live as long as the table; the same value is hashed once."""
+        self._smart[id(rules)] = smart
+        return smart
 
 
 def _by_name(path: Mailbox, exchange: MailExchange) -> Route:

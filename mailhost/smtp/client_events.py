@@ -19,7 +19,7 @@ from mailhost.smtp.sasl.base import Work
 
 
 class Phase(Enum):
-    """What we wait for; the value is RFC 5321 §4.5.3.2's patience in seconds."""
+    """What we wait for."""
 
     BANNER = (300, "the greeting")
     HELLO = (300, "the reply to EHLO")
@@ -35,10 +35,11 @@ class Phase(Enum):
     QUITTING = (30, "the reply to QUIT")
     CLOSED = (30, "the end of the connection")
 
-    @property
-    def patience_seconds(self) -> int:
-        """How long to wait at least (RFC 5321 §4.5.3.2)."""
-        return self.value[0]
+    def __init__(self, patience_seconds: int, awaited: str) -> None:
+        #: How long to wait at least (RFC 5321 §4.5.3.2).
+        self.patience_seconds = patience_seconds
+        #: For people.
+        self.awaited = awaited
 
 
 @frozen

@@ -12,6 +12,7 @@ A constant is a reply that never varies; a function makes one that does.
 from __future__ import annotations
 
 from base64 import b64encode
+from functools import lru_cache
 
 from mailhost.model.address import Mailbox
 from mailhost.model.reply import Reply
@@ -191,11 +192,14 @@ TOO_MANY_HOPS = Reply(554, "5.4.6", "Hop count exceeded - possible mail loop")
 CANNOT_VERIFY = "Cannot VRFY user, but will take message for"
 
 
+# The same senders and recipients come again and again.
+@lru_cache(maxsize=1024)
 def sender_ok(path: Mailbox | None) -> Reply:
     """MAIL accepted; IIS writes four dots, and ``<>`` for the null reverse-path."""
     return Reply(250, "2.1.0", f"{path if path is not None else '<>'}....Sender OK")
 
 
+@lru_cache(maxsize=1024)
 def recipient_ok(path: Mailbox) -> Reply:
     """RCPT accepted, with the address as it will be used."""
     return Reply(250, "2.1.5", str(path))

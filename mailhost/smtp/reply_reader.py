@@ -9,6 +9,7 @@ A peer's replies, read off the wire.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from attrs import define, field
 
@@ -19,6 +20,8 @@ _LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL)
 _STATUS = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?: |$)")
 MAX_LINES = 100
 MAX_REPLY_OCTETS = 16384
+#: A whole reply of one line that is not longer is remembered: hosts say the same again and again.
+_REMEMBERED_OCTETS = 128
 
 
 @define
@@ -55,6 +58,10 @@ class ReplyReader:
             # is read here, and goes nowhere.
             line = self._buffer[:end].removesuffix(b"\r")
             self._buffer = self._buffer[end + 1 :]
+            if end <= _REMEMBERED_OCTETS and not self._lines:
+                reply = _one_line(line)
+                if reply is not None:
+                    return reply
             if self._line(line):
                 return self._whole()
         if len(self._buffer) > MAX_REPLY_OCTETS:
@@ -76,10 +83,23 @@ class ReplyReader:
     def _whole(self) -> Reply:
         code, lines = int(self._code), self._lines
         self._code, self._lines, self._octets = b"", [], 0
-        status = None
-        found = _STATUS.match(lines[0])
-        # §4 of RFC 2034: the classes agree; a status that contradicts is noise.
-        if found is not None and int(found[1][0]) == code // 100:
-            status = found[1]
-            lines = [line.removeprefix(status).lstrip(" ") for line in lines]
-        return Reply(code, status, tuple(lines))
+        return _reply(code, lines)
+
+
+@lru_cache(maxsize=1024)
+def _one_line(line: bytes) -> Reply | None:
+    """The reply that *line* is, unless it is part of one, or none."""
+    found = _LINE.fullmatch(line)
+    if found is None or found[2] == b"-":
+        return None
+    return _reply(int(found[1]), [(found[3] or b"").decode("utf-8", "replace")])
+
+
+def _reply(code: int, lines: list[str]) -> Reply:
+    status = None
+    found = _STATUS.match(lines[0])
+    # §4 of RFC 2034: the classes agree; a status that contradicts is noise.
+    if found is not None and int(found[1][0]) == code // 100:
+        status = found[1]
+        lines = [line.removeprefix(status).lstrip(" ") for line in lines]
+    return Reply(code, status, tuple(lines))

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from attrs import define, field
 
@@ -202,33 +203,7 @@ class ServerDialogue:
         """
         event, self._asked = self._asked, None
         assert event is not None, "no event waits for a reply"
-        if isinstance(event, Connected):
-            self._answer_connected(reply)
-        elif isinstance(event, HelloGiven):
-            self._answer_hello(event, reply)
-        elif isinstance(event, ContentEnded):
-            for _ in range(self._accepted if self.rules.lmtp else 1):
-                self._say(reply)  # RFC 2033 §4.2
-            self._end_transaction()
-        elif isinstance(event, ContentAsked):
-            self._answer_data(reply)
-        elif isinstance(event, TLSAsked):
-            self._answer_starttls(reply)
-        elif isinstance(event, (LoginBegun, LoginContinued)):
-            self._answer_login(reply)
-        elif isinstance(event, (VerifyGiven, ExpandGiven)):
-            # Who asks for one name after the other is looking for addresses.
-            (self._say if reply.positive else self._fault)(reply)
-        elif isinstance(event, FaultMade):
-            self._say_fault(reply)
-        else:
-            (self._refuse if reply.permanent else self._say)(reply)
-            self.state = order.after(self.state, _VERB_OF[type(event)], reply)
-            if isinstance(event, MailGiven):
-                self._accepted, self._utf8 = 0, event.parameters.smtputf8
-                self._binary = event.body == "BINARYMIME"
-            elif isinstance(event, RecipientGiven):
-                self._accepted += reply.positive
+        _ANSWERED[type(event)](self, event, reply)
         if reply.closes:
             self._close()
 
@@ -268,7 +243,7 @@ class ServerDialogue:
         self._close()
         return True
 
-    def _answer_connected(self, reply: Reply) -> None:
+    def _answer_connected(self, event: Connected, reply: Reply) -> None:
         if reply.positive:
             if self._out_of_step():
                 return
@@ -291,7 +266,34 @@ class ServerDialogue:
         self._end_transaction()  # §4.1.4: EHLO in mid-session is a RSET as well
         self.state = State.GREETED
 
-    def _answer_starttls(self, reply: Reply) -> None:
+    def _answer_step(
+        self, event: ProxyGiven | MailGiven | RecipientGiven | ContentAsked, reply: Reply
+    ) -> None:
+        (self._refuse if reply.permanent else self._say)(reply)
+        self.state = order.after(self.state, _VERB_OF[type(event)], reply)
+
+    def _answer_mail(self, event: MailGiven, reply: Reply) -> None:
+        self._answer_step(event, reply)
+        self._accepted, self._utf8 = 0, event.parameters.smtputf8
+        self._binary = event.body == "BINARYMIME"
+
+    def _answer_recipient(self, event: RecipientGiven, reply: Reply) -> None:
+        self._answer_step(event, reply)
+        self._accepted += reply.positive
+
+    def _answer_content(self, event: ContentEnded, reply: Reply) -> None:
+        for _ in range(self._accepted if self.rules.lmtp else 1):
+            self._say(reply)  # RFC 2033 §4.2
+        self._end_transaction()
+
+    def _answer_inquiry(self, event: VerifyGiven | ExpandGiven, reply: Reply) -> None:
+        # Who asks for one name after the other is looking for addresses.
+        (self._say if reply.positive else self._fault)(reply)
+
+    def _answer_fault(self, event: FaultMade, reply: Reply) -> None:
+        self._say_fault(reply)
+
+    def _answer_starttls(self, event: TLSAsked, reply: Reply) -> None:
         if reply.code == 220 and self._buffer:
             # RFC 3207 §6: octets in clear that a man in the middle would have
             # executed as if they had come through TLS (attacks.md A10).
@@ -304,7 +306,7 @@ class ServerDialogue:
             self._offer = offer(self.rules, True)
             self.state = order.after(self.state, "STARTTLS", reply)
 
-    def _answer_login(self, reply: Reply) -> None:
+    def _answer_login(self, event: LoginBegun | LoginContinued, reply: Reply) -> None:
         if self._buffer:
             # Whoever does not wait for the reply may mean what follows as an answer
             # to a challenge or as a command: nothing of it is read.
@@ -318,7 +320,7 @@ class ServerDialogue:
         self._say(reply)
         self.logged_in = reply.code == 235
 
-    def _answer_data(self, reply: Reply) -> None:
+    def _answer_data(self, event: ContentAsked, reply: Reply) -> None:
         if self._chunks is not None:
             self._answer_first_chunk(self._chunks, reply)
             return
@@ -596,3 +598,21 @@ class ServerDialogue:
         self._say(reply)
         if self._errors >= self.rules.max_errors and not reply.closes:
             self.close(replies.TOO_MANY_ERRORS)
+
+
+#: Who deals with the reply to an event.
+_ANSWERED: dict[type, Callable[[ServerDialogue, Any, Reply], None]] = {
+    Connected: ServerDialogue._answer_connected,
+    HelloGiven: ServerDialogue._answer_hello,
+    TLSAsked: ServerDialogue._answer_starttls,
+    LoginBegun: ServerDialogue._answer_login,
+    LoginContinued: ServerDialogue._answer_login,
+    ProxyGiven: ServerDialogue._answer_step,
+    MailGiven: ServerDialogue._answer_mail,
+    RecipientGiven: ServerDialogue._answer_recipient,
+    ContentAsked: ServerDialogue._answer_data,
+    ContentEnded: ServerDialogue._answer_content,
+    VerifyGiven: ServerDialogue._answer_inquiry,
+    ExpandGiven: ServerDialogue._answer_inquiry,
+    FaultMade: ServerDialogue._answer_fault,
+}

@@ -48,14 +48,14 @@ class StoredBody:
 class IncomingMessage:
     """
     :ivar small_octets: up to so many the content stays in memory.
-    :ivar part: where a large one is written.
+    :ivar new_part: where a large one is written.
     :ivar run: runs file work in a thread.
     :ivar released: called once when its room on the disk is no longer needed.
     :ivar passed: told of each step.
     """
 
     small_octets: int
-    part: Path
+    new_part: Callable[[], Path]
     run: Runner
     released: Callable[[], None]
     passed: Passed = unwatched
@@ -114,7 +114,7 @@ class IncomingMessage:
     def _write(self, blocks: list[bytes]) -> None:
         """In a thread."""
         if self._file is None:
-            self._file = BodyFile(self.part, self.passed)
+            self._file = BodyFile(self.new_part(), self.passed)
         self._file.write(blocks)
 
     async def finish(self, final: Path) -> StoredBody:

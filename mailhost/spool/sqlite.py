@@ -190,13 +190,16 @@ class SQLiteQueue:
         self._space.reserve(share)
         incoming = IncomingMessage(
             self._small_octets,
-            self._sort_temp / f"{secrets.token_hex(12)}{PART_SUFFIX}",
+            self._new_part,
             self._run,
             partial(self._space.release, share),
             self._passed,
         )
         incoming.write(prefix)
         return incoming
+
+    def _new_part(self) -> Path:
+        return self._sort_temp / f"{secrets.token_hex(12)}{PART_SUFFIX}"
 
     def commit(
         self,

@@ -371,7 +371,7 @@ class OverlapCase(TestCase):
 
 class DoubleBufferTests(OverlapCase):
     def incoming(self) -> IncomingMessage:
-        return IncomingMessage(1000, self.part, self.threads.run, lambda: None)
+        return IncomingMessage(1000, lambda: self.part, self.threads.run, lambda: None)
 
     def test_gathers_while_it_writes(self) -> None:
         """One step is written while the next gathers; the sender waits when both are full."""
