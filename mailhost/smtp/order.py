@@ -13,25 +13,35 @@ Rules of this file.  1: everything that decides about order is in `NEXT` and
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import IntEnum, auto
 
 from mailhost.model.reply import Reply
 from mailhost.smtp import replies
 
 
-class State(Enum):
-    """Where a session stands."""
+class State(IntEnum):
+    """Where a session stands; of integers, because they are looked up many times a message."""
 
-    CONNECTED = "nobody has said hello"
-    REFUSED = "554 was the greeting"
-    GREETED = "ready for MAIL"
-    LOGGING_IN = "after 334 to AUTH, before its answer"
-    SENDER = "a reverse-path, no forward-path yet"
-    RECIPIENTS = "at least one forward-path"
-    CONTENT = "after 354, before the end of content"
-    CHUNKS = "after the first BDAT, before the last"
-    CLOSED = "the last reply has been given"
-    TURNED = "the peer is the server"
+    #: Nobody has said hello.
+    CONNECTED = auto()
+    #: 554 was the greeting.
+    REFUSED = auto()
+    #: Ready for MAIL.
+    GREETED = auto()
+    #: After 334 to AUTH, before its answer.
+    LOGGING_IN = auto()
+    #: A reverse-path, no forward-path yet.
+    SENDER = auto()
+    #: At least one forward-path.
+    RECIPIENTS = auto()
+    #: After 354, before the end of content.
+    CONTENT = auto()
+    #: After the first BDAT, before the last.
+    CHUNKS = auto()
+    #: The last reply has been given.
+    CLOSED = auto()
+    #: The peer is the server.
+    TURNED = auto()
 
 
 _S = State

@@ -267,7 +267,8 @@ class ServerDialogue:
         self.state = State.GREETED
 
     def _answer_step(
-        self, event: ProxyGiven | MailGiven | RecipientGiven | ContentAsked, reply: Reply
+        self, event: ProxyGiven | MailGiven | RecipientGiven | ContentAsked | StartAsked | TurnAsked,
+        reply: Reply,
     ) -> None:
         (self._refuse if reply.permanent else self._say)(reply)
         self.state = order.after(self.state, _VERB_OF[type(event)], reply)
@@ -615,4 +616,6 @@ _ANSWERED: dict[type, Callable[[ServerDialogue, Any, Reply], None]] = {
     VerifyGiven: ServerDialogue._answer_inquiry,
     ExpandGiven: ServerDialogue._answer_inquiry,
     FaultMade: ServerDialogue._answer_fault,
+    StartAsked: ServerDialogue._answer_step,
+    TurnAsked: ServerDialogue._answer_step,
 }

@@ -267,14 +267,13 @@ class SQLiteQueue:
     ) -> Deferred[QueuedMessage]:
         accept = self._accept(body, queue_id, envelope, hello, now)
         change = Change((accept,), ())
-        committed: Deferred[QueuedMessage] = Deferred()
 
-        def succeeded(nothing: None) -> None:
+        def succeeded(nothing: None) -> QueuedMessage:
             incoming.stored()
             self._hold(accept)
-            committed.callback(accept.message)
+            return accept.message
 
-        change.done.addCallbacks(succeeded, committed.errback)
+        committed = change.done.addCallback(succeeded)
         self._writer.submit(change)
         return committed
 
@@ -334,26 +333,23 @@ class SQLiteQueue:
         whole = not message.recipients and not self._recording[message.key]
         accepts = [self._accept_report(report, now) for report in reports]
         change = Change(accepts, (Record(message.key, results, whole, grouped),))
-        recorded: Deferred[list[QueuedMessage]] = Deferred()
         self._recording[message.key] += 1
 
-        def over(result: T) -> T:
+        def succeeded(nothing: None) -> list[QueuedMessage]:
             self._recorded(message.key)
-            return result
-
-        def succeeded(nothing: None) -> None:
             self._held.let_go(message.key)
             self._remove_if_finished(message)
             for accept in accepts:
                 self._hold(accept)
-            recorded.callback([accept.message for accept in accepts])
+            return [accept.message for accept in accepts]
 
-        def failed(failure: Failure) -> None:
+        def failed(failure: Failure) -> Failure:
+            self._recorded(message.key)
             mine = {result.number: before[result.number] for result in results}
             message.recipients = dict(sorted((message.recipients | mine).items()))
-            recorded.errback(failure)
+            return failure
 
-        change.done.addBoth(over).addCallbacks(succeeded, failed)
+        recorded = change.done.addCallbacks(succeeded, failed)
         self._writer.submit(change)
         return recorded
 
@@ -448,16 +444,15 @@ class SQLiteQueue:
             message = part.message
             message.recipients = due_later(message.recipients, part.numbers, part.due_at)
         change = Change((), (), tuple(parts))
-        postponed: Deferred[None] = Deferred()
 
-        def failed(failure: Failure) -> None:
+        def failed(failure: Failure) -> Failure:
             for part, known in reversed(before):
                 for number in part.numbers:
                     if number in known and number in part.message.recipients:
                         part.message.recipients[number] = known[number]
-            postponed.errback(failure)
+            return failure
 
-        change.done.addCallbacks(postponed.callback, failed)
+        postponed = change.done.addErrback(failed)
         self._writer.submit(change)
         return postponed
 
