@@ -9,7 +9,7 @@ One SMTP reply: code, enhanced status and words, checked when it is made.
 from __future__ import annotations
 
 import re
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 from attrs import Attribute, field, frozen
 
@@ -46,6 +46,8 @@ class Reply:
     code: int = field()
     status: str | None = field()
     words: tuple[str, ...] = field(converter=_lines)
+    # What it is on the wire, once somebody has asked.
+    _octets: bytes = field(default=b"", init=False, eq=False, repr=False)
 
     @code.validator
     def _check_code(self, attribute: Attribute[int], value: int) -> None:
@@ -83,9 +85,14 @@ class Reply:
         status = f"{self.status} " if self.status else ""
         return f"{self.code} {status}{' '.join(self.words)}"
 
-    @cached_property
+    @property
     def octets(self) -> bytes:
-        """The reply on the wire, CRLF included."""
+        """The reply on the wire, CRLF included; most of what is said is said again and again."""
+        if not self._octets:
+            object.__setattr__(self, "_octets", self._encoded())
+        return self._octets
+
+    def _encoded(self) -> bytes:
         status = f"{self.status} " if self.status else ""
         last = len(self.words) - 1
         return "".join(

@@ -267,7 +267,8 @@ class ServerDialogue:
         self.state = State.GREETED
 
     def _answer_step(
-        self, event: ProxyGiven | MailGiven | RecipientGiven | ContentAsked | StartAsked | TurnAsked,
+        self,
+        event: ProxyGiven | MailGiven | RecipientGiven | ContentAsked | StartAsked | TurnAsked,
         reply: Reply,
     ) -> None:
         (self._refuse if reply.permanent else self._say)(reply)

@@ -36,11 +36,17 @@ class StoredBody:
 
     :ivar octets: the content itself when it goes into the row, else `None`: it
         is a file under its final name, synced.
+    :ivar file_digest: the file's.
     """
 
     octets: bytes | None
     size: int
-    digest: bytes
+    file_digest: bytes = b""
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256, by which damage is found; the writer's thread asks for it."""
+        return self.file_digest if self.octets is None else hashlib.sha256(self.octets).digest()
 
 
 @implementer(IIncomingMessage)
@@ -141,7 +147,7 @@ class IncomingMessage:
     def small_body(self) -> StoredBody:
         """A small content, ready for its row without a thread."""
         octets = self._blocks[0] if len(self._blocks) == 1 else b"".join(self._blocks)
-        return StoredBody(octets, self.size, hashlib.sha256(octets).digest())
+        return StoredBody(octets, self.size)
 
     def _keep(self, blocks: list[bytes], final: Path) -> bytes:
         """In a thread."""

@@ -12,7 +12,6 @@ but `start`, and now and then the question how much room the disk has.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
 import sqlite3
@@ -458,7 +457,7 @@ class SQLiteQueue:
 
     def _accept_report(self, report: Submission, now: float) -> Accept:
         octets = report.octets
-        body = StoredBody(octets, len(octets), hashlib.sha256(octets).digest())
+        body = StoredBody(octets, len(octets))
         return self._accept(body, self.new_queue_id(), report.envelope, "", now)
 
     def _remove_body(self, message: QueuedMessage) -> None:
