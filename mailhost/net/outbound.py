@@ -388,6 +388,10 @@ class OutboundProtocol(Protocol):
 
     def _over(self, event: SessionOver) -> None:
         self._tell_over(event)
+        if self._dialogue.phase is Phase.QUITTING:
+            self._gone = _nobody  # they have heard that it is over
+            self._flush()
+            return
         transport: Any = self.transport
         transport.unregisterProducer()
         transport.loseConnection()
@@ -426,6 +430,10 @@ class OutboundProtocol(Protocol):
     def _extend_deadline(self) -> None:
         patience = min(self._timeout_seconds, self._dialogue.phase.patience_seconds)
         self.deadline_at = self._deadlines.clock.seconds() + patience
+
+
+def _nobody() -> None:
+    """Wants to know."""
 
 
 def failure_words(reason: Failure) -> str:

@@ -271,7 +271,7 @@ class ClientDialogue:
 
     def _heard_banner(self, reply: Reply, number: int) -> None:
         if reply.code != 220:
-            self._finish(f"not greeted: {reply}", reply)
+            self._part(f"not greeted: {reply}", reply)
             return
         self._say_hello("LHLO" if self.lmtp else "HELO" if self.use_helo else "EHLO")
 
@@ -284,7 +284,7 @@ class ClientDialogue:
         if reply.permanent and not self.lmtp:
             self._say_hello("HELO")  # §3.2: an old server
         elif not reply.positive:
-            self._finish(f"hello refused: {reply}", reply)
+            self._part(f"hello refused: {reply}", reply)
         else:
             for line in reply.words[1:]:
                 keyword, _, words = line.partition(" ")
@@ -295,7 +295,7 @@ class ClientDialogue:
         if reply.positive:
             self._after_hello()
         else:
-            self._finish(f"hello refused: {reply}", reply)
+            self._part(f"hello refused: {reply}", reply)
 
     def _after_hello(self) -> None:
         if self.secure or self.tls is TLSLevel.NONE:
@@ -306,7 +306,7 @@ class ClientDialogue:
             self._expected.append(("STARTTLS", 0))
         elif self.tls.is_required:
             self.phase = Phase.STARTTLS
-            self._finish("TLS is required, and STARTTLS is not offered", None)
+            self._part("TLS is required, and STARTTLS is not offered", None)
         else:
             self._log_in()
 
@@ -318,7 +318,7 @@ class ClientDialogue:
             self.phase = Phase.SECURING
             self._ready.append(TLSWanted())
         elif self.tls.is_required:
-            self._finish(f"TLS is required, and STARTTLS was refused: {reply}", reply)
+            self._part(f"TLS is required, and STARTTLS was refused: {reply}", reply)
         else:
             self._log_in()
 
@@ -328,12 +328,12 @@ class ClientDialogue:
             return
         self.phase = Phase.MECHANISMS
         if not self.secure and self.tls is not TLSLevel.NONE:
-            self._finish("TLS is not on, and nobody logs in over clear text", None)
+            self._part("TLS is not on, and nobody logs in over clear text", None)
             return
         try:
             step = self.login.begin(self.extensions.get("AUTH", ""))
         except SyntaxProblem as problem:
-            self._finish(f"login: {problem}", None)
+            self._part(f"login: {problem}", None)
         else:
             self.phase = Phase.LOGIN
             self._follow_login(step)
@@ -352,7 +352,7 @@ class ClientDialogue:
         try:
             step = self.login.hear(reply)
         except SyntaxProblem as problem:
-            self._finish(f"login: {problem}", reply)
+            self._part(f"login: {problem}", reply)
         else:
             self._follow_login(step)
 
@@ -376,6 +376,10 @@ class ClientDialogue:
 
     def _heard_rcpt(self, reply: Reply, number: int) -> None:
         transaction = self._open
+        if reply.code == 552 and reply.status in (None, "5.5.3"):
+            # §4.5.3.1.10: it once meant what 452 means, too many recipients.
+            words = ("552 is taken for 452:", *reply.words)
+            reply = Reply(452, "4.5.3", " ".join(words))
         # A refused MAIL makes every RCPT a 503; the first answer is the reason.
         if transaction.replies[number] is None:
             transaction.replies[number] = reply
@@ -473,6 +477,16 @@ class ClientDialogue:
         self._transaction = None
         self.phase = Phase.READY
         self._ready.append(TransactionDone(replies))
+
+    def _part(self, words: str, reply: Reply | None) -> None:
+        """
+        There will be no transaction, and nothing is wrong with the session: goodbye is said.
+
+        RFC 5321 §4.1.1.10: nobody closes before he has sent QUIT, and has its answer.
+        """
+        phase = self.phase
+        self.quit()
+        self._ready.append(SessionOver(words, reply, (), False, phase))
 
     def _finish(self, words: str, reply: Reply | None) -> None:
         if self.phase is Phase.CLOSED:

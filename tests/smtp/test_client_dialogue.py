@@ -195,6 +195,34 @@ class OpeningTests(SynchronousTestCase):
 
         self.assertEqual(b"HELO client.example\r\n", dialogue.octets_to_send())
 
+    def test_goodbye_all_the_same(self) -> None:
+        """RFC 5321 §4.1.1.10: who is refused says QUIT, and waits for the answer."""
+        for refusal, pieces in (
+            ("not greeted: 554 go away", [b"554 go away\r\n"]),
+            ("hello refused: 450 no", [b"220 x\r\n", b"450 no\r\n"]),
+            ("hello refused: 550 no", [b"220 x\r\n", b"500 what\r\n", b"550 no\r\n"]),
+        ):
+            dialogue = ClientDialogue("client.example")
+            (over,) = hear(dialogue, *pieces)
+            assert isinstance(over, SessionOver)
+            self.assertEqual((refusal, ()), (over.words, over.replies))
+            self.assertTrue(dialogue.octets_to_send().endswith(b"QUIT\r\n"))
+            self.assertEqual(Phase.QUITTING, dialogue.phase)
+            hear(dialogue, b"221 bye\r\n")
+            self.assertEqual(Phase.CLOSED, dialogue.phase)
+
+    def test_too_many_recipients(self) -> None:
+        """RFC 5321 §4.5.3.1.10: 552 once meant what 452 means; a full mailbox says so (5.2.2)."""
+        dialogue = ready()
+        dialogue.send_envelope(Envelope(None, (A, B, A)), 3)
+        said = b"250 ok\r\n552 too many\r\n552 5.2.2 full\r\n552 5.5.3 too many\r\n503 no\r\n"
+        (done,) = hear(dialogue, said)
+        assert isinstance(done, TransactionDone)
+        self.assertEqual(
+            ["452 4.5.3", "552 5.2.2", "452 4.5.3"],
+            [f"{one.code} {one.status}" for one in done.replies],
+        )
+
     def test_refused_greeting(self) -> None:
         """A 554 in place of the greeting ends the session."""
         dialogue = ClientDialogue("client.example")
