@@ -53,6 +53,14 @@ class CertificateTests(LoginCase):
         self.assertEqual(334, client.docmd("AUTH", "EXTERNAL")[0])
         self.assertEqual(535, client.docmd("bGVlQGV4YW1wbGUuY29t")[0])  # lee@example.com
 
+    def test_msmtp(self) -> None:
+        """msmtp agrees: EXTERNAL."""
+        server = self.start_asking(external=True)
+        certificate, key = self.clients.issue("kim", mailboxes=("kim@example.com",))
+        files = (f"--tls-cert-file={certificate}", f"--tls-key-file={key}")
+        self.assertEqual("", self.msmtp(server, "external", "kim@example.com", "", *files))
+        server.process.wait_for_words("as kim@example.com by EXTERNAL")
+
     def test_strangers(self) -> None:
         """No certificate, another authority's, or nobody's: the rest of the list is there."""
         server = self.start_asking(external=True)
@@ -133,6 +141,13 @@ class TokenTests(TokenCase):
         self.assertEqual(553, client.mail("lee@example.com")[0])
         self.assertEqual(250, client.mail("kim@example.com")[0])
         self.assertNotIn(token[-40:], server.process.said())
+
+    def test_msmtp(self) -> None:
+        """msmtp agrees, by both mechanisms."""
+        server = self.start_taking_tokens()
+        for mechanism in ("xoauth2", "oauthbearer"):
+            self.assertEqual("", self.msmtp(server, mechanism, "kim@example.com", self.token()))
+            server.process.wait_for_words(f"as kim@example.com by {mechanism.upper()}")
 
     def test_refused(self) -> None:
         """RFC 7628 §3.2.3: another's token, or for another; the log has nothing of it."""
