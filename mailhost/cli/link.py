@@ -67,6 +67,20 @@ class Link:
         """
         return self._request("POST", _asked(path, query), json.dumps(body or {}))
 
+    def addresses(self) -> frozenset[tuple[str, int]]:
+        """Where the server listens, as its status says; nothing where none answers."""
+        connection = LocalConnection(self.path)
+        try:
+            connection.request("GET", "/v1/status")
+            told = json.loads(connection.getresponse().read())
+        except (OSError, http.client.HTTPException, ValueError):
+            return frozenset()
+        finally:
+            connection.close()
+        return frozenset(
+            (host, port) for server in told.get("servers", ()) for host, port in server["addresses"]
+        )
+
     def _request(self, method: str, path: str, body: str | None = None) -> Any:
         connection = LocalConnection(self.path)
         try:

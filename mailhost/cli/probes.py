@@ -18,6 +18,7 @@ from pathlib import Path as FilePath
 
 from mailhost.authentication.kerberos import check_keytab
 from mailhost.authentication.users import read_file, read_users
+from mailhost.cli.link import Link
 from mailhost.config.checks import Finding, Severity
 from mailhost.config.faults import Path
 from mailhost.config.settings import ListenAddress, Settings, VirtualServerSettings
@@ -43,13 +44,16 @@ def probe_machine(settings: Settings, now: float) -> Iterator[Finding]:
     """
     Warnings about addresses, certificates and directories that cannot be used.
 
+    What the server has taken that runs with this configuration is no wonder.
+
     :param now: seconds since the epoch.
     """
+    ours = Link(settings.control).addresses()
     for index, server in enumerate(settings.virtual_servers):
         at: Path = ("virtual_servers", index)
         for place, address in enumerate(server.listen):
             words = probe_address(address)
-            if words is not None:
+            if words is not None and (address.host, address.port) not in ours:
                 yield Finding(Severity.WARNING, (*at, "listen", place), f"{address} is {words}")
         for files, key in certificate_files(server):
             for words in probe_certificate(files, name_for(server, key), now):

@@ -103,7 +103,7 @@ class Explainer:
         self._tell("server", f"{settings.name}, {self.state}; default domain {settings.domain}")
         account = await self._log_in(login)
         if login is not None and account is None:
-            return Explanation("535 5.7.8 Authentication failed", False, tuple(self._steps), ())
+            return Explanation(str(replies.LOGIN_FAILED), False, tuple(self._steps), ())
         rehearsal = Rehearsal(self.desk, self.rules)
         heard = await rehearsal.run(client, sender, recipient, account, secure)
         self._tell_session(heard, secure)

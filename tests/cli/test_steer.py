@@ -88,6 +88,8 @@ class WorkersTests(SteerCase):
         shown = self.run_command("status").stdout.splitlines()
         self.assertEqual("SERVER", shown[0].split()[0])
         self.assertIn(self.addresses["one"], shown[1])
+        checked = CliRunner().invoke(main, ["check", "-c", str(self.mailhost.configuration)])
+        self.assertNotIn("taken already", checked.output)  # it is the server's own
         session = self.client()
         self.assertEqual(250, session.ehlo()[0])
 
