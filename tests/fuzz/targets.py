@@ -36,6 +36,7 @@ from mailhost.smtp.events import (
     Event,
     LoginBegun,
     LoginContinued,
+    MailGiven,
     ProxyGiven,
     TLSAsked,
     TransactionOver,
@@ -48,17 +49,20 @@ from mailhost.smtp.server_dialogue import ServerDialogue
 #: What a client, and a host, could well say.
 WORDS = [
     b"EHLO x\r\n", b"HELO x\r\n", b"LHLO x\r\n", b"MAIL FROM:<a@b.example>\r\n",
-    b"MAIL FROM:<>", b" SIZE=10", b" BODY=8BITMIME", b" SMTPUTF8", b" RET=HDRS ENVID=a+20b",
+    b"MAIL FROM:<>", b" SIZE=10", b" BODY=8BITMIME", b" BODY=BINARYMIME", b" REQUIRETLS",
+    b" SMTPUTF8", b" RET=HDRS ENVID=a+20b",
     b"RCPT TO:<c@d.example>", b" NOTIFY=NEVER", b" ORCPT=rfc822;x", b"DATA\r\n", b"\r\n.\r\n",
     b".\r\n", b"BDAT 5\r\n", b"BDAT 3 LAST\r\n", b"BDAT 0 LAST\r\n", b"BDAT 99999999999\r\n",
     b"STARTTLS\r\n", b"AUTH PLAIN AGEAYg==\r\n", b"AUTH LOGIN\r\n", b"YQ==\r\n", b"*\r\n",
+    b"ETRN b.example\r\n", b"ETRN @b\r\n", b"ATRN\r\n", b"ATRN b.example,c\r\n", b"TURN\r\n",
     b"XCLIENT ADDR=192.0.2.1\r\n", b"VRFY a\r\n", b"EXPN a\r\n", b"RSET\r\n", b"NOOP\r\n",
     b"QUIT\r\n", b"HELP\r\n", b"GET / HTTP/1.1\r\n", b"\r\n", b"\n", b"\r", b"\0", b"\xff",
     b"text", b"..", b"\n.\n", b"\r\n.\n", b"\n.\r\n", b"x" * 1100,
 ]  # fmt: skip
 REPLIES = [
     b"220 x\r\n", b"250 x\r\n", b"250-x\r\n", b"250 PIPELINING\r\n", b"250-STARTTLS\r\n",
-    b"250-CHUNKING\r\n", b"250-SIZE 9\r\n", b"250-DSN\r\n", b"250-AUTH PLAIN\r\n",
+    b"250-CHUNKING\r\n", b"250-BINARYMIME\r\n", b"250-SIZE 9\r\n", b"250-DSN\r\n",
+    b"250-AUTH PLAIN\r\n",
     b"250-LIMITS RCPTMAX=1\r\n", b"354 x\r\n", b"334 YQ==\r\n", b"235 x\r\n", b"221 x\r\n",
     b"421 x\r\n", b"450 4.1.1 x\r\n", b"550 5.1.1 x\r\n", b"999 x\r\n", b"25", b"\r\n", b"\n",
     b"\0", b"\xff", b"250 " + b"x" * 600 + b"\r\n",
@@ -95,6 +99,8 @@ class _Server:
     choices: bytes
     _chosen: int = field(default=0, init=False)
     _content: list[bytes] = field(factory=list, init=False)
+    # It was announced as BINARYMIME.
+    _binary: bool = field(default=False, init=False)
     taken: list[bytes] = field(factory=list, init=False)
 
     def choose(self, among: tuple[Reply, ...]) -> Reply:
@@ -108,11 +114,13 @@ class _Server:
         elif isinstance(event, TransactionOver):
             self._content.clear()
         else:
+            if isinstance(event, MailGiven):
+                self._binary = event.body == "BINARYMIME"
             self.dialogue.answer(self._reply(event))
 
     def _reply(self, event: Event) -> Reply:
         if isinstance(event, ContentEnded):
-            if event.fault is None:
+            if event.fault is None and not self._binary:
                 self.taken.append(b"".join(self._content))
             return event.fault or replies.OK
         if isinstance(event, ContentAsked):
@@ -138,6 +146,8 @@ def _rules(setup: int) -> Rules:
         bare_line_ends=BareLineEnds.MEND if setup & 16 else BareLineEnds.REFUSE,
         early_talkers=bool(setup & 32),
         xclient=bool(setup & 64),
+        holds=bool(setup & 64),
+        lmtp=bool(setup & 128),
         max_errors=1000,
     )
 
@@ -182,6 +192,7 @@ def client(octets: bytes) -> None:
         "client.example",
         use_helo=bool(octets[0] & 1),
         tls=levels[octets[1] % len(levels)],
+        lmtp=bool(octets[0] & 2),
     )
     told: list[int] = []
     for piece in pieces(octets[2:]):
@@ -209,7 +220,8 @@ def client(octets: bytes) -> None:
 
 def _offer(subject: ClientDialogue) -> None:
     paths = (Mailbox("a", "example.com"), Mailbox("b", "example.net"))
-    subject.send_envelope(Envelope(paths[0], paths, "7BIT"), 17)
+    binary = {"BINARYMIME", "CHUNKING"} <= subject.extensions.keys()
+    subject.send_envelope(Envelope(paths[0], paths, "BINARYMIME" if binary else "7BIT"), 17)
 
 
 #: name -> target, and its vocabulary.

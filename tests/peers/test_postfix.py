@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from email import message_from_bytes
 from email.message import Message
-from typing import Any
+from random import Random
+from smtplib import SMTP
+from typing import Any, ClassVar
 
 from tests.bench.postfix_instance import start_postfix
 from tests.support.mailroot import Delivered
@@ -107,6 +110,59 @@ class SMTPUTF8Tests(ChainCase):
         self.assertTrue(found.content.endswith(octets))
         words = [line for line in found.content.split(b"\r\n") if b" with UTF8SMTP" in line]
         self.assertEqual(3, len(words))
+
+
+class RoundTripTests(ChainCase):
+    TRACE: ClassVar = {"Date": "Fri, 27 Nov 2026 00:00:00 +0000", "Message-ID": "<1@example.com>"}
+
+    def bodies(self) -> dict[str, bytes]:
+        """Text of every kind; Postfix keeps it as it is."""
+        draw = Random(7)
+        octets = bytes(range(1, 10)) + b"\x0b\x0c" + bytes(range(14, 256))
+        line = b"..dots\r\n" + b"x" * 60 + b"\r\n.\r\n"
+        return {
+            "dots": b".\r\n..\r\n...\r\n. \r\n.x\r\n\r\n.\r\n",
+            "octets": octets + b"\r\n" + octets[::-1] + b"\r\n",
+            "long": b"." * 998 + b"\r\n" + b"\xe4" * 998 + b"\r\n",
+            "blanks": b" \r\n\t\r\n \t \r\n\r\n\r\n",
+            "empty": b"",
+            "large": line * 3000,
+            "random": b"".join(
+                bytes(draw.choices(octets, k=draw.randrange(200))) + b"\r\n" for _ in range(300)
+            ),
+        }
+
+    def test_any_content(self) -> None:
+        """Sent by us, taken and sent on by Postfix, and taken by us again: octet by octet."""
+        self.start_chain()
+        sent = {name: content(name, **self.TRACE) + body for name, body in self.bodies().items()}
+        binary = bytes(range(256)) * 20
+        with self.first.client() as client:
+            client.ehlo()
+            for octets in sent.values():
+                self.assertEqual(250, client.mail(SENDER, ["BODY=8BITMIME"])[0])
+                self.assertEqual(250, client.rcpt("bob@other.example")[0])
+                self.assertEqual(250, self.chunk(client, octets))
+            self.assertEqual(250, client.mail(SENDER, ["BODY=BINARYMIME"])[0])
+            self.assertEqual(250, client.rcpt("bob@other.example")[0])
+            head = {"Content-Type": "image/x", "MIME-Version": "1.0", **self.TRACE}
+            whole = content("binary", body="", **head) + binary
+            self.assertEqual(250, self.chunk(client, whole))
+
+        arrived = {
+            one.test_id: one.content for one in self.last.wait_for_drop("bob@other.example", 8)
+        }
+
+        for name, octets in sent.items():
+            self.assertTrue(arrived[name].endswith(b"\r\n" + octets), name)
+        message = message_from_bytes(arrived["binary"])
+        self.assertEqual("base64", message["Content-Transfer-Encoding"])
+        self.assertEqual(binary, message.get_payload(decode=True))
+
+    def chunk(self, client: SMTP, octets: bytes) -> int:
+        """One BDAT; its reply's code."""
+        client.send(b"BDAT %d LAST\r\n" % len(octets) + octets)
+        return client.getreply()[0]
 
 
 def _hop(address: str) -> str:
