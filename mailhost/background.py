@@ -21,7 +21,7 @@ from typing import Generic, TypeVar
 
 from attrs import define, field
 
-#: So long things gather before they are written.
+#: So long things gather before they are written, where one was written just now.
 GATHER_SECONDS = 0.1
 #: What `Background.stop` waits for at most.
 STOP_SECONDS = 5.0
@@ -109,10 +109,11 @@ class Background(Generic[T]):
         while not self._ending:
             self._wake.wait()
             self._wake.clear()
-            self._hurry.wait(GATHER_SECONDS)
             # Before the list is looked at: who comes behind that look wakes us again.
             self._idle = True
             self._drain()
+            # The first of many is written at once, the others together.
+            self._hurry.wait(GATHER_SECONDS)
 
     def _drain(self) -> None:
         waiting = self._waiting

@@ -75,6 +75,15 @@ def is_open_to_others(mode: int) -> bool:
     return os.name == "posix" and bool(mode & stat.S_IRWXO)
 
 
+def file_stamp(path: Path) -> object:
+    """Something that is another one when the file *path* has changed; `None`: it is not there."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ino, status.st_size, status.st_mode
+
+
 def replace_file(path: Path, text: str) -> None:
     """
     Put *text* in the place of what is in *path*, in one step.

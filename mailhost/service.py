@@ -193,6 +193,11 @@ class MailhostService(Service):
 
     # ---- operators
 
+    @property
+    def settings(self) -> Settings:
+        """Those in force."""
+        return self._settings
+
     async def view(self) -> ServiceView:
         """What there is now: this process and its virtual servers."""
         return merged((WorkerView(self._share.number, os.getpid(), await self.server_views()),))
@@ -321,6 +326,11 @@ def read_again(reread: Callable[[], Settings], before: Settings) -> Settings:
     for key in ("workers", "user", "control", "metrics", "resolver"):
         if getattr(settings, key) != getattr(before, key):
             _log.warn("{key} stays as it was until the next start", key=key)
+    for key in ("listen", "certificate", "key_"):
+        now, then = settings.remote_control, before.remote_control
+        if getattr(now, key) != getattr(then, key):
+            words = "remote_control.{key} stays as it was until the next start"
+            _log.warn(words, key=key.rstrip("_"))
     return settings
 
 

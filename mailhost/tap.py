@@ -61,7 +61,8 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     from mailhost.control.api import ControlAPI
-    from mailhost.control.door import Door, Doors
+    from mailhost.control.callers import LocalGate
+    from mailhost.control.door import Door, Doors, Opening
     from mailhost.service import MailhostService
     from mailhost.workers.supervisor import Supervisor
 
@@ -71,13 +72,19 @@ def makeService(options: Options) -> IService:
     root = _Root(_journal(options, settings), reactor)
     service: Any = make(settings, reactor, lambda: load_settings(path))
     service.journal = root.journal
-    service.control = Door(settings.control, ControlAPI(service), reactor)
+    doors: list[Opening] = [Door(settings.control, ControlAPI(service, LocalGate()), reactor)]
+    if settings.remote_control.listen is not None:
+        # What only few need is loaded only there.
+        from mailhost.control.remote import RemoteDoor, RemoteGate
+
+        gate = RemoteGate(lambda: service.settings, reactor)
+        api = ControlAPI(service, gate)
+        doors.append(RemoteDoor(settings.remote_control, api, gate, reactor))
     if settings.metrics is not None:
-        # Prometheus' client is loaded only where somebody asks for it.
         from mailhost.control.exposition import Exposition, Outlook
 
-        outlook = Outlook(*settings.metrics, Exposition(service), reactor)
-        service.control = Doors((service.control, outlook))
+        doors.append(Outlook(*settings.metrics, Exposition(service), reactor))
+    service.control = Doors(tuple(doors))
     service.setServiceParent(root)
     caretaker: Any = Caretaker(reactor)
     caretaker.setServiceParent(root)

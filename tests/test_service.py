@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from mailhost import service as service_module
 from mailhost.config.reader import load_settings
 from mailhost.control.door import Door
+from mailhost.control.exposition import Outlook
 from mailhost.service import MailhostService
 from mailhost.spool.lock import QueueLock
 from mailhost.tap import Options, makeService
@@ -152,7 +153,7 @@ class TapTests(SynchronousTestCase):
         self.assertTrue(IService.providedBy(makeService(options)))
 
     def test_metrics(self) -> None:
-        """Where they are told an address is opened with the socket; else there is the socket."""
+        """Where they are told an address is opened with the socket; else there is none."""
         found = []
         with TemporaryDirectory() as folder:
             for text in ("", "metrics: 127.0.0.1:9125\n"):
@@ -163,9 +164,8 @@ class TapTests(SynchronousTestCase):
                 service, _ = IServiceCollection(makeService(options))  # type: ignore[call-arg]
                 found.append(service.control)
 
-        door, doors = found
-        self.assertIsInstance(door, Door)
-        _, outlook = doors.each
+        self.assertEqual([[Door], [Door, Outlook]], [[*map(type, one.each)] for one in found])
+        outlook = found[1].each[1]
         self.assertEqual(("127.0.0.1", 9125), (outlook.host, outlook.port))
 
     def test_several_workers(self) -> None:

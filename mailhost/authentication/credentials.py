@@ -37,6 +37,7 @@ from mailhost.authentication.users import User, read_file, read_users, user_key
 from mailhost.errors import AuthenticationProblem, LookupProblem, SyntaxProblem
 from mailhost.interfaces import IAddressResolver, ICredentials, Maybe
 from mailhost.model.account import Account, ScramEntry, ScramKeys
+from mailhost.secrets import file_stamp
 from mailhost.smtp.sasl.base import NT_HASH
 from mailhost.smtp.sasl.ntlm_messages import nt_hash
 
@@ -167,7 +168,7 @@ class FileCredentials:
         return self._look_again()
 
     def _look_again(self) -> _Known:
-        stamp = _stamp_of(self.path)
+        stamp = file_stamp(self.path)
         if self._known is not None and stamp is not None and stamp == self._stamp:
             return self._known
         self._known = None
@@ -188,14 +189,6 @@ def _fits(password: str, phc: str) -> bool:
         return fits(password, phc)
     except SyntaxProblem:
         return False
-
-
-def _stamp_of(path: Path) -> object:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_ino, status.st_size, status.st_mode
 
 
 def _secret_of_nobody(kind: str) -> bytes:

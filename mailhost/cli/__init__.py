@@ -19,6 +19,7 @@ from mailhost.cli.queue import queue
 from mailhost.cli.send import send
 from mailhost.cli.steer import pause, reload_, sessions, sites, start, status, stop, terminate
 from mailhost.cli.tls import tls
+from mailhost.cli.token import token
 from mailhost.cli.trace import trace
 
 __all__ = ["main"]
@@ -48,5 +49,6 @@ for command in (
     sites,
     reload_,
     tls,
+    token,
 ):
     main.add_command(command)

@@ -16,12 +16,18 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path as FilePath
 
+from mailhost.authentication.access_tokens import read_tokens
 from mailhost.authentication.kerberos import check_keytab
 from mailhost.authentication.users import read_file, read_users
 from mailhost.cli.link import Link
 from mailhost.config.checks import Finding, Severity
 from mailhost.config.faults import Path
-from mailhost.config.settings import ListenAddress, Settings, VirtualServerSettings
+from mailhost.config.settings import (
+    ListenAddress,
+    RemoteControlSettings,
+    Settings,
+    VirtualServerSettings,
+)
 from mailhost.errors import AuthenticationProblem
 from mailhost.model.security import Login, Secret
 from mailhost.net.certificates import CertificateFiles, CertificateProblem, doubts
@@ -49,6 +55,8 @@ def probe_machine(settings: Settings, now: float) -> Iterator[Finding]:
     :param now: seconds since the epoch.
     """
     ours = Link(settings.control).addresses()
+    for name, told in probe_remote_control(settings.remote_control, now):
+        yield Finding(Severity.WARNING, ("remote_control", name), told)
     for index, server in enumerate(settings.virtual_servers):
         at: Path = ("virtual_servers", index)
         for place, address in enumerate(server.listen):
@@ -135,6 +143,29 @@ def probe_secret(path: Path, secret: Secret | None, file: FilePath | None) -> It
     except SecretProblem as problem:
         name = path if secret is not None else (*path[:-1], f"{path[-1]}_file")
         yield Finding(Severity.WARNING, name, str(problem))
+
+
+def probe_remote_control(remote: RemoteControlSettings, now: float) -> Iterator[tuple[str, str]]:
+    """What is wrong with the certificate and the files of *remote*, and the key it is about."""
+    if remote.listen is None or remote.certificate is None:
+        return
+    for words in probe_certificate(CertificateFiles(remote.certificate, remote.key_), None, now):
+        yield "certificate", words
+    for name, path, read in (
+        ("users", remote.users, read_users),
+        ("tokens", remote.tokens, read_tokens),
+    ):
+        if path is None:
+            continue
+        try:
+            found, faults = read(read_file(path))
+        except AuthenticationProblem as problem:
+            yield name, str(problem)
+            continue
+        for words in faults:
+            yield name, f"{path}: {words}"
+        if not found:
+            yield name, f"{path} has nobody in it"
 
 
 def probe_users(server: VirtualServerSettings) -> Iterator[str]:

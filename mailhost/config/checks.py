@@ -57,6 +57,7 @@ def cross_check(settings: Settings) -> tuple[Finding, ...]:
     findings += _check_homes(settings)
     findings += _check_listen(settings)
     findings += _check_metrics(settings)
+    findings += _check_remote_control(settings)
     for index, server in enumerate(settings.virtual_servers):
         at: Path = ("virtual_servers", index)
         findings += _check_limits(server, at)
@@ -108,6 +109,20 @@ def _check_homes(settings: Settings) -> Iterator[Finding]:
                 f"'{settings.virtual_servers[earlier].name}' too; allowed: a directory of its own",
                 ("virtual_servers", earlier, "home"),
             )
+
+
+def _check_remote_control(settings: Settings) -> Iterator[Finding]:
+    """Rights that nobody can use."""
+    remote = settings.remote_control
+    if remote.listen is not None:
+        return
+    words = "nobody can come with a name while remote_control.listen is null; advised: an address"
+    for name in ("administrators", "readers"):
+        if getattr(remote, name):
+            yield _warning(("remote_control", name), words)
+    for index, server in enumerate(settings.virtual_servers):
+        if server.operators:
+            yield _warning(("virtual_servers", index, "operators"), words)
 
 
 def _check_metrics(settings: Settings) -> Iterator[Finding]:

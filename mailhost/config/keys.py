@@ -25,17 +25,6 @@ _METADATA = "mailhost.config.key"
 T = TypeVar("T")
 
 
-class NotYet:
-    """
-    What a class lists as ``not_yet``: keys of the contract that are refused so far.
-
-    :ivar names: the keys, as they would be written.
-    """
-
-    def __init__(self, *names: str) -> None:
-        self.names = names
-
-
 @frozen
 class Key:
     """
@@ -283,9 +272,3 @@ def known_keys(page: type[Any]) -> Mapping[str, Declared]:
         if told is not None:
             found[told.name or attribute.name] = Declared(attribute.alias or attribute.name, told)
     return types.MappingProxyType(found)
-
-
-def keys_not_yet(page: type[Any]) -> tuple[str, ...]:
-    """The keys of *page* that the contract has and this program refuses so far."""
-    declared = getattr(page, "not_yet", None)
-    return declared.names if isinstance(declared, NotYet) else ()

@@ -23,7 +23,6 @@ from mailhost.config.keys import (
     ScalarKey,
     SectionKey,
     SectionsKey,
-    keys_not_yet,
     known_keys,
 )
 from mailhost.config.settings import Settings
@@ -92,9 +91,6 @@ def _page(page: type[Any], place: _Place) -> Iterator[str]:
     yield f"In INI: ``[{place.ini or 'mailhost'}]``."
     for name, declared in known_keys(page).items():
         yield _entry(name, declared.key)
-    refused = keys_not_yet(page)
-    if refused:
-        yield _wrapped(f"Known, but not supported yet: {', '.join(f'``{n}``' for n in refused)}.")
 
 
 def _entry(name: str, key: Key) -> str:

@@ -24,7 +24,6 @@ from mailhost.config.keys import (
     ScalarKey,
     SectionKey,
     SectionsKey,
-    keys_not_yet,
     known_keys,
 )
 from mailhost.config.tree import Listing, Node, Scalar, Table, Unusable
@@ -119,9 +118,6 @@ class Structurer:
 
     def _refuse_key(self, line: int, path: Path, page: type[Any]) -> None:
         name = str(path[-1])
-        if name in keys_not_yet(page):
-            self.note(line, path, "not supported yet; allowed: leave it out")
-            return
         below = _find_below(page, name)
         if below is not None:
             self.note(line, path, f"unknown key here; allowed: below '{below}'")

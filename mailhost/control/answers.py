@@ -26,9 +26,15 @@ async def answer(parts: Parts, question: str, arguments: Mapping[str, Any]) -> A
     The answer to *question*.
 
     :param parts: the virtual servers in this process, by name.
+    :param arguments: of the question; ``scope``: names of virtual servers, beside which there are
+        no others for whoever asks.
     :raises KeyError: it is none of `QUESTIONS`.
     """
-    found = QUESTIONS[question](parts, **arguments)
+    given = dict(arguments)
+    scope = given.pop("scope", None)
+    if scope is not None:
+        parts = {name: part for name, part in parts.items() if name in scope}
+    found = QUESTIONS[question](parts, **given)
     return await found if isinstance(found, Awaitable) else found
 
 

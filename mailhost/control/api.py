@@ -3,20 +3,21 @@ The requests that control answers: a table of routes, JSON in and JSON out.
 
 :Room: ``control``
 :IIS: SES-01..05.
-:Called by: `mailhost.control.door`, for each request on the local socket.
+:Called by: `mailhost.control.door`, `mailhost.control.remote`, for each request.
 
-Whoever asks is known by the kernel's word.  What changes something is logged with who has
-asked for it and what came of it.
+A gate knows who asks, and `mailhost.control.rights` what he may do.  What changes something is
+logged with who has asked for it and what came of it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote
 
-from attrs import asdict
+import attrs
+from attrs import asdict, frozen
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.web.resource import Resource
@@ -25,13 +26,18 @@ from twisted.web.server import NOT_DONE_YET
 from mailhost.config.faults import ConfigurationFaults
 from mailhost.control import badmail, explanations, queue, submissions, traces
 from mailhost.control.answers import session_order
-from mailhost.control.callers import Caller
-from mailhost.control.calls import Call, Refusal, Route, check_server, no_server
-from mailhost.control.door import Page, send_later
+from mailhost.control.callers import Caller, Gate
+from mailhost.control.calls import MOST_ROWS, PAGE_ROWS, Call, Route, check_server
+from mailhost.control.door import MOST_BODY_OCTETS, Page, send_later
+from mailhost.control.openapi import describe
+from mailhost.control.refusal import Refusal, no_server
+from mailhost.control.rights import Need, Scoped
+from mailhost.control.shapes import OfServer, read_page, rows, rows_in, text, texts, whole
 from mailhost.control.steered import Answers, Steered
 from mailhost.errors import MailhostError
+from mailhost.model.view import ServerView, SessionView, WorkerView
+from mailhost.relay.views import SiteView, Wait
 
-_MOST_BODY_OCTETS = 1 << 20
 #: So much of a body and of an answer is for the log.
 _LOGGED_CHARACTERS = 500
 
@@ -39,42 +45,88 @@ _LOGGED_CHARACTERS = 500
 # ---- seeing
 
 
-async def _status(call: Call) -> Any:
+@frozen(kw_only=True)
+class WaitRow(Wait):
+    """What mail of a virtual server waits for."""
+
+    server: str
+    worker: int
+
+
+@frozen
+class WarningRow:
+    """What an operator should know: in words, and the setting behind it."""
+
+    server: str
+    reason: str
+    setting: str
+    worker: int
+
+
+@frozen
+class Status:
+    """What there is now; ``missing_workers`` are down, or did not answer in time."""
+
+    servers: tuple[ServerView, ...]
+    workers: tuple[WorkerView, ...]
+    missing_workers: tuple[int, ...]
+    waits: Sequence[Mapping[str, Any]] = rows(WaitRow)
+    warnings: Sequence[Mapping[str, Any]] = rows(WarningRow)
+
+
+async def _status(call: Call) -> Status:
     view = await call.steered.view()
     waits = await call.steered.ask("waits", {"server": None})
     warnings = await call.steered.ask("warnings", {"server": None})
-    return {
-        **asdict(view),
-        "waits": _rows(waits),
-        "warnings": _rows(warnings),
-        "missing_workers": waits.missing,
-    }
+    return Status(view.servers, view.workers, waits.missing, _rows(waits), _rows(warnings))
 
 
-async def _sessions(call: Call) -> Any:
+@frozen
+class SessionsQuery:
+    """A page of sessions."""
+
+    server: str | None = text(allowed="the name of a virtual server", most=64)
+    after: str = text("", pattern="|[0-9]{1,4}-[0-9a-f]{1,16}", allowed="the id of a session")
+    limit: int = whole(1, MOST_ROWS, PAGE_ROWS)
+
+
+@frozen
+class SessionListing:
+    """A page of the sessions; ``next`` is where the next one begins."""
+
+    total: int
+    next: str | None
+    missing_workers: tuple[int, ...]
+    rows: Sequence[Mapping[str, Any]] = rows(SessionView)
+
+
+async def _sessions(call: Call) -> SessionListing:
     await check_server(call)
-    after = call.query.get("after", "")
-    try:
-        _ = session_order(after) if after else None
-    except ValueError:
-        raise Refusal(400, "after: the id of a session") from None
-    limit = call.limit
-    asked = {"server": call.server, "after": after, "limit": limit + 1}
+    query = call.query
+    asked = {"server": query.server, "after": query.after, "limit": query.limit + 1}
     answers = await call.steered.ask("sessions", asked)
-    rows = [row for part in answers.parts for row in part.value["rows"]]
-    rows.sort(key=lambda row: session_order(row["id"]))
-    return {
-        "total": sum(part.value["total"] for part in answers.parts),
-        "rows": rows[:limit],
-        "next": rows[limit - 1]["id"] if len(rows) > limit else None,
-        "missing_workers": answers.missing,
-    }
+    found = [row for part in answers.parts for row in part.value["rows"]]
+    found.sort(key=lambda row: session_order(row["id"]))
+    return SessionListing(
+        sum(part.value["total"] for part in answers.parts),
+        found[query.limit - 1]["id"] if len(found) > query.limit else None,
+        answers.missing,
+        found[: query.limit],
+    )
 
 
-async def _sites(call: Call) -> Any:
+@frozen
+class SiteListing:
+    """Sites that have mail in memory, connections or a suspension."""
+
+    missing_workers: tuple[int, ...]
+    rows: Sequence[Mapping[str, Any]] = rows(SiteView, ("server", str), ("worker", int))
+
+
+async def _sites(call: Call) -> SiteListing:
     await check_server(call)
-    answers = await call.steered.ask("sites", {"server": call.server})
-    return {"rows": _rows(answers), "missing_workers": answers.missing}
+    answers = await call.steered.ask("sites", {"server": call.query.server})
+    return SiteListing(answers.missing, _rows(answers))
 
 
 def _rows(answers: Answers) -> list[dict[str, Any]]:
@@ -85,33 +137,60 @@ def _rows(answers: Answers) -> list[dict[str, Any]]:
 # ---- changing
 
 
-async def _steer(call: Call) -> Any:
-    name, action = call.path["name"], call.path["action"]
+@frozen
+class Steering:
+    """The virtual server as it is then; null: it is gone."""
+
+    server: ServerView | None
+
+
+async def _steer(call: Call) -> Steering:
+    name = call.path["name"]
     actions = {
         "start": call.steered.start,
         "pause": call.steered.pause,
         "stop": call.steered.stop,
     }
-    if action not in actions:
-        raise Refusal(404, f"{action!r} cannot be done; allowed: {', '.join(actions)}")
     try:
-        await actions[action](name)
+        await actions[call.path["action"]](name)
     except KeyError:
         raise no_server(name) from None
     view = await call.steered.view()
-    return {"server": next((asdict(one) for one in view.servers if one.name == name), None)}
+    return Steering(next((one for one in view.servers if one.name == name), None))
 
 
-async def _terminate(call: Call) -> Any:
-    ids = call.texts("ids")
+@frozen
+class TerminateBody:
+    """Sessions that are to end."""
+
+    ids: list[str] = texts()
+
+
+@frozen
+class Terminated:
+    """Those that were there, and those that were not."""
+
+    ended: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+
+async def _terminate(call: Call) -> Terminated:
+    ids = call.body.ids
     answers = await call.steered.ask("terminate", {"ids": ids})
-    ended = [one for part in answers.parts for one in part.value]
+    ended = tuple(one for part in answers.parts for one in part.value)
     if ids and not ended:
         raise Refusal(404, "there is no such session", unknown=ids)
-    return {"ended": ended, "unknown": [one for one in ids if one not in ended]}
+    return Terminated(ended, tuple(one for one in ids if one not in ended))
 
 
-async def _reload(call: Call) -> Any:
+@frozen
+class Reloaded:
+    """The configuration is in force."""
+
+    reloaded: bool
+
+
+async def _reload(call: Call) -> Reloaded:
     try:
         await call.steered.reread()
     except ConfigurationFaults as wrong:
@@ -119,16 +198,66 @@ async def _reload(call: Call) -> Any:
         raise Refusal(
             409, "the configuration has faults; nothing is changed", faults=faults
         ) from wrong
-    return {"reloaded": True}
+    return Reloaded(True)
 
 
-ROUTES = (
-    Route("GET", "/v1/status", _status),
-    Route("GET", "/v1/sessions", _sessions),
-    Route("GET", "/v1/sites", _sites),
-    Route("POST", "/v1/servers/{name}/{action}", _steer),
-    Route("POST", "/v1/sessions/terminate", _terminate),
-    Route("POST", "/v1/reload", _reload),
+# ---- describing
+
+
+@frozen
+class Description:
+    """
+    An OpenAPI document.
+
+    :ivar openapi: the version of its language.
+    """
+
+    openapi: str
+    info: dict[str, Any]
+    paths: dict[str, Any]
+    components: dict[str, Any]
+    security: tuple[dict[str, Any], ...]
+
+
+async def _describe(call: Call) -> Description:
+    return Description(**describe(ROUTES))
+
+
+_STEER = "Lets a virtual server run, take no new sessions, or stop."
+
+ROUTES: tuple[Route, ...] = (
+    Route("GET", "/v1/status", _status, Status, "Virtual servers, workers, waits and warnings."),
+    Route(
+        "GET", "/v1/sessions", _sessions, SessionListing, "Sessions, in pages.", query=SessionsQuery
+    ),
+    Route("GET", "/v1/sites", _sites, SiteListing, "How sites are doing.", query=OfServer),
+    Route("GET", "/v1/openapi.json", _describe, Description, "This description."),
+    Route(
+        "POST",
+        "/v1/servers/{name}/{action}",
+        _steer,
+        Steering,
+        _STEER,
+        actions=("start", "stop", "pause"),
+        need=Need.RUN,
+    ),
+    Route(
+        "POST",
+        "/v1/sessions/terminate",
+        _terminate,
+        Terminated,
+        "Ends sessions.",
+        body=TerminateBody,
+        need=Need.RUN,
+    ),
+    Route(
+        "POST",
+        "/v1/reload",
+        _reload,
+        Reloaded,
+        "Reads the configuration; 409 with its faults.",
+        need=Need.ADMINISTER,
+    ),
     *queue.ROUTES,
     *badmail.ROUTES,
     *explanations.ROUTES,
@@ -145,14 +274,16 @@ class ControlAPI(Resource):
     Answers requests about a service.
 
     :param steered: the service.
+    :param gate: knows who asks.
     """
 
     isLeaf = True
     _log = Logger()
 
-    def __init__(self, steered: Steered) -> None:
+    def __init__(self, steered: Steered, gate: Gate) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # upstream
         self._steered = steered
+        self._gate = gate
 
     def render(self, request: Any) -> int:
         """See `Resource`."""
@@ -164,12 +295,20 @@ class ControlAPI(Resource):
     async def _answer(self, request: Any) -> tuple[int, Any]:
         """The status and what JSON is made of; never fails."""
         try:
-            caller = Caller.of(request.channel.transport)
-            if not caller.is_trusted:
-                self._log.warn("{caller} is refused at the control socket", caller=str(caller))
-                raise Refusal(403, "only root and the server's own user may do this")
+            caller = await self._gate.admit(request)
+            if not caller.rights.any:
+                self._log.warn("{caller} may do nothing, and asks control", caller=str(caller))
+                raise Refusal(403, "you may do nothing here")
             route, places = _find(request)
-            call = Call(self._steered, caller, places, _query(request), _body(request))
+            steered = self._seen_by(caller, route)
+            body = _body(request)
+            call = Call(
+                steered,
+                caller,
+                places,
+                read_page(route.query, _query(request), as_text=True),
+                read_page(route.body, body),
+            )
         except Refusal as refusal:
             return refusal.status, {"error": str(refusal), **refusal.more}
         status, table = await self._handle(route, call)
@@ -179,15 +318,35 @@ class ControlAPI(Resource):
                 caller=str(caller),
                 method=route.method,
                 path=unquote(request.path.decode("ascii", "replace")),
-                body="" if route.private else _shortened(call.body),
+                body="" if route.private else _shortened(body),
                 status=status,
                 result=_shortened(table),
             )
         return status, table
 
+    def _seen_by(self, caller: Caller, route: Route) -> Steered:
+        """
+        The service, as far as *caller* may do what *route* is for.
+
+        :raises Refusal: he may not.
+        """
+        scope = caller.rights.scope(route.need)
+        if scope is None:
+            return self._steered
+        if not scope:
+            self._log.warn(
+                "{caller} may not {need}: {method} {path}",
+                caller=str(caller),
+                need=route.need.value,
+                method=route.method,
+                path=route.path,
+            )
+            raise Refusal(403, f"you may not {route.need.value} here")
+        return Scoped(self._steered, scope)
+
     async def _handle(self, route: Route, call: Call) -> tuple[int, Any]:
         try:
-            return 200, await route.handler(call)
+            return 200, told(await route.handler(call))
         except Refusal as refusal:
             return refusal.status, {"error": str(refusal), **refusal.more}
         except MailhostError as problem:
@@ -215,9 +374,33 @@ def _find(request: Any) -> tuple[Route, Mapping[str, str]]:
         raise Refusal(404, "there is nothing of this name")
     method = request.method.decode("ascii", "replace")
     for route, places in found:
-        if route.method == method:
-            return route, places
-    raise Refusal(405, f"allowed: {', '.join(sorted({route.method for route, _ in found}))}")
+        if route.method != method:
+            continue
+        action = places.get("action")
+        if action is not None and action not in route.actions:
+            allowed = ", ".join(route.actions)
+            raise Refusal(404, f"{action!r} cannot be done; allowed: {allowed}")
+        return route, places
+    allowed = ", ".join(sorted({route.method for route, _ in found}))
+    request.setHeader("allow", allowed)
+    raise Refusal(405, f"allowed: {allowed}")
+
+
+def told(answer: Any) -> dict[str, Any]:
+    """What JSON is made of; lists that came from other processes are made of it already."""
+    return {
+        one.name: value if rows_in(one) else _plain(value)
+        for one in attrs.fields(type(answer))
+        for value in (getattr(answer, one.name),)
+    }
+
+
+def _plain(value: Any) -> Any:
+    if attrs.has(type(value)):
+        return asdict(value)
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    return value
 
 
 def _query(request: Any) -> dict[str, str]:
@@ -228,9 +411,9 @@ def _query(request: Any) -> dict[str, str]:
 
 
 def _body(request: Any) -> dict[str, Any]:
-    octets = request.content.read(_MOST_BODY_OCTETS + 1)
-    if len(octets) > _MOST_BODY_OCTETS:
-        raise Refusal(413, f"at most {_MOST_BODY_OCTETS} octets")
+    octets = request.content.read(MOST_BODY_OCTETS + 1)
+    if len(octets) > MOST_BODY_OCTETS:
+        raise Refusal(413, f"at most {MOST_BODY_OCTETS} octets")
     if not octets.strip():
         return {}
     try:

@@ -12,10 +12,16 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from mailhost.control.calls import Call, Refusal, Route, check_server
+from attrs import asdict, frozen
+
+from mailhost.control.calls import MOST_ROWS, PAGE_ROWS, Call, Route, check_server
+from mailhost.control.contents import Content, ContentQuery
+from mailhost.control.refusal import Refusal
+from mailhost.control.rights import Need
+from mailhost.control.shapes import OfServer, number, rows, text, texts, truth, whole
 from mailhost.control.steered import Parts, chosen_parts
 from mailhost.errors import MailhostError, SyntaxProblem
 from mailhost.intake.badmail_desk import BadmailDesk
@@ -29,7 +35,42 @@ _LISTED_RECIPIENTS = 20
 #: Octets of content in one answer.
 _PART_OCTETS = 1 << 20
 _HEADER_OCTETS = 16_384
-_NAME = re.compile(r"[0-9a-f]{24}")
+_STEM = "[0-9a-f]{24}"
+_NAME = re.compile(_STEM)
+
+
+@frozen
+class BadmailRow:
+    """
+    A message in Badmail.
+
+    :ivar size: octets.
+    :ivar written_at: seconds since the epoch.
+    :ivar reason: why it is there.
+    :ivar sender: null: nobody knows.
+    :ivar recipients: the first of them; ``recipient_count`` says how many there are.
+    :ivar source: the Pickup file that it was; empty: it was none.
+    :ivar queue_id: how it was called in the queue; empty: it was not there.
+    """
+
+    id: str
+    server: str
+    size: int
+    written_at: float
+    age_seconds: float
+    reason: str
+    sender: str | None
+    recipient_count: int
+    recipients: tuple[str, ...]
+    source: str
+    queue_id: str
+
+
+@frozen(kw_only=True)
+class BadmailMessage(BadmailRow):
+    """A message in Badmail, with the lines of its header."""
+
+    header: tuple[str, ...]
 
 
 # ---- what one process answers
@@ -53,19 +94,20 @@ async def _answer_page(parts: Parts, server: str | None, after: str, limit: int)
 
 
 def _row(name: str, desk: BadmailDesk, triple: BadTriple) -> dict[str, Any]:
-    return {
-        "id": triple.stem,
-        "server": name,
-        "size": triple.size,
-        "written_at": triple.written_at,
-        "age_seconds": max(0.0, desk.desk.clock.seconds() - triple.written_at),
-        "reason": triple.reason or triple.fault,
-        "sender": sender_text(triple.reverse_path) if triple.sender_known else None,
-        "recipient_count": len(triple.recipients),
-        "recipients": [str(one) for one in triple.recipients[:_LISTED_RECIPIENTS]],
-        "source": triple.source,
-        "queue_id": triple.queue_id,
-    }
+    row = BadmailRow(
+        id=triple.stem,
+        server=name,
+        size=triple.size,
+        written_at=triple.written_at,
+        age_seconds=max(0.0, desk.desk.clock.seconds() - triple.written_at),
+        reason=triple.reason or triple.fault,
+        sender=sender_text(triple.reverse_path) if triple.sender_known else None,
+        recipient_count=len(triple.recipients),
+        recipients=tuple(str(one) for one in triple.recipients[:_LISTED_RECIPIENTS]),
+        source=triple.source,
+        queue_id=triple.queue_id,
+    )
+    return asdict(row)
 
 
 async def _answer_show(parts: Parts, id: str) -> Any:
@@ -133,22 +175,90 @@ QUESTIONS: Mapping[str, Callable[..., Maybe[Any]]] = {
 # ---- requests
 
 
-async def _list(call: Call) -> Any:
+@frozen
+class BadmailQuery:
+    """A page of what lies in Badmail."""
+
+    server: str | None = text(allowed="the name of a virtual server", most=64)
+    after: str = text("", most=64)
+    limit: int = whole(1, MOST_ROWS, PAGE_ROWS)
+
+
+@frozen
+class RequeueBody:
+    """What is sent again, and to whom; nobody named: to those it was for."""
+
+    ids: list[str] = texts(pattern=_STEM)
+    to: list[str] = texts(())
+
+
+@frozen
+class PurgeBody:
+    """
+    What is thrown away: some, what is older, what is too much, or all; one has to be said.
+
+    :ivar older: seconds.
+    :ivar max_octets: the oldest go until so much is left.
+    """
+
+    ids: list[str] | None = texts(None, pattern=_STEM)
+    older: float | None = number()
+    max_octets: float | None = number(most=1e15, allowed="a number of octets")
+    all: bool = truth()
+    dry_run: bool = truth()
+
+
+@frozen
+class BadmailListing:
+    """A page of Badmail; ``next`` is where the next one begins."""
+
+    total: int
+    next: str | None
+    missing_workers: tuple[int, ...]
+    rows: Sequence[Mapping[str, Any]] = rows(BadmailRow)
+
+
+@frozen
+class Requeued:
+    """What became of one message: a queue id or a Pickup file, or why nothing did."""
+
+    id: str
+    server: str
+    became: str = ""
+    problem: str = ""
+
+
+@frozen
+class RequeueAnswer:
+    """What became of each."""
+
+    unknown: tuple[str, ...]
+    done: Sequence[Mapping[str, Any]] = rows(Requeued)
+
+
+@frozen
+class Purged:
+    """How many were thrown away, or would be."""
+
+    messages: int
+    missing_workers: tuple[int, ...]
+
+
+async def _list(call: Call) -> BadmailListing:
     await check_server(call)
-    after = call.query.get("after", "")
+    after, limit = call.query.after, min(call.query.limit, 1000)
     if after:
         _checked(after)
-    limit = min(call.limit, 1000)
-    asked = {"server": call.server, "after": after, "limit": limit + 1}
+    asked = {"server": call.query.server, "after": after, "limit": limit + 1}
     answers = await call.steered.ask("badmail_page", asked)
-    rows = [row for part in answers.parts for row in part.value["rows"]]
-    rows.sort(key=lambda row: str(row["id"]))
-    return {
-        "total": sum(part.value["total"] for part in answers.parts),
-        "rows": rows[:limit],
-        "next": rows[limit - 1]["id"] if len(rows) > limit else None,
-        "missing_workers": answers.missing,
-    }
+    found = [row for part in answers.parts for row in part.value["rows"]]
+    found.sort(key=lambda row: str(row["id"]))
+    return BadmailListing(
+        sum(part.value["total"] for part in answers.parts),
+        found[limit - 1]["id"] if len(found) > limit else None,
+        answers.missing,
+        found[:limit],
+    )
 
 
 def _checked(id: str) -> str:
@@ -157,15 +267,12 @@ def _checked(id: str) -> str:
     return id
 
 
-async def _show(call: Call) -> Any:
-    return await _of_one(call, "badmail_show", {})
+async def _show(call: Call) -> BadmailMessage:
+    return BadmailMessage(**await _of_one(call, "badmail_show", {}))
 
 
-async def _content(call: Call) -> Any:
-    start = call.query.get("start", "0")
-    if not re.fullmatch(r"[0-9]{1,15}", start):
-        raise Refusal(400, "start: a whole number")
-    return {"base64": await _of_one(call, "badmail_content", {"start": int(start)})}
+async def _content(call: Call) -> Content:
+    return Content(await _of_one(call, "badmail_content", {"start": call.query.start}))
 
 
 async def _of_one(call: Call, question: str, more: Mapping[str, Any]) -> Any:
@@ -177,9 +284,9 @@ async def _of_one(call: Call, question: str, more: Mapping[str, Any]) -> Any:
     raise Refusal(404, f"there is no {id} in Badmail", unknown=[id])
 
 
-async def _requeue(call: Call) -> Any:
-    ids = [_checked(one) for one in call.texts("ids")]
-    to = call.texts("to") if "to" in call.body else []
+async def _requeue(call: Call) -> RequeueAnswer:
+    ids = [_checked(one) for one in call.body.ids]
+    to = list(call.body.to)
     for address in to:
         try:
             parse_mailbox(address)
@@ -189,36 +296,63 @@ async def _requeue(call: Call) -> Any:
     answers = await call.steered.ask("badmail_requeue", asked)
     done = [one for part in answers.parts for one in part.value]
     known = {one["id"] for one in done}
-    return {"done": done, "unknown": [one for one in ids if one not in known]}
+    return RequeueAnswer(tuple(one for one in ids if one not in known), done)
 
 
-async def _purge(call: Call) -> Any:
+async def _purge(call: Call) -> Purged:
     await check_server(call)
-    ids = [_checked(one) for one in call.texts("ids")] if "ids" in call.body else None
-    older, most = call.body.get("older"), call.body.get("max_octets")
-    for name, value in (("older", older), ("max_octets", most)):
-        good = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
-        if value is not None and not good:
-            raise Refusal(400, f"{name}: a number")
-    if ids is None and older is None and most is None and call.body.get("all") is not True:
+    body = call.body
+    ids = None if body.ids is None else [_checked(one) for one in body.ids]
+    if ids is None and body.older is None and body.max_octets is None and not body.all:
         raise Refusal(400, "ids, older, max_octets or all: one of them is needed")
     asked = {
-        "server": call.server,
+        "server": call.query.server,
         "ids": ids,
-        "older": older,
-        "max_octets": most,
+        "older": body.older,
+        "max_octets": body.max_octets,
         "who": str(call.caller),
-        "dry_run": bool(call.body.get("dry_run")),
+        "dry_run": body.dry_run,
     }
     answers = await call.steered.ask("badmail_purge", asked)
-    count = sum(part.value for part in answers.parts)
-    return {"messages": count, "missing_workers": answers.missing}
+    return Purged(sum(part.value for part in answers.parts), answers.missing)
 
 
 ROUTES = (
-    Route("GET", "/v1/badmail", _list),
-    Route("GET", "/v1/badmail/{id}", _show),
-    Route("GET", "/v1/badmail/{id}/content", _content),
-    Route("POST", "/v1/badmail/requeue", _requeue),
-    Route("POST", "/v1/badmail/purge", _purge),
+    Route(
+        "GET",
+        "/v1/badmail",
+        _list,
+        BadmailListing,
+        "What lies in Badmail, in pages.",
+        query=BadmailQuery,
+    ),
+    Route("GET", "/v1/badmail/{id}", _show, BadmailMessage, "One message in Badmail."),
+    Route(
+        "GET",
+        "/v1/badmail/{id}/content",
+        _content,
+        Content,
+        "A part of its content, from start on.",
+        query=ContentQuery,
+        need=Need.MAIL,
+    ),
+    Route(
+        "POST",
+        "/v1/badmail/requeue",
+        _requeue,
+        RequeueAnswer,
+        "Sends some again.",
+        body=RequeueBody,
+        need=Need.RUN,
+    ),
+    Route(
+        "POST",
+        "/v1/badmail/purge",
+        _purge,
+        Purged,
+        "Throws some away.",
+        query=OfServer,
+        body=PurgeBody,
+        need=Need.RUN,
+    ),
 )

@@ -1,5 +1,5 @@
 """
-A request, what may be wrong with it, and where requests of a kind go.
+A request, and where requests of a kind go.
 
 :Room: ``control``
 :Called by: `mailhost.control.api`, and the tables of routes beside it.
@@ -7,7 +7,6 @@ A request, what may be wrong with it, and where requests of a kind go.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import unquote
@@ -15,25 +14,13 @@ from urllib.parse import unquote
 from attrs import frozen
 
 from mailhost.control.callers import Caller
+from mailhost.control.refusal import no_server
+from mailhost.control.rights import Need
+from mailhost.control.shapes import Nothing
 from mailhost.control.steered import Steered
-from mailhost.errors import MailhostError
 
 #: Rows in one page of a listing, where nothing is said and at most.
 PAGE_ROWS, MOST_ROWS = 1000, 10_000
-
-
-class Refusal(MailhostError):
-    """
-    A request that is not done.
-
-    :ivar status: of HTTP.
-    :ivar more: what is told beside the words.
-    """
-
-    def __init__(self, status: int, words: str, **more: Any) -> None:
-        super().__init__(words)
-        self.status = status
-        self.more = more
 
 
 @frozen
@@ -41,46 +28,18 @@ class Call:
     """
     One request.
 
-    :ivar steered: the service.
+    :ivar steered: the service, as far as the caller may see it.
     :ivar caller: who asks.
     :ivar path: what stands in the path's places.
-    :ivar query: the first value of each name behind the question mark.
-    :ivar body: the JSON table that came with it.
+    :ivar query: an instance of the route's ``query``: what stood behind the question mark.
+    :ivar body: an instance of the route's ``body``: the JSON table that came with it.
     """
 
     steered: Steered
     caller: Caller
     path: Mapping[str, str]
-    query: Mapping[str, str]
-    body: Mapping[str, Any]
-
-    @property
-    def server(self) -> str | None:
-        """The virtual server that is meant; `None`: all of them."""
-        return self.query.get("server")
-
-    @property
-    def limit(self) -> int:
-        """
-        How many rows are wanted.
-
-        :raises Refusal: it is no number.
-        """
-        text = self.query.get("limit", str(PAGE_ROWS))
-        if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= MOST_ROWS:
-            raise Refusal(400, f"limit: a whole number from 1 to {MOST_ROWS}")
-        return int(text)
-
-    def texts(self, name: str) -> list[str]:
-        """
-        A list of texts in the body.
-
-        :raises Refusal: it is none.
-        """
-        found = self.body.get(name)
-        if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
-            raise Refusal(400, f"{name}: a list of texts")
-        return found
+    query: Any
+    body: Any
 
 
 Handler = Callable[[Call], Awaitable[Any]]
@@ -91,14 +50,26 @@ class Route:
     """
     :ivar method: of HTTP; whatever is not GET changes something.
     :ivar path: with places in braces.
-    :ivar handler: gives the answer, made of what JSON has.
+    :ivar handler: gives an instance of *answer*.
+    :ivar answer: what goes back, a class of attributes that JSON has.
+    :ivar words: what it gives or does, in one line.
+    :ivar query: what may stand behind the question mark, a class of `mailhost.control.shapes`.
+    :ivar body: what comes with it, another such class.
+    :ivar actions: what may stand in the place ``action``, if there is one.
     :ivar private: what came with the request is not for the log.
+    :ivar need: what the caller has to be allowed.
     """
 
     method: str
     path: str
     handler: Handler
+    answer: type[Any]
+    words: str
+    query: type[Any] = Nothing
+    body: type[Any] = Nothing
+    actions: tuple[str, ...] = ()
     private: bool = False
+    need: Need = Need.SEE
 
     def match(self, path: str) -> Mapping[str, str] | None:
         """What stands in the places of *path*; `None` where it is another one."""
@@ -116,13 +87,9 @@ class Route:
 
 async def check_server(call: Call) -> None:
     """:raises Refusal: there is no virtual server of the name that was given."""
-    if call.server is None:
+    server = call.query.server
+    if server is None:
         return
     view = await call.steered.view()
-    if call.server not in {server.name for server in view.servers}:
-        raise no_server(call.server)
-
-
-def no_server(name: str) -> Refusal:
-    """There is no virtual server of this name."""
-    return Refusal(404, f"there is no virtual server {name!r}")
+    if server not in {one.name for one in view.servers}:
+        raise no_server(server)

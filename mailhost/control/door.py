@@ -19,13 +19,30 @@ from attrs import define, field
 from twisted.internet import tcp, unix
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
-from twisted.web.server import Site
+from twisted.web.server import Request, Site
 
 _BACKLOG = 16
 _MODE = 0o600
+
+
+#: So much of a request's body is kept; what is behind is not.
+MOST_BODY_OCTETS = 1 << 20
+
+
+class BoundedRequest(Request):
+    """Keeps no more of a body than is looked at, whoever sends it."""
+
+    _octets = 0
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """See `Request`."""
+        self._octets += len(data)
+        if self._octets <= MOST_BODY_OCTETS + len(data):
+            super().handleContentChunk(data)  # type: ignore[no-untyped-call]  # upstream
 
 
 class QuietSite(Site):
@@ -33,6 +50,7 @@ class QuietSite(Site):
 
     noisy = False
     displayTracebacks = False
+    requestFactory = BoundedRequest
 
     def log(self, request: object) -> None:
         """See `Site`."""
@@ -148,6 +166,28 @@ class Door:
                 self.path.unlink()
         except OSError as problem:
             self._log.warn("{path} stays: {problem}", path=str(self.path), problem=str(problem))
+
+
+@define(eq=False)
+class TCPDoor:
+    """What listens, or does not, on a TCP address; see `Door` for `close`."""
+
+    _listening: IListeningPort | None = field(default=None, init=False)
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Where it listens; `None`: nowhere."""
+        if self._listening is None:
+            return None
+        at: Any = self._listening.getHost()
+        return at.host, at.port
+
+    def close(self) -> Deferred[None]:
+        """Listen no more; fires when it is done."""
+        listening, self._listening = self._listening, None
+        if listening is None:
+            return succeed(None)
+        return maybeDeferred(listening.stopListening).addCallback(lambda result: None)
 
 
 @define(eq=False)

@@ -11,13 +11,16 @@ from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from typing import Any
 
-from attrs import asdict
+from attrs import NOTHING, asdict, frozen
 
-from mailhost.control.calls import Call, Refusal, Route, check_server, no_server
+from mailhost.control.calls import Call, Route, check_server
+from mailhost.control.refusal import Refusal, no_server
+from mailhost.control.shapes import choice, text
 from mailhost.control.steered import Parts
 from mailhost.errors import SyntaxProblem
 from mailhost.interfaces import Maybe
 from mailhost.model.address import Mailbox
+from mailhost.model.explanation import Explanation
 from mailhost.model.listing import NULL_SENDER
 from mailhost.smtp.grammar import parse_mailbox
 
@@ -44,27 +47,55 @@ async def _answer_explain(
 QUESTIONS: Mapping[str, Callable[..., Maybe[Any]]] = {"explain": _answer_explain}
 
 
-async def _explain(call: Call) -> Any:
+@frozen
+class ExplainQuery:
+    """
+    A message that nobody has sent.
+
+    :ivar from_: its sender; ``<>``, or nothing: a report.
+    :ivar client: the IP address it comes from.
+    :ivar login: who has logged in there.
+    :ivar secure: whether TLS is on where it is offered.
+    """
+
+    to: str = text(NOTHING, allowed="an address", least=1)
+    from_: str = text(NULL_SENDER)
+    client: str = text(_HERE, allowed="an IP address")
+    login: str | None = text()
+    secure: str = choice("yes", "no", default="yes")
+    server: str | None = text(allowed="the name of a virtual server", most=64)
+
+
+@frozen(kw_only=True)
+class Explained(Explanation):
+    """An explanation, and who gives it."""
+
+    server: str
+    worker: int
+
+
+async def _explain(call: Call) -> Explained:
     """In the first worker that answers: what is known of a site is each worker's own."""
     await check_server(call)
     view = await call.steered.view()
-    server = call.server or next((one.name for one in view.servers), None)
+    query = call.query
+    server = query.server or next((one.name for one in view.servers), None)
     if server is None:
         raise Refusal(409, "there is no virtual server")
     asked = {
         "server": server,
-        "client": _client(call.query.get("client", _HERE)),
-        "sender": _checked("from", call.query.get("from", NULL_SENDER)),
-        "to": _checked("to", call.query.get("to", "")),
-        "login": call.query.get("login"),
-        "secure": call.query.get("secure", "yes") != "no",
+        "client": _client(query.client),
+        "sender": _checked("from", query.from_),
+        "to": _checked("to", query.to),
+        "login": query.login,
+        "secure": query.secure == "yes",
     }
     if asked["to"] in ("", NULL_SENDER):
         raise Refusal(400, "to: an address")
     answers = await call.steered.ask("explain", asked)
     for part in answers.parts:
         if part.value is not None:
-            return {"server": server, "worker": part.worker, **part.value}
+            return Explained(server=server, worker=part.worker, **part.value)
     if server not in {one.name for one in view.servers}:
         raise no_server(server)
     raise Refusal(409, f"{server} is stopped")
@@ -85,4 +116,13 @@ def _checked(name: str, text: str) -> str:
     return text
 
 
-ROUTES = (Route("GET", "/v1/explain", _explain),)
+ROUTES = (
+    Route(
+        "GET",
+        "/v1/explain",
+        _explain,
+        Explained,
+        "What would become of a message, and why.",
+        query=ExplainQuery,
+    ),
+)

@@ -23,15 +23,14 @@ from prometheus_client.core import (
     Metric,
 )
 from prometheus_client.registry import Collector
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from mailhost.control import metrics
-from mailhost.control.door import Page, QuietSite, send_later
+from mailhost.control.door import Page, QuietSite, TCPDoor, send_later
 from mailhost.control.metrics import METRICS
 from mailhost.control.steered import Answers, Steered
 from mailhost.model.view import STATES
@@ -212,7 +211,7 @@ class Exposition(Resource):
 
 
 @define(eq=False)
-class Outlook:
+class Outlook(TCPDoor):
     """
     The TCP address of an `Exposition`.
 
@@ -226,17 +225,7 @@ class Outlook:
     port: int
     root: Resource
     reactor: Any
-    _listening: IListeningPort | None = field(default=None, init=False)
-
     _log = Logger()
-
-    @property
-    def address(self) -> tuple[str, int] | None:
-        """Where it listens; `None`: nowhere."""
-        if self._listening is None:
-            return None
-        at: Any = self._listening.getHost()
-        return at.host, at.port
 
     def open(self) -> None:
         """Listen.  Mail goes on without it: what prevents it is told in the log."""
@@ -250,10 +239,3 @@ class Outlook:
                 port=self.port,
                 problem=str(problem.socketError),
             )
-
-    def close(self) -> Deferred[None]:
-        """Listen no more; fires when it is done."""
-        listening, self._listening = self._listening, None
-        if listening is None:
-            return succeed(None)
-        return maybeDeferred(listening.stopListening).addCallback(lambda result: None)

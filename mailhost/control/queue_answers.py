@@ -14,7 +14,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from attrs import asdict
+from attrs import asdict, frozen
 
 from mailhost.config.units import parse_next_hop
 from mailhost.control.badmail import header_lines
@@ -35,6 +35,70 @@ _HEADER_OCTETS = 16_384
 _ALL_STORES = "f" * 8
 #: The most urgent first: what a message is when its recipients are not all the same.
 STATES = ("active", "due", "waiting", "held")
+
+
+@frozen
+class RecipientRow:
+    """
+    A recipient of a message in the queue.
+
+    :ivar number: within its message.
+    :ivar state: one of `STATES`.
+    :ivar due_at: the next attempt, seconds since the epoch; null: it is held.
+    :ivar status: of the last attempt, as words; empty: there was none.
+    :ivar in_doubt: the last host may have it.
+    :ivar host: where an operator, or the directory, sends it; null: where its domain says.
+    :ivar group: the name (DN) of the group that is to be expanded; empty: it is none.
+    """
+
+    number: int
+    address: str
+    state: str
+    attempts: int
+    due_at: float | None
+    due_in_seconds: float | None
+    status: str
+    words: str
+    in_doubt: bool
+    host: str | None
+    group: str
+
+
+@frozen
+class QueueRow:
+    """
+    A message in the queue.
+
+    :ivar size: octets.
+    :ivar accepted_at: seconds since the epoch.
+    :ivar recipients: the first of them; ``recipient_count`` says how many there are.
+    """
+
+    id: str
+    recipient_count: int
+    server: str
+    sender: str
+    size: int
+    accepted_at: float
+    age_seconds: float
+    state: str
+    recipients: tuple[RecipientRow, ...]
+
+
+@frozen(kw_only=True)
+class QueueMessage(QueueRow):
+    """
+    A message, with all that is known of it.
+
+    :ivar body: ``7BIT``, ``8BITMIME`` or ``BINARYMIME``.
+    :ivar hello: what its client called itself.
+    :ivar header: lines.
+    """
+
+    worker: int
+    body: str
+    hello: str
+    header: tuple[str, ...]
 
 
 def _relays(parts: Parts, server: str | None) -> Iterator[tuple[str, RelayManager]]:
@@ -108,44 +172,45 @@ def _row(
     most: int = LISTED_RECIPIENTS,
     brief: bool = False,
 ) -> dict[str, Any]:
-    who = {"id": message.queue_id, "recipient_count": len(recipients)}
+    who: dict[str, Any] = {"id": message.queue_id, "recipient_count": len(recipients)}
     if brief:
         return who
     now = relay.steward.clock.seconds()
     active = message.key in relay.steward.window
     states = {_state(one, active, now) for one in recipients}
-    return {
+    row = QueueRow(
         **who,
-        "server": name,
-        "sender": sender_text(message.reverse_path),
-        "size": message.size,
-        "accepted_at": message.accepted_at,
-        "age_seconds": max(0.0, now - message.accepted_at),
-        "state": min(states, key=STATES.index),
-        "recipients": [
+        server=name,
+        sender=sender_text(message.reverse_path),
+        size=message.size,
+        accepted_at=message.accepted_at,
+        age_seconds=max(0.0, now - message.accepted_at),
+        state=min(states, key=STATES.index),
+        recipients=tuple(
             _recipient(one, _state(one, active, now), page.last.get((message.key, one.number)), now)
             for one in recipients[:most]
-        ],
-    }
+        ),
+    )
+    return asdict(row)
 
 
 def _recipient(
     recipient: QueuedRecipient, state: str, last: LastOutcome | None, now: float
-) -> dict[str, Any]:
+) -> RecipientRow:
     last = last or LastOutcome()
-    return {
-        "number": recipient.number,
-        "address": str(recipient.forward_path),
-        "state": state,
-        "attempts": recipient.attempts,
-        "due_at": None if recipient.held else recipient.due_at,
-        "due_in_seconds": None if recipient.held else max(0.0, recipient.due_at - now),
-        "status": last.status,
-        "words": last.words,
-        "in_doubt": recipient.in_doubt,
-        "host": None if recipient.host is None else str(recipient.host),
-        "group": recipient.group,
-    }
+    return RecipientRow(
+        number=recipient.number,
+        address=str(recipient.forward_path),
+        state=state,
+        attempts=recipient.attempts,
+        due_at=None if recipient.held else recipient.due_at,
+        due_in_seconds=None if recipient.held else max(0.0, recipient.due_at - now),
+        status=last.status,
+        words=last.words,
+        in_doubt=recipient.in_doubt,
+        host=None if recipient.host is None else str(recipient.host),
+        group=recipient.group,
+    )
 
 
 def _state(recipient: QueuedRecipient, active: bool, now: float) -> str:

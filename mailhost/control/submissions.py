@@ -12,7 +12,13 @@ from base64 import b64decode
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mailhost.control.calls import Call, Refusal, Route, no_server
+from attrs import NOTHING, frozen
+
+from mailhost.control.calls import Call, Route
+from mailhost.control.door import MOST_BODY_OCTETS
+from mailhost.control.refusal import Refusal, no_server
+from mailhost.control.rights import Need
+from mailhost.control.shapes import text
 from mailhost.control.steered import Parts
 from mailhost.errors import MailhostError
 from mailhost.intake.pickup_file import BadPickupFile
@@ -37,18 +43,31 @@ async def _answer_submit(parts: Parts, server: str, base64: str) -> Any:
 QUESTIONS: Mapping[str, Callable[..., Maybe[Any]]] = {"submit": _answer_submit}
 
 
-async def _submit(call: Call) -> Any:
-    server, text = call.body.get("server"), call.body.get("base64")
-    if not isinstance(server, str) or not isinstance(text, str):
-        raise Refusal(400, "server, and base64: a Pickup file in base 64")
+@frozen
+class SubmitBody:
+    """A message, as it would stand in a file in Pickup, and the virtual server it is for."""
+
+    server: str = text(NOTHING, allowed="the name of a virtual server", most=64)
+    base64: str = text(NOTHING, allowed="a Pickup file in base 64", most=MOST_BODY_OCTETS)
+
+
+@frozen
+class Submitted:
+    """The queue ids of the message: one for each group of recipients that differ."""
+
+    ids: tuple[str, ...]
+
+
+async def _submit(call: Call) -> Submitted:
+    server, content = call.body.server, call.body.base64
     try:
-        b64decode(text, validate=True)
-    except binascii.Error:
+        b64decode(content, validate=True)
+    except (binascii.Error, ValueError):
         raise Refusal(400, "base64: it is none") from None
     view = await call.steered.view()
     if server not in {one.name for one in view.servers}:
         raise no_server(server)
-    answers = await call.steered.ask("submit", {"server": server, "base64": text})
+    answers = await call.steered.ask("submit", {"server": server, "base64": content})
     for part in answers.parts:
         if part.value is None:
             continue
@@ -56,8 +75,19 @@ async def _submit(call: Call) -> Any:
             raise Refusal(422, part.value["bad"])
         if "problem" in part.value:
             raise Refusal(409, part.value["problem"])
-        return part.value
+        return Submitted(tuple(part.value["ids"]))
     raise Refusal(409, f"{server} is stopped")
 
 
-ROUTES = (Route("POST", "/v1/submissions", _submit, private=True),)
+ROUTES = (
+    Route(
+        "POST",
+        "/v1/submissions",
+        _submit,
+        Submitted,
+        "Sends a message.",
+        body=SubmitBody,
+        private=True,
+        need=Need.RUN,
+    ),
+)

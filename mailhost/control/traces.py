@@ -8,12 +8,14 @@ The request about what has happened to messages, and what one process answers to
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from attrs import asdict
+from attrs import asdict, frozen
 
-from mailhost.control.calls import Call, Refusal, Route, check_server
+from mailhost.control.calls import MOST_ROWS, Call, Route, check_server
+from mailhost.control.refusal import Refusal
+from mailhost.control.shapes import choice, number, rows, text, whole
 from mailhost.control.steered import Parts, chosen_parts
 from mailhost.errors import MailhostError
 from mailhost.interfaces import Maybe
@@ -41,7 +43,7 @@ async def _answer_trace(
 
     :raises MailhostError: they cannot be read.
     """
-    rows: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
     for part in chosen_parts(parts, server):
         tracer = part.traces
         if tracer is None:
@@ -53,60 +55,77 @@ async def _answer_trace(
             events = await tracer.find(what, since, until, limit)
         except (OSError, sqlite3.Error) as problem:
             raise MailhostError(f"{part.name}: traces cannot be read now: {problem}") from problem
-        rows += _rows(part.name, events, dialogues)
-    return rows
+        found += _rows(part.name, events, dialogues)
+    return found
 
 
 def _rows(server: str, events: Iterable[TracedEvent], dialogues: bool) -> list[dict[str, Any]]:
-    rows = []
+    found = []
     room = _MOST_DIALOGUE
     for event in list(events)[-_MOST_EVENTS:]:
         row = {"server": server, **asdict(event), "has_dialogue": bool(event.dialogue)}
         room -= len(event.dialogue)
         if not dialogues or room < 0:
             row["dialogue"] = ""
-        rows.append(row)
-    return rows
+        found.append(row)
+    return found
 
 
 #: What may be asked.
 QUESTIONS: Mapping[str, Callable[..., Maybe[Any]]] = {"trace": _answer_trace}
 
 
-async def _trace(call: Call) -> Any:
+@frozen
+class TraceQuery:
+    """
+    Which messages are asked about: one of ``what``, ``since`` and ``until`` is needed.
+
+    :ivar what: a queue id, a Message-ID, or an address of sender or recipient.
+    :ivar since: events from so many seconds ago on.
+    :ivar until: events up to so many seconds ago.
+    :ivar limit: so many messages, the latest ones.
+    :ivar dialogues: with what was said in attempts that failed.
+    """
+
+    server: str | None = text(allowed="the name of a virtual server", most=64)
+    what: str = text("", most=_MOST_CHARACTERS)
+    since: float | None = number(allowed="so many seconds ago")
+    until: float | None = number(allowed="so many seconds ago")
+    limit: int = whole(1, MOST_ROWS, _MESSAGES)
+    dialogues: str = choice("yes", "no", default="no")
+
+
+@frozen
+class TraceListing:
+    """Events, those of a message together."""
+
+    rows: Sequence[Mapping[str, Any]] = rows(TracedEvent, ("server", str), ("has_dialogue", bool))
+
+
+async def _trace(call: Call) -> TraceListing:
     await check_server(call)
     query = call.query
-    what = query.get("what", "")
-    since, until = _seconds(query, "since"), _seconds(query, "until")
-    if not what and since is None and until is None:
+    if not query.what and query.since is None and query.until is None:
         raise Refusal(400, "what, since or until: one of them is needed")
-    if len(what) > _MOST_CHARACTERS:
-        raise Refusal(400, f"what: up to {_MOST_CHARACTERS} characters")
-    limit = min(call.limit, _MOST_MESSAGES) if "limit" in query else _MESSAGES
     asked = {
-        "server": call.server,
-        "what": what,
-        "since_seconds": since,
-        "until_seconds": until,
-        "limit": limit,
-        "dialogues": query.get("dialogues") == "yes",
+        "server": query.server,
+        "what": query.what,
+        "since_seconds": query.since,
+        "until_seconds": query.until,
+        "limit": min(query.limit, _MOST_MESSAGES),
+        "dialogues": query.dialogues == "yes",
     }
     answers = await call.steered.ask("trace", asked)
-    return {"rows": [row for part in answers.parts for row in part.value]}
+    return TraceListing([row for part in answers.parts for row in part.value])
 
 
-def _seconds(query: Mapping[str, str], name: str) -> float | None:
-    """So long ago."""
-    text = query.get(name)
-    if text is None:
-        return None
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < 1e10:
-        raise Refusal(400, f"{name}: so many seconds ago")
-    return seconds
-
-
-ROUTES = (Route("GET", "/v1/traces", _trace),)
+ROUTES = (
+    Route(
+        "GET",
+        "/v1/traces",
+        _trace,
+        TraceListing,
+        "What has happened to messages.",
+        query=TraceQuery,
+    ),
+)

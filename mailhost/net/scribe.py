@@ -89,7 +89,6 @@ class LoggedScribe(Scribe):
     remembers: bool = field(kw_only=True)
     _begun: float = field(init=False)
     _reply: bytes = field(default=b"", init=False)
-    _in_content: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._begun = self.seconds()
@@ -103,8 +102,7 @@ class LoggedScribe(Scribe):
         """See `Scribe`."""
         if self.remembers:
             super().said(octets, phase)
-        if phase is Phase.CONTENT or (phase is Phase.DOT and self._in_content):
-            self._in_content = True
+        if phase is Phase.CONTENT or phase is Phase.DOT:
             return
         for line in octets.split(b"\r\n"):
             if not line:
@@ -120,7 +118,6 @@ class LoggedScribe(Scribe):
         """See `Scribe`."""
         if self.remembers:
             super().heard(octets, phase)
-        self._in_content = False
         *lines, self._reply = (self._reply + octets).split(b"\r\n")
         self._reply = self._reply[:_MAX_OCTETS]
         for line in lines:

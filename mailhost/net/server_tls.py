@@ -36,6 +36,7 @@ from mailhost.net.certificates import (
     names_in,
 )
 from mailhost.net.tls import trusted_roots
+from mailhost.secrets import file_stamp
 
 #: So often the files are looked at, at most: when a client connects.
 LOOK_AGAIN_SECONDS = 10.0
@@ -210,12 +211,4 @@ class ServerTLS:
         paths = [path for one in self.files for path in (one.certificate, one.key_file)]
         if self.visitors.ca is not None:
             paths.append(self.visitors.ca)
-        return tuple(_stamp_of(path) for path in paths)
-
-
-def _stamp_of(path: Path) -> object:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_ino, status.st_size
+        return tuple(file_stamp(path) for path in paths)

@@ -299,6 +299,11 @@ class Supervisor(Service):
 
     # ---- operators
 
+    @property
+    def settings(self) -> Settings:
+        """Those in force."""
+        return self._settings
+
     async def view(self) -> ServiceView:
         """What there is now, in all workers that answer."""
         asked = [(worker.number, worker.pid, worker) for worker in self.workers if worker.link]

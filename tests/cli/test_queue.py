@@ -262,7 +262,9 @@ class SingleTests(QueueCase):
             "plain = bulk.Tally.add\n"
             "def add(tally, found):\n"
             "    plain(tally, found)\n"
-            "    if 'busy_messages' in found: os.kill(os.getpid(), signal.SIGINT)\n"
+            # Not while it counts: then it has nothing to say.
+            "    heard = signal.getsignal(signal.SIGINT) is not signal.default_int_handler\n"
+            "    if heard: os.kill(os.getpid(), signal.SIGINT)\n"
             "bulk.Tally.add = add\n"
             "main()\n"
         )

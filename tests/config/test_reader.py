@@ -9,6 +9,7 @@ from attrs import evolve
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from mailhost.config import reader
+from mailhost.config.checks import cross_check
 from mailhost.config.faults import ConfigurationFaults
 from mailhost.config.reader import find_configuration, load_settings, read_configuration
 from mailhost.config.settings import ListenAddress, LogSettings
@@ -315,13 +316,6 @@ class RefusedTests(SynchronousTestCase):
         text = f"virtual_servers:\n  - name: one\n{keys}"
         return [fault.words for fault in faults_of(self, text)]
 
-    def test_every_key_not_supported_yet(self) -> None:
-        """Keys of the contract that do nothing yet are refused by name, not ignored."""
-        keys = """\
-    operators: []
-"""
-        self.assertEqual(["not supported yet; allowed: leave it out"] * 1, self.words(keys))
-
     def test_log(self) -> None:
         """A level and a format there are, and a file."""
         text = "log: {level: loud, format: xml, file: '~/x'}\nvirtual_servers: [{name: a}]\n"
@@ -336,6 +330,26 @@ class RefusedTests(SynchronousTestCase):
             self, "log: {level: WARN, format: json, file: x}\nvirtual_servers: [{name: a}]\n"
         )
         self.assertEqual(LogSettings("warn", "json", Path("x")), good.log)
+
+    def test_remote_control(self) -> None:
+        """A certificate, and somebody who can come; names without colons."""
+        top = "virtual_servers: [{name: a}]\nremote_control: "
+        for keys, words in (
+            ("{listen: '127.0.0.1:8443', users: u}", "there is none; allowed: a path"),
+            ("{listen: '127.0.0.1:8443', certificate: c}", "there are none, nor tokens"),
+            ("{listen: 8443}", "allowed: an IP address of this machine and a port"),
+            ("{readers: ['a:b']}", "is not the name of a user"),
+        ):
+            (fault,) = faults_of(self, f"{top}{keys}\n")
+            self.assertIn(words, fault.words, keys)
+        good = settings_of(self, f"{top}{{listen: '[::1]:8443', certificate: c, tokens: t}}\n")
+        self.assertEqual(("::1", 8443), good.remote_control.listen)
+
+    def test_rights_without_an_address(self) -> None:
+        """Operators whom nobody can hear are worth a word."""
+        settings = settings_of(self, "virtual_servers: [{name: a, operators: [olga]}]\n")
+        (finding,) = [one for one in cross_check(settings) if "remote_control" in one.words]
+        self.assertEqual(("virtual_servers", 0, "operators"), finding.path)
 
     def test_protocol_log(self) -> None:
         """GEN-08..12: formats, schedules and fields there are."""

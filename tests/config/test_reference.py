@@ -8,9 +8,9 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailhost.config.keys import ListKey, ScalarKey, keys_not_yet
+from mailhost.config.keys import ListKey, ScalarKey
 from mailhost.config.reference import reference
-from tests.config.test_settings import every_key, every_page
+from tests.config.test_settings import every_key
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "settings.rst"
@@ -45,12 +45,3 @@ class ReferenceTests(SynchronousTestCase):
             if isinstance(key, ScalarKey | ListKey) and key.default:
                 self.assertIn(f":Default: ``{key.default}``", text)
             self.assertIn(key.iis, text)
-
-    def test_refused_keys_are_named(self) -> None:
-        """Keys that are not supported yet are on the page as such."""
-        text = " ".join(reference().split())
-        for page in every_page():
-            refused = keys_not_yet(page)
-            if refused:
-                listed = ", ".join(f"``{name}``" for name in refused)
-                self.assertIn(f"Known, but not supported yet: {listed}.", text)

@@ -19,7 +19,6 @@ from mailhost.config.keys import (
     ScalarKey,
     SectionKey,
     SectionsKey,
-    keys_not_yet,
     known_keys,
 )
 from mailhost.config.settings import (
@@ -238,11 +237,6 @@ class DeclarationTests(SynchronousTestCase):
         named = " ".join(declared.key.iis for _, declared in every_key())
 
         self.assertEqual([], [row for row in IIS_ROWS if row not in named])
-
-    def test_known_and_refused_keys_are_apart(self) -> None:
-        """No key is both read and refused."""
-        for page in every_page():
-            self.assertEqual(set(), set(keys_not_yet(page)) & set(known_keys(page)), page)
 
     def test_twisted_stays_out(self) -> None:
         """The ground floor of the configuration does not import Twisted."""

@@ -16,8 +16,9 @@ from twisted.trial.unittest import TestCase
 from mailhost.cli.link import LocalConnection
 from mailhost.control import api
 from mailhost.control.api import ControlAPI
-from mailhost.control.callers import Caller
+from mailhost.control.callers import LocalGate, Process
 from mailhost.control.door import Door
+from mailhost.control.rights import ALL
 from tests.control.steered import FakeSteered
 
 
@@ -33,7 +34,7 @@ class APICase(TestCase):
         self.addCleanup(shutil.rmtree, folder)
         self.path = folder / "control.sock"
         self.steered = FakeSteered()
-        door = Door(self.path, ControlAPI(self.steered), reactor)
+        door = Door(self.path, ControlAPI(self.steered, LocalGate()), reactor)
         door.open()
         self.addCleanup(door.close)
 
@@ -162,7 +163,7 @@ class ChangingTests(APICase):
 
     async def test_bad_bodies(self) -> None:
         """No JSON, no table, no texts, too much."""
-        self.patch(api, "_MOST_BODY_OCTETS", 100)
+        self.patch(api, "MOST_BODY_OCTETS", 100)
         for status, body in (
             (400, "{"),
             (400, "[1]"),
@@ -241,14 +242,28 @@ class QueueTests(APICase):
 
     async def test_show_and_content(self) -> None:
         """Of whichever worker has it."""
-        self.steered.answers["queue_message"] = [None, {"id": name(1)}]
+        message = {
+            "id": name(1),
+            "recipient_count": 0,
+            "server": "one",
+            "sender": "<>",
+            "size": 1,
+            "accepted_at": 1.0,
+            "age_seconds": 1.0,
+            "state": "held",
+            "recipients": [],
+            "body": "7BIT",
+            "hello": "x",
+            "header": ["Subject: x"],
+        }
+        self.steered.answers["queue_message"] = [None, message]
         self.steered.answers["queue_content"] = [None, "QQ=="]
 
         _, shown = await self.ask("GET", f"/v1/queue/{name(1).upper()}")
         _, octets = await self.ask("GET", f"/v1/queue/{name(1)}/content?start=5")
         self.steered.answers.clear()
 
-        self.assertEqual({"id": name(1), "worker": 1}, shown)
+        self.assertEqual({**message, "worker": 1}, shown)
         self.assertEqual({"base64": "QQ=="}, octets)
         for path in ("", "/content"):
             status, table = await self.ask("GET", f"/v1/queue/{name(1)}{path}")
@@ -313,7 +328,7 @@ class QueueTests(APICase):
 class CallerTests(APICase):
     async def test_others_are_refused(self) -> None:
         """Whatever the mode of the socket is: the kernel says who asks."""
-        self.patch(Caller, "of", lambda transport: Caller(os.geteuid() + 1, 4711))
+        self.patch(Process, "of", lambda transport: Process(os.geteuid() + 1, 4711))
 
         for method, path in (("GET", "/v1/status"), ("POST", "/v1/reload"), ("GET", "/x")):
             self.assertEqual(403, (await self.ask(method, path))[0], path)
@@ -321,18 +336,18 @@ class CallerTests(APICase):
 
     async def test_kernel_tells(self) -> None:
         """Its process and its user."""
-        found: list[Caller] = []
-        known = Caller.of
-        self.patch(Caller, "of", lambda transport: found.append(known(transport)) or found[-1])
+        found: list[Process] = []
+        known = Process.of
+        self.patch(Process, "of", lambda transport: found.append(known(transport)) or found[-1])
 
         await self.ask("GET", "/v1/status")
 
-        self.assertEqual([Caller(os.geteuid(), os.getpid())], found)
+        self.assertEqual([Process(os.geteuid(), os.getpid())], found)
         self.assertIn(str(os.getpid()), str(found[0]))
 
     def test_trust(self) -> None:
         """Root and ourselves."""
         us = os.geteuid()
-        trusted = [user for user in (0, us, us + 1, 2**31 - 2) if Caller(user, 1).is_trusted]
+        trusted = [user for user in (0, us, us + 1, 2**31 - 2) if Process(user, 1).rights is ALL]
         self.assertEqual(sorted({0, us}), sorted(set(trusted)))
-        self.assertEqual("user id 2147483646 (process 1)", str(Caller(2**31 - 2, 1)))
+        self.assertEqual("user id 2147483646 (process 1)", str(Process(2**31 - 2, 1)))

@@ -355,6 +355,7 @@ class RecipientTests(HostileCase):
         for name in cases:
             self.assertEqual([f"rfc822;never@{name}.example"], self.reported(name), name)
         doubted = "to=now@dotted.example,later@dotted.example delayed 4.4.2 (in doubt)"
+        self.server.process.wait_for_words(doubted)
         self.assertEqual(1, self.server.process.said().count(doubted))
 
     def test_returned_once(self) -> None:

@@ -28,6 +28,7 @@ from mailhost.config.settings.messages import BadmailSettings, MessagesSettings
 from mailhost.config.settings.process import ResolverSettings, Settings
 from mailhost.config.settings.protocol_log import ProtocolLogSettings
 from mailhost.config.settings.rates import RateKeys
+from mailhost.config.settings.remote_control import RemoteControlSettings
 from mailhost.config.settings.security import SecurityKeys
 from mailhost.config.settings.trace import TraceSettings
 from mailhost.config.settings.virtual_server import VirtualServerSettings
@@ -54,6 +55,7 @@ __all__ = [
     "QueueKeys",
     "RateKeys",
     "RelayKeys",
+    "RemoteControlSettings",
     "ResolverSettings",
     "SecurityKeys",
     "Settings",

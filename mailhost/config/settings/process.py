@@ -15,6 +15,7 @@ from attrs import frozen
 from mailhost.config.faults import shown
 from mailhost.config.keys import key, keys, section, sections
 from mailhost.config.settings.log import LogSettings
+from mailhost.config.settings.remote_control import RemoteControlSettings
 from mailhost.config.settings.virtual_server import VirtualServerSettings
 from mailhost.config.units import (
     ADDRESS_AND_PORT,
@@ -98,6 +99,9 @@ class Settings:
         "mailroot/control.sock",
         help="The local socket on which the mailhost command speaks with the server. Only root and "
         "the user that the server is may use it.",
+    )
+    remote_control: RemoteControlSettings = section(
+        RemoteControlSettings, help="The control interface over TCP, with TLS."
     )
     metrics: tuple[str, int] | None = key(
         ADDRESS_AND_PORT,

@@ -8,11 +8,10 @@ One virtual server: all its pages.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
 
 from attrs import frozen
 
-from mailhost.config.keys import NotYet, key, keys, section, sections
+from mailhost.config.keys import key, keys, section, sections
 from mailhost.config.settings.access import AccessSettings
 from mailhost.config.settings.delivery import DeliverySettings
 from mailhost.config.settings.domains import DomainSettings, DropSettings
@@ -22,6 +21,7 @@ from mailhost.config.settings.ldap import LDAPSettings
 from mailhost.config.settings.messages import MessagesSettings
 from mailhost.config.settings.overload import OverloadSettings
 from mailhost.config.settings.protocol_log import ProtocolLogSettings
+from mailhost.config.settings.remote_control import ACCOUNT
 from mailhost.config.settings.trace import TraceSettings
 from mailhost.config.units import (
     COMMENT,
@@ -52,8 +52,6 @@ ONLY_TRUE = Kind(_parse_supported_truth, "true", check=_check_supported_truth)
 @frozen
 class VirtualServerSettings:
     """One virtual server: its *General* page, and all other pages below it."""
-
-    not_yet: ClassVar[NotYet] = NotYet("operators")
 
     name: str = key(
         NAME, "default", help="Unique; used on the command line, in logs and in INI section heads."
@@ -118,6 +116,13 @@ class VirtualServerSettings:
     messages: MessagesSettings = section(MessagesSettings, help="Limits and undeliverable mail.")
     delivery: DeliverySettings = section(DeliverySettings, help="How mail leaves.")
     ldap: LDAPSettings = section(LDAPSettings, help="The directory of those who have mailboxes.")
+    operators: tuple[str, ...] = keys(
+        ACCOUNT,
+        "",
+        help="Users and names of tokens that may see and run this virtual server, and no other, by "
+        "remote_control.",
+        iis="SEC-01 AdminACL",
+    )
     drop: DropSettings = section(DropSettings, help="Mail for the local domains.")
     trace: TraceSettings = section(
         TraceSettings, help="What has happened to each message, kept for a while."
