@@ -29,6 +29,7 @@ from mailhost.model.view import ServerView, ServiceView, WorkerView, merged
 from mailhost.relay.dns.resolver import DNSResolver
 from mailhost.server.share import ALONE, Share
 from mailhost.server.virtual_server import CannotStart, QueueInUse, VirtualServer
+from mailhost.service_manager import ServiceManager
 from mailhost.workers.privileges import become
 from mailhost.workers.sockets import KeptSockets, places
 
@@ -58,6 +59,7 @@ class MailhostService(Service):
     :ivar virtual_servers: by name.
     :ivar control: where operators ask, opened at the start; `None`: nowhere.
     :ivar journal: the log, which is told of changed settings; `None`: somebody else's.
+    :ivar manager: is told of starts and ends.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class MailhostService(Service):
         self._kept: KeptSockets | None = None
         self.control: Opening | None = None
         self.journal: Journal | None = None
+        self.manager = ServiceManager()
 
     def startService(self) -> None:
         """Start every virtual server; one that cannot start fails alone."""
@@ -103,6 +106,8 @@ class MailhostService(Service):
             self.control.open()
         for settings in self._settings.virtual_servers:
             self._add(settings)
+        self.manager.watch(self._reactor)
+        self.manager.ready(self.states())
 
     def _change_user(self, settings: Settings) -> None:
         """
@@ -118,6 +123,7 @@ class MailhostService(Service):
     def stopService(self) -> Deferred[None]:
         """Stop them all; fires when the last is stopped."""
         super().stopService()  # type: ignore[no-untyped-call]  # upstream has no annotations
+        self.manager.stopping()
         for name in list(self._again):
             self._give_up(name)
         servers = [*self.virtual_servers.values(), *self._leaving]
@@ -126,6 +132,7 @@ class MailhostService(Service):
         return stopping.addCallback(self._close_resolver)
 
     def _close_resolver(self, results: object) -> Deferred[None]:
+        self.manager.rest()
         self._reactor.installNameResolver(self._before)
         return self._resolver.close()
 
@@ -146,7 +153,12 @@ class MailhostService(Service):
         :raises ConfigurationFaults: nothing has changed.
         """
         assert self._reread is not None
-        self.configure(read_again(self._reread, self._settings))
+        self.manager.reloading()
+        try:
+            self.configure(read_again(self._reread, self._settings))
+        finally:
+            if self.running:
+                self.manager.ready(self.states())
         if self.journal is not None:
             self.journal.configure(self._settings.log)
         _log.info("The configuration is reloaded")

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -64,6 +65,7 @@ def makeService(options: Options) -> IService:
     from mailhost.control.callers import LocalGate
     from mailhost.control.door import Door, Doors, Opening
     from mailhost.service import MailhostService
+    from mailhost.service_manager import ServiceManager
     from mailhost.workers.supervisor import Supervisor
 
     path: Path = options["path"]
@@ -72,6 +74,7 @@ def makeService(options: Options) -> IService:
     root = _Root(_journal(options, settings), reactor)
     service: Any = make(settings, reactor, lambda: load_settings(path))
     service.journal = root.journal
+    service.manager = ServiceManager(dict(os.environ))
     doors: list[Opening] = [Door(settings.control, ControlAPI(service, LocalGate()), reactor)]
     if settings.remote_control.listen is not None:
         # What only few need is loaded only there.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, TimeoutError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -25,6 +25,7 @@ from mailhost.server.fixed import fixed_differences, with_fixed
 from mailhost.server.share import spares
 from mailhost.server.virtual_server import GRACE_SECONDS
 from mailhost.service import log_faults, on_hang_up, read_again, warn_of
+from mailhost.service_manager import ServiceManager
 from mailhost.workers.commands import (
     CannotSteer,
     Finish,
@@ -69,6 +70,7 @@ class Supervisor(Service):
     :ivar workers: by their numbers.
     :ivar control: where operators ask, opened at the start; `None`: nowhere.
     :ivar journal: the log, which is told of changed settings; `None`: somebody else's.
+    :ivar manager: is told of starts and ends.
     """
 
     _log = Logger()
@@ -84,6 +86,8 @@ class Supervisor(Service):
         self._stopped: Deferred[None] | None = None
         self.control: Opening | None = None
         self.journal: Journal | None = None
+        self.manager = ServiceManager()
+        self._ready = False
         count = settings.workers
         self.workers = [Worker(number, count, reactor, self) for number in range(count)]
 
@@ -117,10 +121,24 @@ class Supervisor(Service):
             self.control.open()
         for worker in self.workers:
             worker.start()
+        self.manager.watch(self._reactor, self._look_after_workers)
+
+    def _look_after_workers(self, seconds: float) -> None:
+        """Who does not answer in *seconds* is killed, and started again."""
+        for worker in self.workers:
+            if worker.link is not None:
+                asked = self._ask(worker, Question, question="states", arguments=b"{}")
+                asked.addTimeout(seconds, self._reactor)
+                asked.addErrback(self._silent, worker, worker.pid)
+
+    def _silent(self, failure: Failure, worker: Worker, pid: int) -> None:
+        if isinstance(failure.value, TimeoutError):
+            self._not_obeyed(failure, worker, pid)
 
     def stopService(self) -> Deferred[None]:
         """Stop all workers in order; fires when the last has ended."""
         super().stopService()  # type: ignore[no-untyped-call]  # upstream has no annotations
+        self.manager.stopping()
         self._sockets.close()
         closed = None if self.control is None else self.control.close()
         stopped = self._stopped = Deferred()
@@ -134,6 +152,7 @@ class Supervisor(Service):
         self._look_whether_stopped()
 
         def over(result: None) -> Deferred[None] | None:
+            self.manager.rest()
             if killing.active():
                 killing.cancel()
             return closed
@@ -177,6 +196,14 @@ class Supervisor(Service):
 
         :raises mailhost.config.faults.ConfigurationFaults: nothing has changed.
         """
+        self.manager.reloading()
+        try:
+            await self._reread_now()
+        finally:
+            if self.running:
+                self.manager.ready(self.states())
+
+    async def _reread_now(self) -> None:
         settings = read_again(self._reread, self._settings)
         if not self.running:
             return
@@ -273,6 +300,17 @@ class Supervisor(Service):
         """See `mailhost.workers.worker.Boss`."""
         worker.states = states
         self._rest_where_nobody_runs()
+        if not self._ready and all(one.states for one in self.workers):
+            self._ready = True
+            self.manager.ready(self.states())
+
+    def states(self) -> dict[str, str]:
+        """Of each virtual server; all of them where workers differ."""
+        told: dict[str, str] = {}
+        for server in self._settings.virtual_servers:
+            found = [one.states.get(server.name, "unknown") for one in self.workers]
+            told[server.name] = "/".join(dict.fromkeys(found))
+        return told
 
     def _rest_where_nobody_runs(self) -> None:
         """Where all workers have told that they do not listen, nobody may connect and wait."""

@@ -7,7 +7,7 @@ import pickle
 import signal
 import smtplib
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,6 +26,7 @@ from mailhost.config.settings import ListenAddress, Settings
 from mailhost.logs import event_facts, event_text
 from mailhost.model.view import ServerView, WorkerView, merged
 from mailhost.service import MailhostService
+from mailhost.service_manager import ServiceManager
 from mailhost.workers.commands import (
     LongOctets,
     Orders,
@@ -181,6 +182,27 @@ class FakeReactor(Clock):
         pass
 
 
+class Heard(ServiceManager):
+    """Remembers when it heard that all was ready."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[Mapping[str, str]] = []
+
+    def ready(self, states: Mapping[str, str]) -> None:
+        self.told.append(states)
+
+
+@define(eq=False)
+class FakeLink:
+    """A worker that answers to everything as *answer* does."""
+
+    answer: Callable[[], Deferred[Any]]
+
+    def callRemote(self, *asked: object, **arguments: object) -> Deferred[Any]:
+        return self.answer()
+
+
 @define(eq=False)
 class FakeBoss:
     ends: int = 0
@@ -316,6 +338,35 @@ class SupervisorTests(SynchronousTestCase):
             self.reactor.pump([0.25] * 13)
 
             self.assertEqual(2, len(self.reactor.protocols))
+        self.supervisor.stopService()
+
+    def test_workers_that_do_not_answer(self) -> None:
+        """Where systemd watches us we watch them: who is silent is killed, and comes back."""
+        self.supervisor.manager = ServiceManager({"WATCHDOG_USEC": "20000000"})
+        self.supervisor.startService()
+        silent, well = self.supervisor.workers
+        silent.link, well.link = FakeLink(Deferred), FakeLink(lambda: succeed({"answer": b"{}"}))  # type: ignore[assignment]
+        self.reactor.advance(10)
+        self.assertEqual([], self.reactor.signals)
+        self.reactor.advance(10)
+        self.assertEqual([(1, "KILL")], self.reactor.signals)
+        self.end(0)
+        self.reactor.advance(1)
+        self.assertEqual(3, len(self.reactor.protocols))
+        well.link = None
+        self.supervisor.stopService()
+        self.flushLoggedErrors()
+
+    def test_ready(self) -> None:
+        """It is ready when every worker has told its states; where they differ all are told."""
+        self.supervisor.manager = Heard()
+        self.supervisor.startService()
+        one, two = self.supervisor.workers
+        self.supervisor.told(one, {"test": "running"})
+        self.assertEqual([], self.supervisor.manager.told)
+        self.supervisor.told(two, {"test": "waiting"})
+        self.supervisor.told(two, {"test": "running"})
+        self.assertEqual([{"test": "running/waiting"}], self.supervisor.manager.told)
         self.supervisor.stopService()
 
     def test_stopped_before_it_began(self) -> None:
