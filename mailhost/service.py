@@ -29,7 +29,7 @@ from mailhost.model.view import ServerView, ServiceView, WorkerView, merged
 from mailhost.relay.dns.resolver import DNSResolver
 from mailhost.server.share import ALONE, Share
 from mailhost.server.virtual_server import CannotStart, QueueInUse, VirtualServer
-from mailhost.service_manager import ServiceManager
+from mailhost.systemd import ServiceManager
 from mailhost.workers.privileges import become
 from mailhost.workers.sockets import KeptSockets, places
 

@@ -65,7 +65,7 @@ def makeService(options: Options) -> IService:
     from mailhost.control.callers import LocalGate
     from mailhost.control.door import Door, Doors, Opening
     from mailhost.service import MailhostService
-    from mailhost.service_manager import ServiceManager
+    from mailhost.systemd import ServiceManager
     from mailhost.workers.supervisor import Supervisor
 
     path: Path = options["path"]

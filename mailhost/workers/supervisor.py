@@ -25,7 +25,7 @@ from mailhost.server.fixed import fixed_differences, with_fixed
 from mailhost.server.share import spares
 from mailhost.server.virtual_server import GRACE_SECONDS
 from mailhost.service import log_faults, on_hang_up, read_again, warn_of
-from mailhost.service_manager import ServiceManager
+from mailhost.systemd import ServiceManager
 from mailhost.workers.commands import (
     CannotSteer,
     Finish,

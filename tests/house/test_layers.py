@@ -39,7 +39,7 @@ FLOORS = {
     "mailhost.config": 7,
     "mailhost.logs": 7,
     "mailhost.service": 7,
-    "mailhost.service_manager": 7,
+    "mailhost.systemd": 7,
     "mailhost.workers": 7,
     "mailhost.tap": 7,
     "mailhost.cli": 7,

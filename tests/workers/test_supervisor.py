@@ -26,7 +26,7 @@ from mailhost.config.settings import ListenAddress, Settings
 from mailhost.logs import event_facts, event_text
 from mailhost.model.view import ServerView, WorkerView, merged
 from mailhost.service import MailhostService
-from mailhost.service_manager import ServiceManager
+from mailhost.systemd import ServiceManager
 from mailhost.workers.commands import (
     LongOctets,
     Orders,

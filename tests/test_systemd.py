@@ -1,4 +1,4 @@
-"""Tests for `mailhost.service_manager`: what systemd would hear."""
+"""Tests for `mailhost.systemd`: what systemd would hear."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from unittest.mock import patch
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailhost.service_manager import ServiceManager
+from mailhost.systemd import ServiceManager
 from tests.support.process import PATIENCE_SECONDS, takes_connections
 from tests.workers.house import HouseCase
 

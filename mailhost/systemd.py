@@ -1,7 +1,7 @@
 """
 Tells the service manager, systemd, how we are: sd_notify(3).
 
-:Room: ``service_manager``
+:Room: ``systemd``
 :Called by: `mailhost.service` and `mailhost.workers.supervisor`; made by `mailhost.tap`.
 
 Where nobody has asked to be told, with ``NOTIFY_SOCKET`` in the environment, nothing happens.
