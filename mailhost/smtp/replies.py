@@ -77,16 +77,19 @@ def greylisted(seconds: float) -> Reply:
     return Reply(451, "4.7.1", f"{GREYLISTED} in {max(1, round(seconds))} seconds")
 
 
+@lru_cache(maxsize=1024)
 def banner(fqdn: str, words: str) -> Reply:
     """220 (RFC 5321 §4.3.1): the host's name comes first."""
     return Reply(220, None, f"{fqdn} {words}")
 
 
+@lru_cache(maxsize=1024)
 def hello(fqdn: str, peer: str, keywords: tuple[str, ...] = ()) -> Reply:
     """The answer to HELO and, with *keywords*, to EHLO (RFC 5321 §4.1.1.1)."""
     return Reply(250, None, (f"{fqdn} Hello [{peer}]", *keywords))
 
 
+@lru_cache(maxsize=1024)
 def closing(fqdn: str) -> Reply:
     """The answer to QUIT (RFC 5321 §4.1.1.10)."""
     return Reply(221, "2.0.0", f"{fqdn} Service closing transmission channel")
@@ -192,7 +195,7 @@ TOO_MANY_HOPS = Reply(554, "5.4.6", "Hop count exceeded - possible mail loop")
 CANNOT_VERIFY = "Cannot VRFY user, but will take message for"
 
 
-# The same senders and recipients come again and again.
+# Remembered like the others: the same hosts, senders and recipients come again and again.
 @lru_cache(maxsize=1024)
 def sender_ok(path: Mailbox | None) -> Reply:
     """MAIL accepted; IIS writes four dots, and ``<>`` for the null reverse-path."""
