@@ -110,14 +110,28 @@ class RelayManager(SmartHostESMTPRelayingManager):
         tracer = tracer or Tracer()
         tally = self._tally = tally or Tally()
         self._settlement = Settlement(queue, terms, badmail, tracer, tally)
-        self._line = Line(reactor, mxcalc, terms.fqdn, tracer=tracer, tally=tally)
-        if protocol_log is not None:
-            self._line.protocol_log = protocol_log
+        log = protocol_log or ProtocolLog()
+        self._line = Line(reactor, mxcalc, terms.fqdn, tracer=tracer, tally=tally, protocol_log=log)
         self._window = ActiveWindow(terms.queue.max_active)
         self._due = DueMail(queue, reactor, self._window, self._admit, self._follow)
-        self._recorder = Recorder(
-            queue,
-            reactor,
+        self._recorder = self._make_recorder(tracer, tally)
+        self._postponer = Postponer(queue, reactor, self.job_done, tracer)
+        self._dispatcher = Dispatcher(terms, mxcalc, reactor, self, self._follow)
+        self._groups = GroupQueue(
+            queue, directory, self._settlement, reactor, self, self._follow, tracer, tally
+        )
+        self._local = LocalQueue(queue, delivery, reactor, self._settle_local, self._follow)
+        self._sites = self._make_sites(site_slots, random or SystemRandom())
+        self.steward = self._make_steward()
+        self.held = HeldMail(
+            queue, reactor, self._window, self._line, self._sites, self.steward, self._follow
+        )
+        self.configure(terms)
+
+    def _make_recorder(self, tracer: Tracer, tally: Tally) -> Recorder:
+        return Recorder(
+            self.store,
+            self._reactor,
             self._settlement,
             self._follow,
             self.accept,
@@ -125,26 +139,27 @@ class RelayManager(SmartHostESMTPRelayingManager):
             tracer,
             tally,
         )
-        self._postponer = Postponer(queue, reactor, self.job_done, tracer)
-        self._dispatcher = Dispatcher(terms, mxcalc, reactor, self, self._follow)
-        self._groups = GroupQueue(
-            queue, directory, self._settlement, reactor, self, self._follow, tracer, tally
-        )
-        self._local = LocalQueue(queue, delivery, reactor, self._settle_local, self._follow)
-        self._sites = SiteTable(
+
+    def _make_sites(
+        self, site_slots: Callable[[str, Slots], SiteSlots] | None, random: Random
+    ) -> SiteTable:
+        slots = self._slots
+        return SiteTable(
             self._line,
-            queue,
-            terms,
-            self._slots_of_site(site_slots),
+            self.store,
+            self._terms,
+            lambda key: slots if site_slots is None else site_slots(key, slots),
             self._window,
             self._postponer,
             self.settle,
             self.job_done,
-            random or SystemRandom(),
+            random,
         )
-        self.steward = Steward(
-            queue,
-            reactor,
+
+    def _make_steward(self) -> Steward:
+        return Steward(
+            self.store,
+            self._reactor,
             self._window,
             self._due,
             self._sites,
@@ -154,16 +169,6 @@ class RelayManager(SmartHostESMTPRelayingManager):
             self.accept,
             self.job_done,
         )
-        self.held = HeldMail(
-            queue, reactor, self._window, self._line, self._sites, self.steward, self._follow
-        )
-        self.configure(terms)
-
-    def _slots_of_site(
-        self, made: Callable[[str, Slots], SiteSlots] | None
-    ) -> Callable[[str], SiteSlots]:
-        slots = self._slots
-        return lambda key: slots if made is None else made(key, slots)
 
     def configure(self, terms: Terms, mxcalc: MailExchangeResolver | None = None) -> None:
         """
