@@ -27,7 +27,11 @@ from mailhost.config.settings import VirtualServerSettings
     help="The configuration to read; else etc/mailhost.yaml or .ini here, or in /etc/mailhost.",
 )
 def check(config: Path | None) -> None:
-    """Report every fault of the configuration, and what will not work on this machine."""
+    """
+    Report every fault of the configuration, and what will not work on this machine.
+
+    Example: mailhost check -c /etc/mailhost/mailhost.yaml
+    """
     try:
         reading = read_configuration(config or find_configuration(Path.cwd()))
     except ConfigurationFaults as wrong:

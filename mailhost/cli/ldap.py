@@ -68,7 +68,11 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
 @ldap.command()
 @_options
 def check(config: Path | None, server: str | None, as_json: bool) -> None:
-    """Test the connection, the base, the schema and the speed of each server."""
+    """
+    Test the connection, the base, the schema and the speed of each server.
+
+    Example: mailhost ldap check
+    """
     with closing(_directory(_chosen(config, server))) as directory:
         findings = directory.check()
     click.echo(_json(map(_finding, findings)) if as_json else "\n".join(map(_words, findings)))
@@ -80,7 +84,11 @@ def check(config: Path | None, server: str | None, as_json: bool) -> None:
 @click.argument("address")
 @_options
 def resolve(address: str, config: Path | None, server: str | None, as_json: bool) -> None:
-    """Show where mail for ADDRESS goes, and each question that was asked."""
+    """
+    Show where mail for ADDRESS goes, and each question that was asked.
+
+    Example: mailhost ldap resolve kim@example.com
+    """
     settings = _chosen(config, server)
     try:
         given = parse_mailbox(address)

@@ -53,7 +53,11 @@ def passwd(
     delete: bool,
     from_input: bool,
 ) -> None:
-    """Add USER to the users FILE, or give USER a new password."""
+    """
+    Add USER to the users FILE, or give USER a new password.
+
+    Example: mailhost passwd -s kim@example.com /etc/mailhost/users kim@example.com
+    """
     try:
         user_key(user)
         if delete:

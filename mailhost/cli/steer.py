@@ -46,7 +46,11 @@ _DONE = {"start": "running", "stop": "stopped", "pause": "paused"}
 @as_json
 @asks
 def status(link: Link, in_json: bool) -> None:
-    """Show each virtual server: its state, addresses, sessions and queue."""
+    """
+    Show each virtual server: its state, addresses, sessions and queue.
+
+    Example: mailhost status --json
+    """
     found = link.get("/v1/status")
     if in_json:
         echo_json(found)
@@ -81,7 +85,11 @@ def _warn_of_missing(found: dict[str, Any]) -> None:
 @as_json
 @asks
 def start(link: Link, name: str, in_json: bool) -> None:
-    """Start the virtual server NAME, or let it take sessions again."""
+    """
+    Start the virtual server NAME, or let it take sessions again.
+
+    Example: mailhost start default
+    """
     _steer(link, name, "start", in_json)
 
 
@@ -90,7 +98,11 @@ def start(link: Link, name: str, in_json: bool) -> None:
 @as_json
 @asks
 def stop(link: Link, name: str, in_json: bool) -> None:
-    """Stop the virtual server NAME; its queue stays on disk."""
+    """
+    Stop the virtual server NAME; its queue stays on disk.
+
+    Example: mailhost stop default
+    """
     _steer(link, name, "stop", in_json)
 
 
@@ -99,7 +111,11 @@ def stop(link: Link, name: str, in_json: bool) -> None:
 @as_json
 @asks
 def pause(link: Link, name: str, in_json: bool) -> None:
-    """Let the virtual server NAME take no new sessions; the rest goes on."""
+    """
+    Let the virtual server NAME take no new sessions; the rest goes on.
+
+    Example: mailhost pause default
+    """
     _steer(link, name, "pause", in_json)
 
 
@@ -120,7 +136,11 @@ def _steer(link: Link, name: str, action: str, in_json: bool) -> None:
 @as_json
 @asks
 def sessions(link: Link, name: str | None, limit: int, after: str | None, in_json: bool) -> None:
-    """Show the current sessions, of all virtual servers or of NAME."""
+    """
+    Show the current sessions, of all virtual servers or of NAME.
+
+    Example: mailhost sessions default
+    """
     found = link.get("/v1/sessions", server=name, limit=limit, after=after)
     if in_json:
         echo_json(found)
@@ -145,7 +165,11 @@ def _session(row: dict[str, Any]) -> dict[str, Any]:
 @as_json
 @asks
 def terminate(link: Link, ids: tuple[str, ...], in_json: bool) -> None:
-    """End sessions by the ids that `mailhost sessions` shows."""
+    """
+    End sessions by the ids that `mailhost sessions` shows.
+
+    Example: mailhost terminate 0-17
+    """
     found = link.post("/v1/sessions/terminate", {"ids": ids})
     if in_json:
         echo_json(found)
@@ -162,7 +186,11 @@ def terminate(link: Link, ids: tuple[str, ...], in_json: bool) -> None:
 @as_json
 @asks
 def sites(link: Link, name: str | None, in_json: bool) -> None:
-    """Show where mail goes, how each site is doing, and what its mail waits for."""
+    """
+    Show where mail goes, how each site is doing, and what its mail waits for.
+
+    Example: mailhost sites default
+    """
     found = link.get("/v1/sites", server=name)
     if in_json:
         echo_json(found)
@@ -179,7 +207,11 @@ def _site(row: dict[str, Any]) -> dict[str, Any]:
 @as_json
 @asks
 def reload_(link: Link, in_json: bool) -> None:
-    """Read the configuration anew; a faulty one changes nothing."""
+    """
+    Read the configuration anew; a faulty one changes nothing.
+
+    Example: mailhost reload
+    """
     found = link.post("/v1/reload")
     if in_json:
         echo_json(found)

@@ -42,6 +42,8 @@ def tls(
     Show what a peer sees of the TLS of the virtual server NAME, or of HOST:PORT.
 
     Exit status 1: at some address there is none, or nobody who verifies would believe it.
+
+    Example: mailhost tls mail.example.net:25
     """
     spots = list(_spots(what, config, server_name, implicit, ca))
     seen = [(spot, _view(spot)) for spot in spots]
