@@ -27,6 +27,7 @@ from mailhost.control.answers import answer
 from mailhost.control.steered import Answer, Answers
 from mailhost.model.view import ServerView, ServiceView, WorkerView, merged
 from mailhost.relay.dns.resolver import DNSResolver
+from mailhost.server.pulse import Pulse
 from mailhost.server.share import ALONE, Share
 from mailhost.server.virtual_server import CannotStart, QueueInUse, VirtualServer
 from mailhost.systemd import ServiceManager
@@ -84,6 +85,7 @@ class MailhostService(Service):
         self._patience: dict[str, float] = {}
         self._again: dict[str, IDelayedCall] = {}
         self._kept: KeptSockets | None = None
+        self._pulse = Pulse(reactor)
         self.control: Opening | None = None
         self.journal: Journal | None = None
         self.manager = ServiceManager()
@@ -108,6 +110,7 @@ class MailhostService(Service):
             self._add(settings)
         self.manager.watch(self._reactor)
         self.manager.ready(self.states())
+        self._pulse.start()
 
     def _change_user(self, settings: Settings) -> None:
         """
@@ -124,6 +127,7 @@ class MailhostService(Service):
         """Stop them all; fires when the last is stopped."""
         super().stopService()  # type: ignore[no-untyped-call]  # upstream has no annotations
         self.manager.stopping()
+        self._pulse.stop()
         for name in list(self._again):
             self._give_up(name)
         servers = [*self.virtual_servers.values(), *self._leaving]
@@ -185,7 +189,9 @@ class MailhostService(Service):
         server.stop().addCallback(lambda nothing: self._leaving.remove(server))
 
     def _add(self, settings: VirtualServerSettings) -> None:
-        server = VirtualServer(settings, self._reactor, self._resolver, share=self._share)
+        server = VirtualServer(
+            settings, self._reactor, self._resolver, share=self._share, pulse=self._pulse
+        )
         self.virtual_servers[settings.name] = server
         resting = self._resting.pop(settings.name, None)
         if resting != "stopped":

@@ -56,7 +56,13 @@ def status(link: Link, in_json: bool) -> None:
         echo_json(found)
         return
     rows = [{**one, "listens": _addresses(one["addresses"])} for one in found["servers"]]
+    for row in rows:
+        row["messages"] = "?" if row["messages"] is None else row["messages"]
+        row["recipients"] = "?" if row["recipients"] is None else row["recipients"]
     echo_table(_SERVER_COLUMNS, rows)
+    for one in found["servers"]:
+        if one["problem"]:
+            click.echo(escaped(f"{one['name']}: {one['problem']}"))
     for wait in found["waits"]:
         click.echo(escaped(f"{wait['server']}: {_wait(wait)}"))
     told = (f"{one['server']}: warning: {_wait(one)}" for one in found["warnings"])

@@ -141,7 +141,7 @@ def exposed(answers: Answers, totals: Totals) -> bytes:
     numbers = {
         (name, labels): value
         for (name, labels), value in totals.take(answers).items()
-        if not labels or dict(labels)[METRICS[name].label] in states
+        if not labels or dict(labels)[METRICS[name].label] in {*states, metrics.ALL_SITES}
     }
     for server, state in states.items():
         numbers["mailhost_server_running", (("server", server),)] = [float(state == "running")]

@@ -19,10 +19,12 @@ from attrs import frozen
 from mailhost.control.steered import Part, Parts
 from mailhost.errors import MailhostError
 from mailhost.interfaces import Maybe
-from mailhost.model.tally import AGE_BOUNDS, COMMIT_BOUNDS
+from mailhost.model.tally import AGE_BOUNDS, COMMIT_BOUNDS, LATENESS_BOUNDS
 from mailhost.relay.manager import RelayManager
 from mailhost.relay.views import SiteView
 
+#: The instance that IIS has for all virtual servers together.
+ALL_SITES = "_Total"
 #: Sites of one virtual server that are told one by one, those with most mail first.
 MAX_SITES = 200
 
@@ -79,6 +81,16 @@ _WINDOWS = _counters(
         "Messages out of Pickup, or from programs.",
     ),
     (
+        "windows_smtp_bytes_received_total",
+        "received_octets",
+        "Octets of sessions, contents and all, that clients and other hosts have said.",
+    ),
+    (
+        "windows_smtp_bytes_sent_total",
+        "sent_octets",
+        "Octets of sessions, contents and all, that were said to them.",
+    ),
+    (
         "windows_smtp_outbound_connections_total",
         "outbound_connections",
         "Connections to other hosts, begun.",
@@ -127,10 +139,37 @@ _WINDOWS = _counters(
         "badmail_files",
         "Pickup files that came into Badmail because they cannot be sent.",
     ),
+    (
+        "windows_smtp_badmailed_messages_no_recipients_total",
+        "badmail_nobody",
+        "Pickup files that came into Badmail because they name no recipient.",
+    ),
+    (
+        "windows_smtp_badmailed_messages_hop_count_exceeded_total",
+        "badmail_loops",
+        "Pickup files that came into Badmail because they have come through too many hosts.",
+    ),
+    (
+        "windows_smtp_etrn_messages_total",
+        "etrn_requests",
+        "Clients that have asked by ETRN for mail that waits.",
+    ),
+    (
+        "windows_smtp_routing_table_lookups_total",
+        "routed_recipients",
+        "Ways looked up, one for each recipient and attempt.",
+    ),
+    ("windows_smtp_dns_queries_total", "", "Questions to DNS, of all virtual servers."),
 ) + _gauges(
     ("windows_smtp_inbound_connections_current", "Inbound sessions now."),
     ("windows_smtp_outbound_connections_current", "Connections to other hosts now."),
     ("windows_smtp_local_queue_length", "Messages that wait in memory to be delivered here."),
+    (
+        "windows_smtp_current_messages_in_local_delivery",
+        "Messages that are being delivered here just now.",
+    ),
+    ("windows_smtp_messages_pending_routing", "Messages that wait for DNS."),
+    ("windows_smtp_categorizer_queue_length", "Look-ups that wait for the directory."),
     ("windows_smtp_remote_queue_length", "Messages that wait in memory for other hosts."),
     (
         "windows_smtp_remote_retry_queue_length",
@@ -230,6 +269,17 @@ METRICS: Mapping[str, Metric] = {
         *_counters(*((f"mailhost_dns_{n}_total", "", w) for n, w in _DNS_COUNTERS.items())),
         *_gauges(
             ("mailhost_dns_cached", "Answers of DNS remembered."),
+        ),
+        Metric(
+            "mailhost_reactor_lateness_seconds",
+            "histogram",
+            "How late a process was, asked four times a second.",
+            bounds=LATENESS_BOUNDS,
+        ),
+        *_counters(
+            ("mailhost_reactor_stalls_total", "", "Times that it was late by over 0.1 s."),
+        ),
+        *_gauges(
             ("mailhost_server_running", "1 where the virtual server runs, else 0."),
             ("mailhost_processes", "Processes that answer."),
             ("mailhost_missing_processes", "Workers that are down, or did not answer in time."),
@@ -245,7 +295,7 @@ Sample = tuple[str, dict[str, str], Any]
 
 async def _answer_metrics(parts: Parts) -> dict[str, Any]:
     """All samples of this process, and which process it is: its counters begin with it."""
-    samples = list(_dns_samples(parts))
+    samples = [*_dns_samples(parts), *_pulse_samples(parts)]
     for part in list(parts.values()):
         samples += _tally_samples(part)
         samples += _directory_samples(part)
@@ -282,6 +332,16 @@ def _dns_samples(parts: Parts) -> Iterator[Sample]:
         for name, value in getattr(resolver, "statistics", {}).items():
             end = "_total" if name in _DNS_COUNTERS else ""
             yield f"mailhost_dns_{name}{end}", {}, value
+            if name == "cache_misses":
+                yield "windows_smtp_dns_queries_total", {"site": ALL_SITES}, value
+
+
+def _pulse_samples(parts: Parts) -> Iterator[Sample]:
+    pulses = {id(part.pulse): part.pulse for part in parts.values() if part.pulse is not None}
+    for pulse in pulses.values():
+        spread = pulse.lateness
+        yield "mailhost_reactor_lateness_seconds", {}, [*spread.counts, spread.total]
+        yield "mailhost_reactor_stalls_total", {}, pulse.stalls
 
 
 async def _queue_samples(part: Part) -> list[Sample]:
@@ -291,6 +351,9 @@ async def _queue_samples(part: Part) -> list[Sample]:
     numbers = {
         "windows_smtp_inbound_connections_current": len(part.session_views()),
         "windows_smtp_outbound_connections_current": sum(one.connections for one in sites),
+        "windows_smtp_current_messages_in_local_delivery": sum(one.local_busy for one in relays),
+        "windows_smtp_messages_pending_routing": sum(relay.looking for relay in relays),
+        "windows_smtp_categorizer_queue_length": part.directory_statistics().get("pending", 0),
         "windows_smtp_local_queue_length": sum(relay.local_waiting for relay in relays),
         "windows_smtp_remote_queue_length": sum(one.waiting_messages for one in sites),
         **await _stored(relays, active),

@@ -18,7 +18,7 @@ from mailhost.intake.submission import Submitter
 from mailhost.interfaces import INameResolver
 from mailhost.model.address import Mailbox
 from mailhost.model.explanation import Explanation
-from mailhost.model.tally import Tally
+from mailhost.model.tally import Spread, Tally
 from mailhost.model.view import ServiceView, SessionView
 from mailhost.relay.manager import RelayManager
 from mailhost.traces.tracer import Tracer
@@ -111,6 +111,18 @@ class Explains(Protocol):
         """
 
 
+class Counted(Protocol):
+    """What is counted of a process."""
+
+    @property
+    def lateness(self) -> Spread:
+        """How late it was."""
+
+    @property
+    def stalls(self) -> int:
+        """Times that it stood still."""
+
+
 class Part(Protocol):
     """One virtual server, as far as it is in this process."""
 
@@ -145,6 +157,10 @@ class Part(Protocol):
     @property
     def resolver(self) -> INameResolver:
         """DNS; several may have the same."""
+
+    @property
+    def pulse(self) -> Counted | None:
+        """How late its process is; several have the same.  `None`: nobody looks."""
 
     def directory_statistics(self) -> dict[str, int]:
         """What its directory counts; empty where there is none."""

@@ -25,6 +25,7 @@ _log = Logger()
 
 async def start(desk: Desk, session: SessionFacts, option: str, name: str) -> Reply:
     """The answer to ETRN; the mail goes to the hosts of its domain, whoever has asked."""
+    desk.tally.etrn_requests += 1
     asked = _named(desk, option, name)
     if asked is None or desk.held is None:
         return replies.node_not_allowed(name)

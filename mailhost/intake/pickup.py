@@ -49,7 +49,7 @@ from mailhost.intake.claim import (
 )
 from mailhost.intake.desk import Desk
 from mailhost.intake.directory_events import DirectoryEvents, watch_directory
-from mailhost.intake.pickup_file import BadPickupFile
+from mailhost.intake.pickup_file import BadPickupFile, MailLoop, NobodyNamed
 from mailhost.intake.sightings import MAX_WATCHED, Sightings
 from mailhost.intake.submission import Progress, Run, Submitter
 from mailhost.spool.badmail import Badmail
@@ -418,7 +418,14 @@ class Pickup:
             self._wait(item, problem, RETRY_SECONDS)
         else:
             item.settled = True
+            self._count_bad(bad)
             self._tell_bad(item, bad.reason, stem)
+
+    def _count_bad(self, bad: BadPickupFile) -> None:
+        tally = self._desk.tally
+        tally.badmail_nobody += isinstance(bad, NobodyNamed)
+        tally.badmail_loops += isinstance(bad, MailLoop)
+        tally.badmail_files += not isinstance(bad, NobodyNamed | MailLoop)
 
     async def _quarantine(self, item: _Item, why: CannotBeRemoved) -> None:
         """PIC-08: what would be sent again and again is not sent at all."""
@@ -434,6 +441,7 @@ class Pickup:
             return
         if not item.work and item.identity is not None:
             self._sightings.leave(item.source, item.identity)
+        self._desk.tally.badmail_files += 1
         self._tell_bad(item, reason, stem)
 
     async def _remove(self, item: _Item) -> None:
@@ -476,7 +484,6 @@ class Pickup:
         )
 
     def _tell_bad(self, item: _Item, reason: str, stem: str) -> None:
-        self._desk.tally.badmail_files += 1
         self._log.warn(
             "{server}: Pickup file {file!r} is Badmail {stem}: {reason}",
             server=self._desk.settings.name,

@@ -47,6 +47,14 @@ class BadPickupFile(MailhostError):
         self.header = header
 
 
+class NobodyNamed(BadPickupFile):
+    """It names no recipients."""
+
+
+class MailLoop(BadPickupFile):
+    """It has come through too many hosts."""
+
+
 @frozen
 class PickupHeader:
     """
@@ -97,7 +105,7 @@ def read_header(block: bytes) -> PickupHeader:
     if not known:
         raise BadPickupFile("it names no sender in x-sender, From or Sender", header)
     if not header.recipients:
-        raise BadPickupFile("it names no recipients in x-receiver, To, Cc or Bcc", header)
+        raise NobodyNamed("it names no recipients in x-receiver, To, Cc or Bcc", header)
     return header
 
 

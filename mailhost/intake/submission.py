@@ -27,6 +27,7 @@ from mailhost.intake.local_text import LocalText
 from mailhost.intake.pickup_file import (
     MAX_HEADER_OCTETS,
     BadPickupFile,
+    MailLoop,
     PickupHeader,
     read_header,
 )
@@ -231,7 +232,7 @@ class Submitter:
     def _check_hops(self, header: PickupHeader) -> None:
         max_hops = self.desk.settings.delivery.max_hops
         if check_hops(header.received_count, max_hops) is not None:
-            raise BadPickupFile(
+            raise MailLoop(
                 f"it has {header.received_count} Received fields, more than {max_hops}: a mail loop"
             )
 

@@ -18,6 +18,8 @@ from attrs import define, field
 
 #: Upper bounds in seconds: a commit takes as long as the disk does.
 COMMIT_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+#: Upper bounds in seconds: how late the reactor may be.
+LATENESS_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 #: Upper bounds in seconds, up to the time after which mail is given up.
 AGE_BOUNDS = (1.0, 5.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0, 86_400.0, 172_800.0)
 
@@ -49,6 +51,8 @@ class Spread:
 class Tally:
     """
     :ivar sessions: inbound sessions that have begun.
+    :ivar received_octets: what clients and other hosts have said to us, contents and all.
+    :ivar sent_octets: what we have said to them.
     :ivar accepted_messages: messages that became ours, reports of our own not among them.
     :ivar accepted_octets: of their contents.
     :ivar accepted_recipients: of them.
@@ -72,12 +76,19 @@ class Tally:
     :ivar success_reports: made.
     :ivar report_problems: times that reports could not be made and were put off.
     :ivar badmail_reports: reports that came into Badmail because they cannot be delivered.
-    :ivar badmail_files: Pickup files that came into Badmail because they cannot be sent.
+    :ivar badmail_files: Pickup files that came into Badmail because they cannot be sent, those
+        of the next two not among them.
+    :ivar badmail_nobody: Pickup files that came into Badmail because they name no recipient.
+    :ivar badmail_loops: Pickup files that came into Badmail because they have gone in circles.
+    :ivar routed_recipients: whose way was looked up, at each attempt anew.
+    :ivar etrn_requests: clients that have asked by ETRN for mail that waits.
     :ivar commit_seconds: from the end of a content to its commit.
     :ivar age_seconds: of messages when they were relayed or delivered.
     """
 
     sessions: int = 0
+    received_octets: int = 0
+    sent_octets: int = 0
     accepted_messages: int = 0
     accepted_octets: int = 0
     accepted_recipients: int = 0
@@ -102,6 +113,10 @@ class Tally:
     report_problems: int = 0
     badmail_reports: int = 0
     badmail_files: int = 0
+    badmail_nobody: int = 0
+    badmail_loops: int = 0
+    etrn_requests: int = 0
+    routed_recipients: int = 0
     commit_seconds: Spread = field(factory=lambda: Spread(COMMIT_BOUNDS), init=False)
     age_seconds: Spread = field(factory=lambda: Spread(AGE_BOUNDS), init=False)
 

@@ -23,16 +23,18 @@ class ServerView:
     :ivar state: one of `STATES`; ``waiting`` is stopped until its queue is free.
     :ivar addresses: where it listens, host and port.
     :ivar sessions: inbound sessions now.
-    :ivar messages: messages in the queue.
-    :ivar recipients: recipients in the queue.
+    :ivar messages: messages in the queue; `None`: that cannot be known now.
+    :ivar recipients: recipients in the queue, likewise.
+    :ivar problem: why not; empty: nothing is wrong.
     """
 
     name: str
     state: str
     addresses: tuple[tuple[str, int], ...] = ()
     sessions: int = 0
-    messages: int = 0
-    recipients: int = 0
+    messages: int | None = 0
+    recipients: int | None = 0
+    problem: str = ""
 
 
 @frozen
@@ -109,6 +111,12 @@ def _sum(one: ServerView, other: ServerView) -> ServerView:
         min(one.state, other.state, key=STATES.index),
         tuple(dict.fromkeys((*one.addresses, *other.addresses))),
         one.sessions + other.sessions,
-        one.messages + other.messages,
-        one.recipients + other.recipients,
+        _together(one.messages, other.messages),
+        _together(one.recipients, other.recipients),
+        "; ".join(dict.fromkeys(filter(None, (one.problem, other.problem)))),
     )
+
+
+def _together(one: int | None, other: int | None) -> int | None:
+    """A part that is not known makes the sum unknown."""
+    return None if one is None or other is None else one + other

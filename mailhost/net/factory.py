@@ -19,6 +19,7 @@ from twisted.mail.interfaces import IMessageDelivery, IMessageDeliveryFactory
 from mailhost.authentication.exchange import Authentication
 from mailhost.interfaces import IReception
 from mailhost.model.session import SessionFacts
+from mailhost.model.tally import Tally
 from mailhost.net.deadlines import Deadlines
 from mailhost.net.inbound import InboundProtocol
 from mailhost.net.message_delivery import MessageDeliveryReception
@@ -50,6 +51,7 @@ class ESMTPFactory(ServerFactory):
     :param implicit_tls: every session begins with the handshake (RFC 8314 §3.3).
     :param proxies: who may make connections for others; every connection begins with a
         PROXY header then.  `None`: nobody does.
+    :param tally: counts octets; `None`: nobody reads the numbers.
     :param protocol_log: where it is on, it is told of all commands of sessions that begin then.
     :ivar sessions: the open ones.
     """
@@ -67,8 +69,10 @@ class ESMTPFactory(ServerFactory):
         authentication: Authentication | None = None,
         proxies: Callable[[str], bool] | None = None,
         protocol_log: ProtocolLog | None = None,
+        tally: Tally | None = None,
     ) -> None:
         self.rules = rules
+        self._tally = tally or Tally()
         self._protocol_log = protocol_log
         self.tls = tls
         self.implicit_tls = implicit_tls
@@ -120,6 +124,7 @@ class ESMTPFactory(ServerFactory):
             self.implicit_tls,
             self.authentication,
             log if log is not None and log.on else None,
+            self._tally,
         )
         protocol.factory = self
         self.sessions.add(protocol)

@@ -31,6 +31,7 @@ from mailhost.interfaces import IReception, Maybe
 from mailhost.model.protocol_log import Turn
 from mailhost.model.reply import Reply
 from mailhost.model.session import SessionFacts
+from mailhost.model.tally import Tally
 from mailhost.net.deadlines import Deadlines
 from mailhost.net.prompt import write_promptly
 from mailhost.net.server_tls import ServerTLS
@@ -99,6 +100,7 @@ class InboundProtocol(Protocol):
     :param implicit_tls: the handshake comes before the banner (RFC 8314 §3.3).
     :param authentication: decides on AUTH, where *rules* offer it.
     :param protocol_log: is told of each command and its reply; `None`: nobody is.
+    :param tally: counts octets; `None`: nobody reads the numbers.
     """
 
     _log = Logger()
@@ -115,11 +117,13 @@ class InboundProtocol(Protocol):
         implicit_tls: bool = False,
         authentication: Authentication | None = None,
         protocol_log: ProtocolLog | None = None,
+        tally: Tally | None = None,
     ) -> None:
         self.deadline_at = 0.0
         self._deadlines = deadlines
         self._receive = receive
         self._protocol_log = protocol_log
+        self._tally = tally or Tally()
         self._begin(session, rules, implicit_tls)
         self._tls = tls
         self._authentication = authentication
@@ -210,6 +214,7 @@ class InboundProtocol(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Octets from the client."""
+        self._tally.received_octets += len(data)
         dialogue = self._dialogue
         if dialogue.closed:
             return  # the last reply is on its way out
@@ -331,11 +336,15 @@ class InboundProtocol(Protocol):
         if octets:
             if not self._dialogue.in_content:
                 self._extend_deadline()
-            write_promptly(self.transport, octets)
+            self._write(octets)
         if waiting is Wait.CLOSED:
             self._hang_up()
         elif waiting is Wait.TURNED:
             self._turn_round()
+
+    def _write(self, octets: bytes) -> None:
+        self._tally.sent_octets += len(octets)
+        write_promptly(self.transport, octets)
 
     def _take_events(self) -> Wait | None:
         while not self._hold:
@@ -413,7 +422,7 @@ class InboundProtocol(Protocol):
         self._dialogue.answer(replies.READY_FOR_TLS)
         if self._dialogue.closed:
             return
-        write_promptly(self.transport, self._dialogue.octets_to_send())
+        self._write(self._dialogue.octets_to_send())
         # RFC 3207 §4.2: what was said in clear is forgotten.
         self.session.hello, self.session.protocol, self.session.account = "", "SMTP", None
         self._start_tls()
@@ -448,7 +457,7 @@ class InboundProtocol(Protocol):
 
     def _on_proxy(self, event: ProxyGiven) -> None:
         """Another client's session takes the place of this one, and is greeted anew."""
-        write_promptly(self.transport, self._dialogue.octets_to_send())
+        self._write(self._dialogue.octets_to_send())
         self._reception.reset()
         self._reception.disconnected()
         client = self.session.speaking_for(event.client)

@@ -28,6 +28,7 @@ from mailhost.interfaces import IStoredContent
 from mailhost.model.envelope import Envelope
 from mailhost.model.reply import Reply
 from mailhost.model.security import TLSFacts, TLSLevel
+from mailhost.model.tally import Tally
 from mailhost.net.certificates import CertificateProblem
 from mailhost.net.deadlines import Deadlines
 from mailhost.net.prompt import write_promptly
@@ -126,6 +127,7 @@ class OutboundProtocol(Protocol):
     :param protection: `None`: clear text.
     :param scribe: remembers what is said; `None`: nobody wants to know.
     :param lmtp: see `ClientDialogue`.
+    :param tally: counts octets; `None`: nobody reads the numbers.
     :ivar ready: fires with `None` when the session can take an envelope, or
         with the `Transcript` of its refusal.
     """
@@ -140,9 +142,11 @@ class OutboundProtocol(Protocol):
         protection: Protection | None = None,
         scribe: Scribe | None = None,
         lmtp: bool = False,
+        tally: Tally | None = None,
     ) -> None:
         self.deadline_at = 0.0
         self._scribe = scribe
+        self._tally = tally or Tally()
         self.ready: Deferred[Transcript | None] = Deferred()
         level = protection.level if protection is not None else TLSLevel.NONE
         login = protection.login if protection is not None else None
@@ -223,6 +227,7 @@ class OutboundProtocol(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Replies from the peer."""
+        self._tally.received_octets += len(data)
         dialogue = self._dialogue
         heard = dialogue.heard
         if self._scribe is not None:
@@ -424,6 +429,7 @@ class OutboundProtocol(Protocol):
         if octets:
             if self._scribe is not None:
                 self._scribe.said(octets, self._dialogue.phase)
+            self._tally.sent_octets += len(octets)
             write_promptly(self.transport, octets)
         self._extend_deadline()
 

@@ -29,6 +29,7 @@ from mailhost.model.parameters import NO_MAIL_PARAMETERS, MailParameters
 from mailhost.model.queue import QueuedRecipient
 from mailhost.model.route import Drop, MailExchange, NextHop, NoRoute, Route, SmartHosts
 from mailhost.model.security import TLSLevel
+from mailhost.model.tally import Tally
 from mailhost.relay.active import ActiveMessage
 from mailhost.relay.due import GRAIN_SECONDS
 from mailhost.relay.job import Destination
@@ -117,6 +118,7 @@ class Dispatcher:
     :ivar clock: the reactor.
     :ivar ways: where recipients go on.
     :ivar follow: runs a coroutine that `stop` of the relay waits for.
+    :ivar tally: counts the ways that are looked up.
     """
 
     terms: Terms
@@ -124,12 +126,18 @@ class Dispatcher:
     clock: Any
     ways: Ways
     follow: Callable[[Coroutine[Any, Any, None]], None]
+    tally: Tally = field(factory=Tally)
     _lookups: set[Deferred[Site]] = field(factory=set, init=False)
     # Messages that wait for DNS, by domain.
     _looking: dict[str, int] = field(factory=dict, init=False)
     _gatherings: set[_Gathering] = field(factory=set, init=False)
 
     _log = Logger()
+
+    @property
+    def looking(self) -> int:
+        """Messages that wait for DNS, one counted for each domain that it waits for."""
+        return sum(self._looking.values())
 
     def dispatch(self, active: ActiveMessage, now: float) -> None:
         """Send every recipient of *active* that is due at *now* on its way."""
@@ -189,6 +197,7 @@ class Dispatcher:
         self, active: ActiveMessage, recipients: Sequence[QueuedRecipient]
     ) -> dict[tuple[Route, str], list[QueuedRecipient]]:
         routes: dict[tuple[Route, str], list[QueuedRecipient]] = {}
+        self.tally.routed_recipients += len(recipients)
         for recipient in recipients:
             path, host = recipient.forward_path, recipient.host
             categorizer = self.terms.categorizer

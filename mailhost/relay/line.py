@@ -192,7 +192,14 @@ class Line:
         scribe = self._scribe(place)
         self.tally.outbound_connections += 1
         session = OutboundProtocol(
-            self.hello_name, False, self.timeout_seconds, self._deadlines, gone, None, scribe
+            self.hello_name,
+            False,
+            self.timeout_seconds,
+            self._deadlines,
+            gone,
+            None,
+            scribe,
+            tally=self.tally,
         )
         self.turned[key] = Opened(session, place, scribe)
         return session
@@ -317,6 +324,7 @@ class Line:
                 protection,
                 scribe,
                 destination.lmtp,
+                self.tally,
             )
         )
         self.tally.outbound_connections += 1

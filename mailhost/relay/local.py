@@ -53,6 +53,11 @@ class LocalQueue:
     def __attrs_post_init__(self) -> None:
         self.pace = Pace(self.clock.seconds())
 
+    @property
+    def busy(self) -> int:
+        """Deliveries under way."""
+        return self._busy
+
     def __len__(self) -> int:
         return len(self._waiting)
 

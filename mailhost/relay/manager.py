@@ -116,7 +116,7 @@ class RelayManager(SmartHostESMTPRelayingManager):
         self._due = DueMail(queue, reactor, self._window, self._admit, self._follow)
         self._recorder = self._make_recorder(tracer, tally)
         self._postponer = Postponer(queue, reactor, self.job_done, tracer)
-        self._dispatcher = Dispatcher(terms, mxcalc, reactor, self, self._follow)
+        self._dispatcher = Dispatcher(terms, mxcalc, reactor, self, self._follow, tally)
         self._groups = GroupQueue(
             queue, directory, self._settlement, reactor, self, self._follow, tracer, tally
         )
@@ -247,6 +247,16 @@ class RelayManager(SmartHostESMTPRelayingManager):
     def local_waiting(self) -> int:
         """Messages in memory that wait for final delivery."""
         return len(self._local)
+
+    @property
+    def local_busy(self) -> int:
+        """Final deliveries under way."""
+        return self._local.busy
+
+    @property
+    def looking(self) -> int:
+        """Messages that wait for DNS."""
+        return self._dispatcher.looking
 
     @property
     def full(self) -> Wait | None:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.internet.threads import deferToThreadPool
@@ -51,6 +52,7 @@ from mailhost.server.listening import accept_from
 from mailhost.server.logins import Logins, rules_of
 from mailhost.server.orphans import Orphan
 from mailhost.server.overload import OverloadWatch
+from mailhost.server.pulse import Pulse
 from mailhost.server.sessions import end_sessions, session_view
 from mailhost.server.share import (
     ALONE,
@@ -85,6 +87,7 @@ class VirtualServer:
     :param resolver: DNS, shared by all virtual servers.
     :param store: its queue; by default `SQLiteQueue` below its home.
     :param share: this process's part of it; by default all.
+    :param pulse: looks how late the process is; `None`: nobody does.
     :ivar settings: those in force.
     :ivar relay: its relay manager, while it is not stopped.
     :ivar tracer: is told what happens to each message.
@@ -100,8 +103,10 @@ class VirtualServer:
         resolver: INameResolver,
         store: IQueueStore | None = None,
         share: Share = ALONE,
+        pulse: Pulse | None = None,
     ) -> None:
         self.settings = settings
+        self.pulse = pulse
         self.relay: RelayManager | None = None
         self._reactor = reactor
         self._resolver = resolver
@@ -233,14 +238,16 @@ class VirtualServer:
         if self.state == "stopped":
             return ServerView(self.name, self.state)
         stores = [self._store, *(one.store for one in self._orphans if one.store is not None)]
-        counts = [await store.counts() for store in stores]
-        return ServerView(
-            self.name,
-            self.state,
-            self.addresses,
-            len(self.sessions),
-            sum(one.messages for one in counts),
-            sum(one.recipients for one in counts),
+        seen = ServerView(self.name, self.state, self.addresses, len(self.sessions))
+        try:
+            counts = [await store.counts() for store in stores]
+        except MailhostError as problem:
+            words = f"the queue cannot be read now: {problem}"
+            return evolve(seen, messages=None, recipients=None, problem=words)
+        return evolve(
+            seen,
+            messages=sum(one.messages for one in counts),
+            recipients=sum(one.recipients for one in counts),
         )
 
     def configure(self, settings: VirtualServerSettings) -> tuple[str, ...]:
@@ -526,6 +533,7 @@ class VirtualServer:
                 self._logins.authentication,
                 self._proxies(address),
                 self._protocol_log,
+                self.tally,
             )
             self._ports[address] = accept_from(self._reactor, listening, factory), factory
 

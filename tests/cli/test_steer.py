@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from click.testing import CliRunner, Result
-from twisted.trial.unittest import SkipTest
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from mailhost.cli import main
+from mailhost.cli.link import Link
 from tests.config.files import file_for
 from tests.support.peer_case import PeerCase, content
 from tests.support.process import (
@@ -212,6 +213,27 @@ class SingleTests(SteerCase):
         Path(self.tree["control"]).parent.chmod(0o755)
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
         self.assertEqual("13\n", done.stdout, done.stderr)
+
+
+class UnreadableTests(SynchronousTestCase):
+    def test_queue_that_cannot_be_read(self) -> None:
+        """The rest is shown; what is not known is no number, and it says why."""
+        server = {
+            "name": "one",
+            "state": "running",
+            "addresses": [["192.0.2.1", 25]],
+            "sessions": 3,
+        }
+        lost = {"messages": None, "recipients": None, "problem": "the queue cannot be read: \x1b"}
+        found = {"servers": [{**server, **lost}], "waits": [], "warnings": []}
+        self.patch(Link, "get", lambda link, path: {**found, "missing_workers": []})
+
+        result = CliRunner().invoke(main, ["status", "--control", "x"])
+
+        self.assertEqual(0, result.exit_code, result.output)
+        self.assertIn("192.0.2.1:25", result.output)
+        self.assertEqual(2, result.output.count("?"))
+        self.assertIn("one: the queue cannot be read: \\x1b", result.output)
 
 
 class UnreachedTests(PeerCase):

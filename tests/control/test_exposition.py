@@ -30,6 +30,7 @@ from tests.control.steered import FakeSteered
 RECEIVED = "windows_smtp_messages_received_total"
 QUEUED = "mailhost_queue_messages"
 COMMITS = "mailhost_commit_seconds"
+BAD = "windows_smtp_badmailed_messages"
 STATES_NOW = {"one": "running", "a b": "stopped"}
 
 
@@ -283,12 +284,20 @@ class ServiceTests(OutlookCase):
         await self.send(self.one, "x@one.example")
         self.assertEqual("552", await self.send(self.one, "x@one.example", octets=1500))
         await self.send(self.two, "x@two.example")
+        (self.folder / "two" / "Pickup" / "nobody.eml").write_bytes(b"From: a@x.example\r\n\r\nx")
+        (self.folder / "two" / "Pickup" / "loop.eml").write_bytes(
+            b"From: a@x.example\r\nTo: b@two.example\r\n" + b"Received: x\r\n" * 20 + b"\r\nx"
+        )
         (self.folder / "two" / "Pickup" / "m.eml").write_bytes(
             b"x-sender: a@two.example\r\nx-receiver: b@two.example\r\n\r\nhello\r\n"
         )
         drops = "windows_smtp_directory_drops_total"
         found = await self.scrape()
-        while (found[drops, "one"], found[drops, "two"]) != (2, 2):
+        nobody, loops = f"{BAD}_no_recipients_total", f"{BAD}_hop_count_exceeded_total"
+        pickup = (nobody, "two"), (loops, "two")
+        while (found[drops, "one"], found[drops, "two"]) != (2, 2) or not all(
+            map(found.__getitem__, pickup)
+        ):
             await deferLater(reactor, 0.05)
             found = await self.scrape()
 
@@ -308,9 +317,18 @@ class ServiceTests(OutlookCase):
             "mailhost_message_age_seconds_count": (2, 2),
             QUEUED: (0, 0),
             "mailhost_server_running": (1, 1),
+            nobody: (0, 1),
+            loops: (0, 1),
+            f"{BAD}_bad_pickup_file_total": (0, 0),
+            "windows_smtp_routing_table_lookups_total": (3, 2),
+            "windows_smtp_messages_pending_routing": (0, 0),
         }.items():
             self.assertEqual(values, (one[name], two[name]), name)
         self.assertGreater(one["windows_smtp_message_bytes_received_total"], 20)
+        self.assertGreater(one["windows_smtp_bytes_received_total"], 200)
+        self.assertGreater(one["windows_smtp_bytes_sent_total"], 500)
+        self.assertIn(("windows_smtp_dns_queries_total", "_Total"), found)
+        self.assertGreater(found["mailhost_reactor_lateness_seconds_count", ""], 0)
         self.assertIn(("mailhost_dns_cached", ""), found)
 
     async def test_every_metric(self) -> None:
@@ -350,6 +368,12 @@ class ServiceTests(OutlookCase):
 
         self.assertEqual(0, found[QUEUED, "one"])
         self.assertNotIn((QUEUED, "two"), found)
+        # Nor is it a reason to tell operators nothing at all.
+        view = await self.service.view()
+        one, two = view.servers
+        self.assertEqual((0, 0, ""), (one.messages, one.recipients, one.problem))
+        self.assertEqual((None, None), (two.messages, two.recipients))
+        self.assertEqual("the queue cannot be read now: no disk", two.problem)
         self.assertEqual(0, found[RECEIVED, "two"])
         self.assertEqual((200, "ready\n"), await self.ask("/readyz"))
 

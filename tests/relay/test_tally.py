@@ -78,3 +78,12 @@ class TallyTests(RelayTestCase):
         self.run_for(11)
 
         self.assertEqual((0, 1), (early, self.tally.relayed_messages))
+
+    def test_octets(self) -> None:
+        """What is said in a session, both ways, contents and all."""
+        message = self.submit("a@remote.example")
+
+        sent, received = self.counted("sent_octets", "received_octets")
+        self.assertGreater(sent, message.size + 80)
+        self.assertGreater(received, 80)
+        self.assertEqual((1,), self.counted("routed_recipients"))

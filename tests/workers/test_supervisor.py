@@ -90,6 +90,14 @@ class CommandTests(SynchronousTestCase):
 
 
 class ViewTests(SynchronousTestCase):
+    def test_merged_without_knowing(self) -> None:
+        """What one worker does not know, nobody does; why it does not is told once."""
+        lost = ServerView("one", "running", (), 1, None, None, "no disk")
+        known = ServerView("one", "running", (), 2, 5, 6)
+        views = ((known,), (lost,), (lost,))
+        (found,) = merged(tuple(WorkerView(n, n, view) for n, view in enumerate(views))).servers
+        self.assertEqual(ServerView("one", "running", (), 4, None, None, "no disk"), found)
+
     def test_merged(self) -> None:
         """Counts are added; a server runs where any worker runs it."""
         one = ServerView("a", "stopped")
