@@ -131,6 +131,8 @@ class Reception:
     def _admit(self) -> Maybe[Reply]:
         settings = self.desk.settings
         desk, trusted = self.desk, self.session.trusted
+        if self.session.expected:
+            return replies.OK
         refused = (
             check_overload(desk.closed, trusted)
             or check_connection(

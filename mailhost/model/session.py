@@ -54,6 +54,7 @@ class SessionFacts:
     :ivar tls: what the handshake agreed on; `None` in clear.
     :ivar account: who has logged in; `None`: nobody.
     :ivar trusted: the client is one of the operator's own.
+    :ivar expected: we have made the connection ourselves.
     :ivar proxy: the client may say for whom it speaks.
     :ivar connected_at: seconds since the epoch.
     """
@@ -74,6 +75,7 @@ class SessionFacts:
     proxy: bool = False
     connected_at: float = field(default=0.0)
     lmtp: bool = False
+    expected: bool = False
 
     @property
     def told(self) -> dict[str, str]:

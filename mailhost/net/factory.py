@@ -18,6 +18,7 @@ from twisted.mail.interfaces import IMessageDelivery, IMessageDeliveryFactory
 
 from mailhost.authentication.exchange import Authentication
 from mailhost.interfaces import IReception
+from mailhost.model.security import TLSFacts
 from mailhost.model.session import SessionFacts
 from mailhost.model.tally import Tally
 from mailhost.net.deadlines import Deadlines
@@ -129,6 +130,19 @@ class ESMTPFactory(ServerFactory):
         protocol.factory = self
         self.sessions.add(protocol)
         return protocol
+
+    def expect(self, peer: tuple[str, int], tls: TLSFacts | None) -> InboundProtocol:
+        """
+        A session on a connection that we have made ourselves (RFC 2645 §5.3).
+
+        :param peer: the client's IP address and port.
+        :param tls: what its handshake has agreed on, if there was one.
+        """
+        session = self._session(Proxied(*peer, "", 0))
+        session.session.expected = True
+        if tls is not None:
+            session.assume_tls(tls)
+        return session
 
     def hurry(self, timeout_seconds: float) -> None:
         """Have so much patience with clients, those that are here already as well."""

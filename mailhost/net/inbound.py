@@ -30,6 +30,7 @@ from mailhost.authentication.exchange import Authentication, Exchange
 from mailhost.interfaces import IReception, Maybe
 from mailhost.model.protocol_log import Turn
 from mailhost.model.reply import Reply
+from mailhost.model.security import TLSFacts
 from mailhost.model.session import SessionFacts
 from mailhost.model.tally import Tally
 from mailhost.net.deadlines import Deadlines
@@ -165,6 +166,12 @@ class InboundProtocol(Protocol):
         """The handshake comes before the banner."""
         return self._dialogue.secure and self.session.tls is None
 
+    def assume_tls(self, facts: TLSFacts) -> None:
+        """The connection has had its handshake."""
+        self.session.tls = facts
+        self._dialogue.secure = True
+        self._dialogue.change_rules(self._dialogue.rules)
+
     def hear_early(self, octets: bytes) -> None:
         """Take what a client behind a proxy has said before it can have been greeted."""
         self._dialogue.receive_octets(octets)
@@ -184,7 +191,7 @@ class InboundProtocol(Protocol):
         transport.registerProducer(self, True)
         self._extend_deadline()
         self._deadlines.watch(self)
-        if not self._dialogue.secure:
+        if not self.begins_with_tls:
             self._pump()
         elif not self._start_tls():
             self.abort()

@@ -34,8 +34,10 @@ from mailhost.net.deadlines import Deadlines
 from mailhost.net.prompt import write_promptly
 from mailhost.net.scribe import Scribe
 from mailhost.net.tls import ClientTLS, check_identity, connection_of, facts_of
+from mailhost.net.turning import change_protocol
 from mailhost.smtp.client_dialogue import ClientDialogue
 from mailhost.smtp.client_events import (
+    Answered,
     ContentWanted,
     Phase,
     Ready,
@@ -156,6 +158,7 @@ class OutboundProtocol(Protocol):
         self._deadlines = deadlines
         self._gone = gone
         self._waiting: Deferred[Transcript] | None = None
+        self._asked: Deferred[Reply | None] | None = None
         self._content: IStoredContent | None = None
         self._recipient_count = 0
         self._full = False
@@ -197,6 +200,36 @@ class OutboundProtocol(Protocol):
         self._dialogue.send_envelope(envelope, content.size)
         self._flush()
         return waiting
+
+    def ask(self, command: str) -> Deferred[Reply | None]:
+        """
+        Say *command*, which has one reply; allowed when no transaction is open.
+
+        :returns: the reply; `None`: the connection is lost.
+        """
+        asked: Deferred[Reply | None] = Deferred()
+        if self._lost or self._dialogue.phase is not Phase.READY:
+            asked.callback(None)
+            return asked
+        self._asked = asked
+        self._dialogue.ask(command)
+        self._flush()
+        return asked
+
+    @property
+    def peer(self) -> tuple[str, int]:
+        """IP address and port of the server."""
+        end: Any = self.transport
+        there = end.getPeer()
+        return getattr(there, "host", ""), getattr(there, "port", 0)
+
+    def give_way(self, protocol: Protocol) -> None:
+        """Leave the connection to *protocol*: the peer is the client now (RFC 2645 §5.3)."""
+        transport: Any = self.transport
+        transport.unregisterProducer()
+        self._lost = True
+        self._deadlines.forget(self)
+        change_protocol(transport, protocol)
 
     def quit(self) -> None:
         """Say goodbye and close."""
@@ -240,6 +273,8 @@ class OutboundProtocol(Protocol):
                 self._send_content()
             elif isinstance(event, Ready):
                 self.ready.callback(None)
+            elif isinstance(event, Answered):
+                self._answered(event.reply)
             elif isinstance(event, TLSWanted):
                 self._start_tls()
             elif isinstance(event, Work):
@@ -415,6 +450,12 @@ class OutboundProtocol(Protocol):
         if not self.ready.called:
             self.ready.callback(transcript)
         self._answer(transcript)
+        self._answered(None)
+
+    def _answered(self, reply: Reply | None) -> None:
+        asked, self._asked = self._asked, None
+        if asked is not None:
+            asked.callback(reply)
 
     def _answer(self, transcript: Transcript) -> None:
         waiting, self._waiting = self._waiting, None

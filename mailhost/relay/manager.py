@@ -201,6 +201,11 @@ class RelayManager(SmartHostESMTPRelayingManager):
     # ---- what may be asked
 
     @property
+    def line(self) -> Line:
+        """Opens connections in the way of this relay."""
+        return self._line
+
+    @property
     def managed(self) -> dict[str, list[str]]:
         """What waits for a connection: site -> queue ids."""
         return {

@@ -45,6 +45,7 @@ from mailhost.routing.categorizer import Categorizer, make_categorizer
 from mailhost.server.certificates import Certificates
 from mailhost.server.directory import Directory
 from mailhost.server.explaining import Explainer
+from mailhost.server.fetching import Fetcher
 from mailhost.server.fixed import fixed_differences
 from mailhost.server.lifecycle import Lifecycle, Parts, make_lifecycle
 from mailhost.server.limits import ConnectionLimits
@@ -54,11 +55,7 @@ from mailhost.server.orphans import Orphan
 from mailhost.server.overload import OverloadWatch
 from mailhost.server.pulse import Pulse
 from mailhost.server.sessions import end_sessions, session_view
-from mailhost.server.share import (
-    ALONE,
-    Share,
-    worker_directories,
-)
+from mailhost.server.share import ALONE, Share, worker_directories
 from mailhost.smtp.rules import Rules
 from mailhost.spool.badmail import Badmail
 from mailhost.spool.sqlite import BALLAST_OCTETS, SQLiteQueue
@@ -283,6 +280,8 @@ class VirtualServer:
             relay.directory = self._directory.resolver
         self._certificates.configure(settings)
         self._logins.configure(settings)
+        if self._share.owns_pickup:
+            self._fetcher.configure(settings.fetch)
         trace = settings.trace
         self.tracer.configure(trace.enabled, trace.keep, trace.max_size)
         self._begin_protocol_log()
@@ -320,6 +319,7 @@ class VirtualServer:
         self._watch.start()
         if self._share.owns_pickup:
             self._pickup.start()
+            self._fetcher.configure(self.settings.fetch)
             self._keep_badmail()
         self._adopt()
 
@@ -408,6 +408,13 @@ class VirtualServer:
         )
         self._pickup = Pickup(self._desk, settings.pickup_directory, badmail, self._reactor, run)
         self._submitter = Submitter(self._desk, run)
+        self._fetcher = Fetcher(
+            self._reactor,
+            self.relay.line,
+            self._receive,
+            lambda: (rules_of(self.settings, False), self._patience),
+            lambda factory: self._leaving.append(factory),
+        )
         self._badmail_desk = BadmailDesk(self._desk, badmail, settings.pickup_directory, run)
 
     # ---- too much
@@ -569,6 +576,7 @@ class VirtualServer:
 
     async def _close_down(self) -> None:
         self._watch.stop()
+        self._fetcher.stop()
         await self._pickup.stop()
         if self._upkeep is not None and self._upkeep.active():
             self._upkeep.cancel()

@@ -29,6 +29,7 @@ from mailhost.model.parameters import NO_MAIL_PARAMETERS
 from mailhost.model.reply import Reply
 from mailhost.model.security import TLSLevel
 from mailhost.smtp.client_events import (
+    Answered,
     ClientEvent,
     ContentWanted,
     Phase,
@@ -226,6 +227,13 @@ class ClientDialogue:
         self._expected += [(".", number) for number in self._open.awaited(self.lmtp)]
         self.phase = Phase.DOT
         return True
+
+    def ask(self, command: str) -> None:
+        """Say *command*, such as ETRN, which has one reply; allowed between transactions."""
+        assert self.phase is Phase.READY, f"nothing is asked while {self.phase.name}"
+        self._out.append(f"{command}\r\n".encode("ascii"))
+        self._expected.append(("ask", 0))
+        self.phase = Phase.ASKING
 
     def quit(self) -> None:
         """Say goodbye; allowed while no transaction is open."""
@@ -439,6 +447,10 @@ class ClientDialogue:
         if reply.code == 421:
             self._finish(f"the peer closes: {reply}", reply)
 
+    def _heard_ask(self, reply: Reply, number: int) -> None:
+        self.phase = Phase.READY
+        self._ready.append(Answered(reply))
+
     def _heard_quit(self, reply: Reply, number: int) -> None:
         self._finish("goodbye was said", reply)
 
@@ -522,5 +534,6 @@ _HEARD = {
     "DATA": ClientDialogue._heard_data,
     "nothing": ClientDialogue._heard_nothing,
     ".": ClientDialogue._heard_dot,
+    "ask": ClientDialogue._heard_ask,
     "QUIT": ClientDialogue._heard_quit,
 }

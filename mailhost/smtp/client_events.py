@@ -28,6 +28,8 @@ class Phase(Enum):
     MECHANISMS = (300, "a login that both sides know")
     LOGIN = (300, "the reply to AUTH")
     READY = (300, "the next message")
+    # RFC 2645 §6: ten minutes for ATRN.
+    ASKING = (600, "the reply to ETRN or ATRN")
     ENVELOPE = (300, "the replies to MAIL and RCPT")
     DATA = (120, "the reply to DATA")
     CONTENT = (180, "room for the content")
@@ -88,4 +90,15 @@ class SessionOver:
     phase: Phase
 
 
-ClientEvent = Ready | TLSWanted | Work | ContentWanted | TransactionDone | SessionOver
+@frozen
+class Answered:
+    """
+    What was asked with `ClientDialogue.ask` has its answer.
+
+    :ivar reply: of the peer.
+    """
+
+    reply: Reply
+
+
+ClientEvent = Answered | Ready | TLSWanted | Work | ContentWanted | TransactionDone | SessionOver

@@ -65,6 +65,69 @@ class TurnTests(HeldCase):
         return client
 
 
+class FetchTests(HeldCase):
+    """We are the customer, and the provider is one of us as well."""
+
+    def start_customer(self, provider: Server, **fetch: Any) -> Server:
+        secret = self.path("secret")
+        secret.write_text(SECRET)
+        secret.chmod(0o600)
+        port = provider.address.rpartition(":")[2]
+        login = {
+            "auth": "basic",
+            "username": "kim@example.com",
+            "password_file": str(secret),
+            "tls": "verified",
+            "ca": str(self.authority.file),
+        }
+        given = {"name": f"mail.example.com:{port}", "every": "1s", "security": login} | fetch
+        host = provider.address.rpartition(":")[0]
+        return self.start_server(
+            resolver=self.start_dns({"mail.example.com": {"A": [host]}}),
+            domain="branch.example",
+            fqdn="mail.branch.example",
+            access={"connections": {"default": "deny"}, "anonymous": False, **self.logins()},
+            fetch=[given],
+        )
+
+    def logins(self) -> dict[str, Any]:
+        return {"users": str(self.users), "basic": {"enabled": True, "require_tls": False}}
+
+    def test_by_atrn(self) -> None:
+        """Over the connection that we have made, whatever clients are let in; again and again."""
+        provider = self.start_holding()
+        provider.submit("user@branch.example", content("one"))
+        customer = self.start_customer(provider)
+
+        (first,) = customer.wait_for_drop("user@branch.example")
+        provider.submit("user@branch.example", content("two"))
+
+        self.assertEqual("one", first.test_id)
+        self.assertIn(b" with ESMTPS id ", first.content)
+        customer.wait_for_drop("user@branch.example", 2)
+        provider.wait_until_empty()
+
+    def test_by_etrn(self) -> None:
+        """The provider connects to whom DNS names, which here is a sink."""
+        sink = self.start_sink()
+        provider = self.start_holding(route=sink.next_hop)
+        provider.submit("user@branch.example", content("one"))
+        self.start_customer(provider, by="etrn", domains=["branch.example"])
+
+        sink.wait_for("one")
+        provider.submit("user@branch.example", content("two"))
+        sink.wait_for("one", "two")
+
+    def test_refused(self) -> None:
+        """It is told, and tried again at its time."""
+        provider = self.start_holding()
+        customer = self.start_customer(provider, domains=["other.example"])
+
+        customer.process.wait_until(
+            lambda: customer.process.said().count("450 4.7.1 ATRN request refused") > 1, "a refusal"
+        )
+
+
 def serve(connection: socket.socket | None) -> list[str]:
     """A mail host, on a connection that is there already; the X-Test-IDs of what it gets."""
     assert connection is not None

@@ -16,6 +16,7 @@ from mailhost.config.settings.access import AccessSettings
 from mailhost.config.settings.delivery import DeliverySettings
 from mailhost.config.settings.domains import DomainSettings, DropSettings
 from mailhost.config.settings.extensions import ExtensionSettings
+from mailhost.config.settings.fetch import FetchSettings
 from mailhost.config.settings.general import LISTEN, ListenAddress, ListenKeys, machine_name
 from mailhost.config.settings.ldap import LDAPSettings
 from mailhost.config.settings.messages import MessagesSettings
@@ -135,6 +136,9 @@ class VirtualServerSettings:
     )
     domains: tuple[DomainSettings, ...] = sections(
         DomainSettings, "domain", help="Alias and remote domains."
+    )
+    fetch: tuple[FetchSettings, ...] = sections(
+        FetchSettings, "fetch", help="Providers that hold mail for this server."
     )
 
     @property
