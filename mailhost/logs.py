@@ -17,8 +17,10 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, TextIO
 
 from attrs import define, field
@@ -40,6 +42,8 @@ _ESCAPED = {
 #: What is not one of an event's facts: Twisted's own, those that it makes for old observers,
 #: and what `json_line` writes itself.
 _OTHERS = frozenset({"format", "isError", "message", "system", "time", "level", "logger", "text"})
+#: What JSON has as it is.
+_SIMPLE = frozenset({str, int, float, bool, type(None)})
 #: A line is cut here.
 _MOST_CHARACTERS = 65_536
 
@@ -74,17 +78,17 @@ def event_text(event: LogEvent) -> str:
 def event_facts(event: LogEvent) -> dict[str, Any]:
     """What *event* has besides its words, made of what JSON has."""
     return {
-        name: _plain(value)
+        name: value if type(value) in _SIMPLE else _plain(value)
         for name, value in event.items()
-        if not name.startswith("log_") and name not in _OTHERS
+        if name[:4] != "log_" and name not in _OTHERS
     }
 
 
 def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, bool | int | float | str):
+    if isinstance(value, (str, int, float)):
         return value
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+    if isinstance(value, (list, tuple)):
+        return [one if type(one) in _SIMPLE else _plain(one) for one in value]
     return str(value)
 
 
@@ -163,6 +167,7 @@ class Journal:
     _file: AppendedFile | None = field(default=None, init=False)
     # Not written to any more; closed by the thread that has.
     _left: list[AppendedFile] = field(factory=list, init=False)
+    _failing: bool = field(default=False, init=False)
     _background: Background[str] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -203,7 +208,20 @@ class Journal:
         octets = "".join(lines).encode("utf-8", "backslashreplace")
         while self._left:
             self._left.pop().close()
-        (self.out if self._file is None else self._file.write)(octets)
+        try:
+            (self.out if self._file is None else self._file.write)(octets)
+        except OSError as error:
+            self._tell(error)
+            raise
+        self._failing = False
+
+    def _tell(self, error: OSError) -> None:
+        """Where there is no log somebody may look at what Python itself would say."""
+        failing, self._failing = self._failing, True
+        if not failing and sys.__stderr__ is not None:
+            with suppress(OSError, ValueError):
+                sys.__stderr__.write(f"The log cannot be written: {error}\n")
+                sys.__stderr__.flush()
 
     def _lost(self, count: int) -> str:
         return self.line(

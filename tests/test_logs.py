@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from io import BytesIO
+import sys
+from io import BytesIO, StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -156,6 +157,25 @@ class SettingsTests(JournalCase):
         for name in set(mine) - {"log_time", "log_logger"}:
             self.assertEqual(theirs[name], mine[name], name)
         self.assertLess(abs(mine["log_time"] - theirs["log_time"]), 60)
+
+    def test_file_that_cannot_be(self) -> None:
+        """It is said once, past the log, and nobody is harmed."""
+        folder = TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        in_the_way = Path(folder.name) / "x"
+        in_the_way.touch()
+        said = StringIO()
+        self.patch(sys, "__stderr__", said)
+        self.journal.configure(LogSettings(file=in_the_way / "x.log"))
+        self.log.info("one")
+        self.log.info("two")
+        in_the_way.unlink()
+        self.log.info("three")
+
+        self.assertEqual(1, said.getvalue().count("The log cannot be written"))
+        first, second = (in_the_way / "x.log").read_text().splitlines()
+        self.assertTrue(first.endswith("three"))
+        self.assertIn("2 lines of the log are lost", second)
 
     def test_file_and_format_change(self) -> None:
         """A reload acts on the next line; without a file lines go where they went before."""

@@ -55,6 +55,11 @@ def probe_machine(settings: Settings, now: float) -> Iterator[Finding]:
     :param now: seconds since the epoch.
     """
     ours = Link(settings.control).addresses()
+    if settings.log.file is not None:
+        words = probe_directory(settings.log.file.absolute().parent)
+        if words is not None:
+            told = f"the directory of '{settings.log.file}' {words}"
+            yield Finding(Severity.WARNING, ("log", "file"), told)
     for name, told in probe_remote_control(settings.remote_control, now):
         yield Finding(Severity.WARNING, ("remote_control", name), told)
     for index, server in enumerate(settings.virtual_servers):
@@ -88,6 +93,8 @@ def _directories(server: VirtualServerSettings) -> Iterator[tuple[Path, FilePath
         yield ("drop", "directory"), server.drop.directory
     if server.messages.badmail.directory is not None:
         yield ("messages", "badmail", "directory"), server.messages.badmail.directory
+    if server.protocol_log.enabled and server.protocol_log.directory is not None:
+        yield ("protocol_log", "directory"), server.protocol_log.directory
 
 
 def probe_certificate(files: CertificateFiles, fqdn: str | None, now: float) -> Iterator[str]:
