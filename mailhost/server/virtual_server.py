@@ -581,7 +581,8 @@ class VirtualServer:
         if self._upkeep is not None and self._upkeep.active():
             self._upkeep.cancel()
         factories, self._leaving = self._leaving, []
-        aborting = self._reactor.callLater(GRACE_SECONDS, _abort, factories)
+        abort = [factory.abort_sessions for factory in factories]
+        aborting = self._reactor.callLater(GRACE_SECONDS, lambda: [each() for each in abort])
         await DeferredList([factory.end_sessions() for factory in factories])
         if aborting.active():
             aborting.cancel()
@@ -598,8 +599,3 @@ class VirtualServer:
             await deferToThreadPool(self._reactor, self._files, self._protocol_log.stop)
             self._files.stop()
             self._logins.stop()
-
-
-def _abort(factories: list[ESMTPFactory]) -> None:
-    for factory in factories:
-        factory.abort_sessions()

@@ -225,6 +225,18 @@ def decoded(line: bytes, offer: Offer, utf8: bool) -> str | Reply:
         return replies.BAD_ADDRESS
 
 
+def unknown(verb: str) -> Reply:
+    """The answer to what is not in the table."""
+    known = replies.NOT_SUPPORTED if verb in NOT_OFFERED else replies.UNKNOWN_COMMAND
+    return ENDING.get(verb, known)
+
+
+def help_given(offer: Offer, lmtp: bool) -> Reply:
+    """The commands that are on (§4.1.1.8); in LMTP LHLO is what EHLO was."""
+    verbs = [verb for verb in TABLE if verb not in offer.off]
+    return replies.commands(("LHLO", *verbs[2:]) if lmtp else tuple(verbs))
+
+
 #: Stands for "here is help"; the dialogue lists what it offers.
 HELP_GIVEN = replies.commands(())
 #: Stands for "QUIT is in order"; the dialogue says it with its own name.

@@ -31,10 +31,11 @@ from mailhost.smtp.chunks import ChunkedContent
 from mailhost.smtp.commands import (
     ENDING,
     HELP_GIVEN,
-    NOT_OFFERED,
     QUIT_ACCEPTED,
     TABLE,
     decoded,
+    help_given,
+    unknown,
 )
 from mailhost.smtp.content import ContentReader
 from mailhost.smtp.events import (
@@ -62,6 +63,7 @@ from mailhost.smtp.events import (
 from mailhost.smtp.extensions import Offer, offer
 from mailhost.smtp.grammar import EncodingProblem, parse_base64, parse_verb
 from mailhost.smtp.order import State
+from mailhost.smtp.permission import line_limit, refusal, too_long
 from mailhost.smtp.rules import Rules
 
 _OVER = TransactionOver()
@@ -69,8 +71,8 @@ _OVER = TransactionOver()
 _MAX_SWALLOWED_OCTETS = 65536
 #: Of a refused chunk, where messages may be of any size.
 _MAX_SKIPPED_OCTETS = 64 * 1024 * 1024
-#: A line of an AUTH exchange, without CRLF (RFC 4954 §4).
-_MAX_LOGIN_OCTETS = 12288
+#: So many commands without a message in between, however good (attacks.md, part 1, §3).
+_MAX_IDLE_COMMANDS = 100
 _CONTENT_ASKED = ContentAsked()
 #: Whoever stands here has not been greeted, and is not by the end of a transaction.
 _UNGREETED = {State.CONNECTED, State.REFUSED, State.CLOSED}
@@ -126,6 +128,8 @@ class ServerDialogue:
     # It was begun with BODY=BINARYMIME.
     _binary: bool = field(default=False, init=False)
     _errors: int = field(default=0, init=False)
+    # Commands without a message behind them.
+    _idled: int = field(default=0, init=False)
     # It was offered: commands may come in groups.
     _pipelining: bool = field(default=False, init=False)
     _offer: Offer = field(init=False)
@@ -171,7 +175,10 @@ class ServerDialogue:
             if self._asked is not None:
                 return Wait.PAUSED
             if self._ready:
-                return self._hand_out(self._ready.popleft())
+                event = self._ready.popleft()
+                if not isinstance(event, (ContentBlock, TransactionOver)):
+                    self._asked = event
+                return event
             if self.state is State.CLOSED:
                 self._buffer = b""
                 return Wait.CLOSED
@@ -225,11 +232,6 @@ class ServerDialogue:
 
     def _say(self, reply: Reply) -> None:
         self._out.append(reply.octets if self._offer.with_status else without_status(reply).octets)
-
-    def _hand_out(self, event: Event) -> Event:
-        if not isinstance(event, (ContentBlock, TransactionOver)):
-            self._asked = event
-        return event
 
     def _out_of_step(self) -> bool:
         """
@@ -286,6 +288,7 @@ class ServerDialogue:
     def _answer_content(self, event: ContentEnded, reply: Reply) -> None:
         for _ in range(self._accepted if self.rules.lmtp else 1):
             self._say(reply)  # RFC 2033 §4.2
+        self._idled = 0
         self._end_transaction()
 
     def _answer_inquiry(self, event: VerifyGiven | ExpandGiven, reply: Reply) -> None:
@@ -416,7 +419,8 @@ class ServerDialogue:
     def _end_chunk(self, chunks: ChunkedContent, chunk: ChunkGiven) -> None:
         chunks.chunk = None
         if not chunk.last:
-            self._say(replies.chunk_received(chunk.size))
+            received = replies.chunk_received(chunk.size)
+            (self._say if chunk.size else self._idle)(received)
             return
         missing = chunks.end()
         if missing:
@@ -436,7 +440,7 @@ class ServerDialogue:
         if self._swallowed or (
             end + 2 > self.rules.max_command_octets and end > self._line_limit(line)
         ):
-            refused = self._too_long if self._swallowed else self._too_long_reply(line)
+            refused = self._too_long if self._swallowed else too_long(self._line_limit(line))
             self._swallowed = 0
             if self.state is State.LOGGING_IN:
                 self.state = State.GREETED
@@ -451,15 +455,7 @@ class ServerDialogue:
         return True
 
     def _line_limit(self, line: bytes) -> int:
-        """Octets that the beginning *line* may grow to, without CRLF (RFC 4954 §4)."""
-        in_exchange = self.state is State.LOGGING_IN
-        if in_exchange or (line[:5].upper() == b"AUTH " and self._is_on("AUTH")):
-            return _MAX_LOGIN_OCTETS
-        return self.rules.max_command_octets - 2
-
-    def _too_long_reply(self, line: bytes) -> Reply:
-        login = self._line_limit(line) == _MAX_LOGIN_OCTETS
-        return replies.LOGIN_LINE_TOO_LONG if login else replies.LINE_TOO_LONG
+        return line_limit(line, self.state, self.rules, self._offer)
 
     def _login_line(self, line: bytes) -> None:
         """The answer to a challenge (RFC 4954 §4)."""
@@ -497,7 +493,7 @@ class ServerDialogue:
             and len(self._buffer) > self._line_limit(self._buffer) + 1
         ):
             if not self._swallowed:
-                self._too_long = self._too_long_reply(self._buffer)
+                self._too_long = too_long(self._line_limit(self._buffer))
             self._swallowed += len(self._buffer)
             self._buffer = b"\r" if self._buffer.endswith(b"\r") else b""
             if self._swallowed > _MAX_SWALLOWED_OCTETS:
@@ -517,7 +513,7 @@ class ServerDialogue:
             verb = _IN_LMTP.get(verb, verb)
         row = TABLE.get(verb)
         if row is None:
-            self._unknown(verb)
+            (self.close if verb in ENDING else self._fault)(unknown(verb))
             return
         if not self._pipelining and self._out_of_step():
             return
@@ -533,39 +529,18 @@ class ServerDialogue:
             self._ready.append(met)
         elif not met.positive:
             self._fault(met)
-            if verb == "BDAT":
-                self._refuse_bdat(meant)
-            elif verb == "DATA" and self._buffer:
-                # Rule 3: what lies behind may be a content that did not wait.
+            if isinstance(meant, ChunkGiven):
+                self._refuse_chunk(meant)  # what it announces follows in any case
+            elif verb == "BDAT" or (verb == "DATA" and self._buffer):
+                # Nobody knows where the next command begins; rule 3: what lies behind
+                # DATA may be a content that did not wait.
                 self._close()
         else:
             self._done(verb, met)
 
-    def _refuse_bdat(self, meant: Event | ChunkGiven | Reply) -> None:
-        """Out of place or malformed: what it announces follows in any case."""
-        if isinstance(meant, ChunkGiven):
-            self._refuse_chunk(meant)
-        else:
-            self._close()  # nobody knows where the next command begins
-
     def _refusal(self, verb: str) -> Reply | None:
-        """Why *verb* may not come now."""
-        if verb == "STARTTLS" and self.secure:
-            return replies.TLS_IS_ON
-        if not self._is_on(verb):
-            return replies.NOT_SUPPORTED
-        if self.rules.require_tls and not self.secure and verb not in order.BEFORE_TLS:
-            return replies.TLS_FIRST
-        if verb == "MAIL" and self.rules.require_login and not self.logged_in:
-            return order.refusal(self.state, verb) or replies.LOGIN_FIRST
-        if verb in ("TURN", "ATRN") and not self.logged_in:
-            return order.refusal(self.state, verb) or replies.LOGIN_FIRST  # RFC 2645 §5.2.1
-        if verb == "DATA" and self._binary and self.state is State.RECIPIENTS:
-            return replies.BINARY_BY_CHUNKS  # RFC 3030 §3
-        return order.refusal(self.state, verb)
-
-    def _is_on(self, verb: str) -> bool:
-        return verb not in self._offer.off
+        secure, known = self.secure, self.logged_in
+        return refusal(verb, self.state, self.rules, self._offer, secure, known, self._binary)
 
     def _done(self, verb: str, reply: Reply) -> None:
         """A command that nobody has to decide: NOOP, RSET, VRFY, HELP, QUIT."""
@@ -573,18 +548,19 @@ class ServerDialogue:
             self.close(replies.closing(self.rules.fqdn))
             return
         if reply is HELP_GIVEN:
-            reply = replies.commands(tuple(verb for verb in TABLE if self._is_on(verb)))
-        self._say(reply)
+            reply = help_given(self._offer, self.rules.lmtp)
+        self._idle(reply)
         if verb == "RSET" and self.state is not State.CONNECTED:
             self._end_transaction()
 
-    def _unknown(self, verb: str) -> None:
-        if verb in ENDING:
-            self.close(ENDING[verb])
-        elif verb in NOT_OFFERED:
-            self._fault(replies.NOT_SUPPORTED)
+    def _idle(self, reply: Reply) -> None:
+        """*reply* is the answer to what carries no mail."""
+        self._idled += 1
+        if self._idled <= _MAX_IDLE_COMMANDS or self.trusted:
+            self._say(reply)
         else:
-            self._fault(replies.UNKNOWN_COMMAND)
+            self._errors += 1
+            self._say_fault(reply)
 
     def _fault(self, reply: Reply) -> None:
         self._errors += 1
