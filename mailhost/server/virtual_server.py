@@ -120,7 +120,9 @@ class VirtualServer:
         self.tracer = Tracer()
         self.tally = Tally()
         self._protocol_log = ProtocolLog()
-        self._life: Lifecycle = make_lifecycle(Parts(self._unlisten, self._close, []))
+        self._life: Lifecycle = make_lifecycle(
+            Parts(self._unlisten, lambda: Deferred.fromCoroutine(self._close_down()), [])
+        )
 
     # ---- what may be asked
 
@@ -570,9 +572,6 @@ class VirtualServer:
         self._leaving = [one for one in self._leaving if one.sessions]
         if factory.sessions:
             self._leaving.append(factory)
-
-    def _close(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._close_down())
 
     async def _close_down(self) -> None:
         self._watch.stop()
