@@ -1,5 +1,5 @@
 """
-What every test leaves behind: no thread that would keep the process from ending.
+What holds for every test: no example has a deadline, and no thread is left behind.
 
 A store that nobody closed has threads that wait for work for ever, and the interpreter waits
 for them. The test that left them fails, and a run with any left ends all the same.
@@ -14,6 +14,11 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says something about the machine, not about us.
+settings.register_profile("suite", deadline=None)
+settings.load_profile("suite")
 
 #: Twisted's own pool is one for all tests; it ends with the reactor.
 _REACTOR = "PoolThread-twisted.internet.reactor"

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mailhost import background
 from mailhost.background import AppendedFile, Background
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 
 class BackgroundTests(SynchronousTestCase):

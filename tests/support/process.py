@@ -25,7 +25,7 @@ from tests.support.postfix_tools import PROJECT
 #: Not the address outgoing connections come from: their ports cannot be in our way.
 LOOPBACK = "127.0.0.2"
 #: How long anything may take before the test fails.
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 _POLL_SECONDS = 0.01
 
 T = TypeVar("T")
