@@ -20,6 +20,7 @@ from mailhost.cli.send import send
 from mailhost.cli.steer import pause, reload_, sessions, sites, start, status, stop, terminate
 from mailhost.cli.tls import tls
 from mailhost.cli.token import token
+from mailhost.cli.top import top
 from mailhost.cli.trace import trace
 
 __all__ = ["main"]
@@ -50,5 +51,6 @@ for command in (
     reload_,
     tls,
     token,
+    top,
 ):
     main.add_command(command)

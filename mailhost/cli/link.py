@@ -43,6 +43,10 @@ class LocalConnection(http.client.HTTPConnection):
         self.sock.connect(os.fspath(self._path))
 
 
+class Unreached(Exception):
+    """The server does not answer, or not with what was asked for; the words say why."""
+
+
 @frozen
 class Link:
     """
@@ -69,37 +73,49 @@ class Link:
 
     def addresses(self) -> frozenset[tuple[str, int]]:
         """Where the server listens, as its status says; nothing where none answers."""
-        connection = LocalConnection(self.path)
         try:
-            connection.request("GET", "/v1/status")
-            told = json.loads(connection.getresponse().read())
-        except (OSError, http.client.HTTPException, ValueError):
+            told = self.look("/v1/status")
+        except Unreached:
             return frozenset()
-        finally:
-            connection.close()
         return frozenset(
             (host, port) for server in told.get("servers", ()) for host, port in server["addresses"]
         )
 
+    def look(self, path: str, **query: object) -> Any:
+        """
+        What the server shows, for who goes on where it does not.
+
+        :raises Unreached: it does not.
+        """
+        status, table = self._ask("GET", _asked(path, query), None)
+        if status != http.client.OK:
+            raise Unreached(str(table.get("error", "refused")))
+        return table
+
     def _request(self, method: str, path: str, body: str | None = None) -> Any:
+        try:
+            status, table = self._ask(method, path, body)
+        except Unreached as problem:
+            click.echo(str(problem), err=True)
+            raise click.exceptions.Exit(NOT_REACHED) from None
+        if status != http.client.OK:
+            _refused(table)
+        return table
+
+    def _ask(self, method: str, path: str, body: str | None) -> tuple[int, Any]:
+        """:raises Unreached: there is no answer."""
         connection = LocalConnection(self.path)
         try:
             connection.request(method, path, body)
             answer = connection.getresponse()
-            table = json.loads(answer.read())
+            return answer.status, json.loads(answer.read())
         except OSError as problem:
-            self._not_reached(_words(problem))
+            words = _words(problem)
         except (http.client.HTTPException, ValueError):
-            self._not_reached("what listens there is no mailhost, or has just ended")
+            words = "what listens there is no mailhost, or has just ended"
         finally:
             connection.close()
-        if answer.status != http.client.OK:
-            _refused(table)
-        return table
-
-    def _not_reached(self, words: str) -> NoReturn:
-        click.echo(f"The server cannot be reached at {escaped(self.path)}: {words}", err=True)
-        raise click.exceptions.Exit(NOT_REACHED)
+        raise Unreached(f"The server cannot be reached at {escaped(self.path)}: {words}")
 
 
 def _refused(table: Mapping[str, Any]) -> NoReturn:

@@ -11,6 +11,7 @@ come from another process.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -94,6 +95,22 @@ def _warnings(parts: Parts, server: str | None) -> list[dict[str, Any]]:
     ]
 
 
+#: What of a `Tally` is told by `_counters`.
+COUNTED = (
+    *("sessions", "accepted_messages", "relayed_messages", "delivered_messages"),
+    *("failed_recipients", "delayed_recipients", "received_octets", "sent_octets"),
+)
+
+
+def _counters(parts: Parts) -> list[dict[str, Any]]:
+    """What each virtual server has counted in this process since it began; needs no disk."""
+    return [
+        {"server": part.name, "pid": os.getpid()}
+        | {name: getattr(part.tally, name) for name in COUNTED}
+        for part in parts.values()
+    ]
+
+
 #: What may be asked.
 QUESTIONS: Mapping[str, Callable[..., Maybe[Any]]] = {
     **queue_answers.QUESTIONS,
@@ -106,5 +123,6 @@ QUESTIONS: Mapping[str, Callable[..., Maybe[Any]]] = {
     "terminate": _terminate,
     "sites": _sites,
     "waits": _waits,
+    "counters": _counters,
     "warnings": _warnings,
 }

@@ -129,6 +129,39 @@ async def _sites(call: Call) -> SiteListing:
     return SiteListing(answers.missing, _rows(answers))
 
 
+@frozen
+class CounterRow:
+    """
+    What one virtual server has counted in one process since that began.
+
+    :ivar pid: of the process; another one begins with nothing.
+    """
+
+    server: str
+    pid: int
+    sessions: int
+    accepted_messages: int
+    relayed_messages: int
+    delivered_messages: int
+    failed_recipients: int
+    delayed_recipients: int
+    received_octets: int
+    sent_octets: int
+
+
+@frozen
+class CounterListing:
+    """Counters of all processes; their growth is a rate."""
+
+    missing_workers: tuple[int, ...]
+    rows: Sequence[Mapping[str, Any]] = rows(CounterRow, ("worker", int))
+
+
+async def _counters(call: Call) -> CounterListing:
+    answers = await call.steered.ask("counters", {})
+    return CounterListing(answers.missing, _rows(answers))
+
+
 def _rows(answers: Answers) -> list[dict[str, Any]]:
     """Lists of all workers as one; each row says whose it is."""
     return [{"worker": part.worker, **row} for part in answers.parts for row in part.value]
@@ -231,6 +264,7 @@ ROUTES: tuple[Route, ...] = (
         "GET", "/v1/sessions", _sessions, SessionListing, "Sessions, in pages.", query=SessionsQuery
     ),
     Route("GET", "/v1/sites", _sites, SiteListing, "How sites are doing.", query=OfServer),
+    Route("GET", "/v1/counters", _counters, CounterListing, "What was counted."),
     Route("GET", "/v1/openapi.json", _describe, Description, "This description."),
     Route(
         "POST",

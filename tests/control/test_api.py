@@ -9,13 +9,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from attrs import fields_dict
 from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from mailhost.cli.link import LocalConnection
 from mailhost.control import api
-from mailhost.control.api import ControlAPI
+from mailhost.control.answers import COUNTED
+from mailhost.control.api import ControlAPI, CounterRow
 from mailhost.control.callers import LocalGate, Process
 from mailhost.control.door import Door
 from mailhost.control.rights import ALL
@@ -96,6 +98,15 @@ class SeeingTests(APICase):
 
         rows = [(row["worker"], row["key"]) for row in table["rows"]]
         self.assertEqual([(0, "a.example"), (1, "b.example")], rows)
+
+    async def test_counters(self) -> None:
+        """Each row says whose it is, and from which process."""
+        self.steered.answers["counters"] = [[{"server": "one", "pid": 7}], [{"server": "one"}]]
+
+        _, table = await self.ask("GET", "/v1/counters")
+
+        self.assertEqual({"worker": 0, "server": "one", "pid": 7}, table["rows"][0])
+        self.assertEqual(COUNTED, tuple(name for name in fields_dict(CounterRow))[2:])
 
     async def test_bad_questions(self) -> None:
         """Each is told what is wrong with it, and nobody is asked."""

@@ -91,7 +91,7 @@ class LiveTests(HouseCase):
         wait_until(lambda: takes_connections(address), "control over TCP")
         for number in range(3):
             house.submit([f"a{number}@x.example", "here@example.com"])
-        house.wait_for_attempts("a0@x.example")
+        house.process.wait_for_words("to=a0@x.example delayed")
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a certificate that is not looked at
