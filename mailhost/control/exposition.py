@@ -66,8 +66,12 @@ class Totals:
             counters: Numbers = {}
             for name, labels, value in part.value["samples"]:
                 numbers = [float(n) for n in (value if isinstance(value, list) else [value])]
+                series = name, tuple(labels.items())
+                if METRICS[name].largest:
+                    gauges[series] = max(gauges.get(series, numbers), numbers)
+                    continue
                 kept = gauges if METRICS[name].kind == "gauge" else counters
-                _add(kept, {(name, tuple(labels.items())): numbers})
+                _add(kept, {series: numbers})
             self._last[part.worker] = pid, counters
         for each in (self._ended, *(counters for _, counters in self._last.values())):
             _add(gauges, each)

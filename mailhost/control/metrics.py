@@ -39,6 +39,7 @@ class Metric:
     :ivar words: what it is, in one sentence.
     :ivar source: an attribute of `mailhost.model.tally.Tally`; empty: it is computed.
     :ivar bounds: of a histogram.
+    :ivar largest: of several processes the largest counts, not the sum.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Metric:
     words: str
     source: str = ""
     bounds: tuple[float, ...] = ()
+    largest: bool = False
 
     @property
     def label(self) -> str:
@@ -223,11 +225,20 @@ _OURS = (
     + _gauges(
         ("mailhost_queue_messages", "Messages in the queue."),
         ("mailhost_queue_recipients", "Recipients in the queue."),
+        ("mailhost_queue_held_recipients", "Recipients that operators hold."),
         ("mailhost_queue_active_messages", "Messages in memory, on their way."),
         ("mailhost_waits", "What mail waits for that belongs to no single site."),
         ("mailhost_site_connections", "Connections to a site now."),
         ("mailhost_site_waiting_messages", "Messages that wait in memory for a site."),
         ("mailhost_site_suspended", "Processes that have suspended a site."),
+    )
+    + (
+        Metric(
+            "mailhost_queue_oldest_seconds",
+            "gauge",
+            "Age of the oldest message in the queue; 0: it is empty.",
+            largest=True,
+        ),
     )
 )
 
@@ -363,17 +374,21 @@ async def _queue_samples(part: Part) -> list[Sample]:
     return [(name, {METRICS[name].label: part.name}, n) for name, n in numbers.items()]
 
 
-async def _stored(relays: Sequence[RelayManager], active: int) -> dict[str, int]:
+async def _stored(relays: Sequence[RelayManager], active: int) -> dict[str, float]:
     """What the queues hold; nothing while one of them cannot be read: the rest is wanted then."""
     try:
         counts = [await relay.store.counts() for relay in relays]
     except MailhostError:
         return {}
+    now = relays[0].steward.clock.seconds() if relays else 0.0
     messages = sum(one.messages for one in counts)
+    oldest = min((one.oldest_at for one in counts if one.oldest_at is not None), default=now)
     return {
         "windows_smtp_remote_retry_queue_length": max(0, messages - active),
         "mailhost_queue_messages": messages,
         "mailhost_queue_recipients": sum(one.recipients for one in counts),
+        "mailhost_queue_held_recipients": sum(one.held for one in counts),
+        "mailhost_queue_oldest_seconds": max(0.0, now - oldest),
     }
 
 

@@ -198,7 +198,12 @@ class QueueCounts:
 
     :ivar messages: messages with at least one recipient to serve.
     :ivar recipients: recipients to serve.
+    :ivar held: those of them that an operator holds.
+    :ivar oldest_at: when the oldest message came, seconds since the epoch; `None`: there is none.
     """
 
     messages: int
     recipients: int
+    held: int = 0
+    # As much may wait at another time.
+    oldest_at: float | None = field(default=None, eq=False)

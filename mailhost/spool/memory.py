@@ -228,9 +228,10 @@ class MemoryQueue:
 
     def counts(self) -> Deferred[QueueCounts]:
         """See `IQueueStore`."""
-        return succeed(
-            QueueCounts(len(self.messages), sum(len(m.recipients) for m in self.messages.values()))
-        )
+        everyone = [one for m in self.messages.values() for one in m.recipients.values()]
+        oldest = min((one.accepted_at for one in self.messages.values()), default=None)
+        held = sum(one.held for one in everyone)
+        return succeed(QueueCounts(len(self.messages), len(everyone), held, oldest))
 
     def look_through(self, wanted: QueueFilter, after: int, limit: int) -> Deferred[QueuePage]:
         """See `IQueueStore`.  Last outcomes are not kept here."""

@@ -174,7 +174,7 @@ class QueueReader:
     def counts(self) -> QueueCounts:
         """See `IQueueStore.counts`."""
         with self._snapshot() as connection:
-            return QueueCounts(*connection.execute(schema.SELECT_COUNTS).fetchone())
+            return QueueCounts(*connection.execute(schema.SELECT_COUNTS, (HELD_AT,)).fetchone())
 
     # ---- operators
 

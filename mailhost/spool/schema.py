@@ -141,7 +141,9 @@ SELECT_NEXT_DUE = "SELECT min(due_at) FROM recipients WHERE due_at > ?"
 #: The rows of messages carry contents and are not to be walked; each has a recipient.
 SELECT_COUNTS = """
 SELECT (SELECT count(*) FROM (SELECT DISTINCT key FROM recipients)),
-    (SELECT count(*) FROM recipients)
+    (SELECT count(*) FROM recipients),
+    (SELECT count(*) FROM recipients WHERE due_at >= ?),
+    (SELECT accepted_at FROM messages ORDER BY key LIMIT 1)
 """
 #: What is left of damaged rows; hexadecimal, because it may not even be text.
 SELECT_RAW_MESSAGE = """

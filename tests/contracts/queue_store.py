@@ -203,6 +203,19 @@ class QueueStoreContract:
 
         self.assertEqual(QueueCounts(0, 0), await self.store.counts())
 
+    async def test_counts(self) -> None:
+        """What is held is counted, and when the oldest message came is known."""
+        empty = await self.store.counts()
+        first = await self.submit(BOB, CAROL)
+        await self.submit(BOB)
+        await self.store.postpone([Postponement(first, (0,), HELD_AT)])
+
+        found = await self.store.counts()
+
+        self.assertEqual((0, None), (empty.held, empty.oldest_at))
+        self.assertEqual(QueueCounts(2, 3, 1), found)
+        self.assertEqual(first.accepted_at, found.oldest_at)
+
     async def test_delayed(self) -> None:
         """A delayed recipient is counted, due later, and remembers its report."""
         message = await self.submit(BOB, CAROL)
@@ -498,7 +511,7 @@ class QueueStoreContract:
         self.assertEqual([], await self.due(before=self.now + 1e9))
         (found,) = await self.look()
         self.assertTrue(all(one.held for one in found.recipients.values()))
-        self.assertEqual(QueueCounts(1, 2), await self.store.counts())
+        self.assertEqual(QueueCounts(1, 2, 2), await self.store.counts())
         await self.store.postpone([Postponement(found, (1,), self.now)])
         (due,) = await self.due()
         self.assertEqual([True, False], [one.held for one in due.recipients.values()])

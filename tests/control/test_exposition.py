@@ -105,6 +105,15 @@ class ExpositionTests(OutlookCase):
         running = [found["mailhost_server_running", name] for name in ("one", "a b")]
         self.assertEqual([1, 0], running)
 
+    async def test_oldest_of_all(self) -> None:
+        """The age of the oldest message is that of the oldest in any worker."""
+        name = "mailhost_queue_oldest_seconds"
+        self.steered.answers["metrics"] = [
+            {"pid": n, "samples": [[name, {"server": "one"}, age]], "states": STATES_NOW}
+            for n, age in enumerate((3.5, 60.0, 0))
+        ]
+        self.assertEqual(60.0, (await self.scrape())[name, "one"])
+
     async def test_spread(self) -> None:
         """A histogram has what is below each bound."""
         spread = Spread(METRICS[COMMITS].bounds)
@@ -316,6 +325,8 @@ class ServiceTests(OutlookCase):
             f"{COMMITS}_count": (2, 1),
             "mailhost_message_age_seconds_count": (2, 2),
             QUEUED: (0, 0),
+            "mailhost_queue_held_recipients": (0, 0),
+            "mailhost_queue_oldest_seconds": (0, 0),
             "mailhost_server_running": (1, 1),
             nobody: (0, 1),
             loops: (0, 1),
