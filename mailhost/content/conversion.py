@@ -104,6 +104,8 @@ class Survey:
     def finish(self) -> None:
         """There is no more; raises as `feed` does."""
         self._walker.end()
+        self._between.end()
+        self._need_fit_between()
 
     # ---- `mailhost.content.mime.Visitor`
 
@@ -118,7 +120,7 @@ class Survey:
     def between(self, entity: Entity, octets: bytes) -> None:
         """See there."""
         self._between.feed(octets)
-        self._need_fit(self._between, "what stands between parts")
+        self._need_fit_between()
 
     def body(self, entity: Entity, octets: bytes) -> None:
         """See there."""
@@ -141,6 +143,9 @@ class Survey:
             raise Unreadable(f"{kind} is never encoded")
         self.encodings[entity.number] = self._best(kind, text)
         self._relabel(entity.parent)
+
+    def _need_fit_between(self) -> None:
+        self._need_fit(self._between, "what stands between parts")
 
     def _need_fit(self, text: _Text, what: str) -> None:
         """There is no encoding for anything but bodies."""

@@ -11,7 +11,7 @@ from email.mime.application import MIMEApplication
 from email.mime.multipart import MIMEMultipart
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -157,6 +157,7 @@ class RefusedTests(SynchronousTestCase):
             (b"Subject: \xe4\r\n\r\n", "a header"),
             (b"X: " + b"a" * 999 + b"\r\n\r\n", "a header"),
             (of_parts(b"\r\n").replace(b"behind", b"\xe4"), "between"),
+            (of_parts(b"\r\n") + b"\r", "between"),
             (UTF8.replace(b"8bit", b"base64") + SMALL, "base64 is not"),
             (UTF8.replace(b"8bit", b"x-uuencode") + SMALL, "x-uuencode is not"),
             (b"Content-Type: multipart/mixed\r\n\r\n" + SMALL, "boundary"),
@@ -250,3 +251,39 @@ class AnyMessageTests(SynchronousTestCase):
         self.assertLess(max(map(len, octets.split(b"\r\n"))), 999)
         whole = [body.removesuffix(b"\r\n") for body in _bodies(octets)]
         self.assertEqual([body.removesuffix(b"\r\n") for body in _bodies(before)], whole)
+
+
+PIECES = [
+    b"Content-Type: multipart/mixed; boundary=b\r\n", b"Content-Type: message/rfc822\r\n",
+    b'Content-Type: multipart/signed; boundary="b c"\r\n',
+    b"Content-Type: multipart/digest; boundary=d",
+    b"Content-Transfer-Encoding: 8bit\r\n", b"Content-Transfer-Encoding: base64\r\n",
+    b"MIME-Version: 1.0\r\n", b"\r\n", b"\r\n\r\n", b"--b\r\n", b"\r\n--b\r\n", b"\r\n--b--\r\n",
+    b"\r\n--b c\r\n", b"--b c--", b"\r\n--d \t\r\n", b"\r\n--", b"--", b"\r", b"\n", b"\0", b"\xe4",
+    b"text\r\n", b"=\r\n", b". \r\n", b"x" * 1100,
+]  # fmt: skip
+
+
+class AnyOctetsTests(SynchronousTestCase):
+    @settings(max_examples=300)
+    @given(
+        st.lists(st.one_of(st.sampled_from(PIECES), st.binary(max_size=8)), max_size=25),
+        st.integers(1, 40),
+        st.booleans(),
+    )
+    def test_fits_or_is_refused(self, pieces: list[bytes], step: int, eight_bit: bool) -> None:
+        """Whatever it is: what comes out a host takes, whatever the blocks, or it is unreadable."""
+        before = b"".join(pieces)
+        try:
+            encodings, octets = converted(before, eight_bit=eight_bit)
+        except Unreadable:
+            self.assertRaises(Unreadable, converted, before, eight_bit=eight_bit, step=step)
+            return
+
+        self.assertEqual((encodings, octets), converted(before, eight_bit=eight_bit, step=step))
+        self.assertTrue(eight_bit or octets.isascii())
+        ends = octets.count(b"\r\n")
+        self.assertEqual((ends, ends, 0), tuple(map(octets.count, (b"\r", b"\n", b"\0"))))
+        self.assertLess(max(map(len, octets.split(b"\r\n"))), 999)
+        if not encodings:
+            self.assertEqual(before.removesuffix(b"\r\n"), octets.removesuffix(b"\r\n"))
