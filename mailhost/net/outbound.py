@@ -105,6 +105,7 @@ class Protection:
     :ivar in_thread: does what would keep the reactor waiting.
     :ivar host: whom we mean to talk to: a name, or an IP address.
     :ivar tls: has the contexts.
+    :ivar implicit: TLS begins at once, and not by STARTTLS.
     """
 
     level: TLSLevel
@@ -113,6 +114,7 @@ class Protection:
     ca: Path | None = None
     login: ClientLogin | None = None
     in_thread: InThread = maybeDeferred
+    implicit: bool = False
 
 
 @implementer(IPushProducer, IHandshakeListener)
@@ -152,7 +154,8 @@ class OutboundProtocol(Protocol):
         self.ready: Deferred[Transcript | None] = Deferred()
         level = protection.level if protection is not None else TLSLevel.NONE
         login = protection.login if protection is not None else None
-        self._dialogue = ClientDialogue(hello_name, use_helo, level, login, lmtp)
+        implicit = protection is not None and protection.implicit
+        self._dialogue = ClientDialogue(hello_name, use_helo, level, login, lmtp, implicit)
         self._protection = protection
         self._timeout_seconds = timeout_seconds
         self._deadlines = deadlines
@@ -257,6 +260,8 @@ class OutboundProtocol(Protocol):
         transport.registerProducer(self, True)
         self._extend_deadline()
         self._deadlines.watch(self)
+        if self._dialogue.implicit:
+            self._start_tls()
 
     def dataReceived(self, data: bytes) -> None:
         """Replies from the peer."""

@@ -2,7 +2,8 @@
 Opening a session to a site: its hosts, their addresses, one after the other.
 
 :Room: ``relay``
-:RFC: 5321 §5.1 (try every address in order), §4.5.3.2.1; 7435 (opportunistic security).
+:RFC: 5321 §5.1 (try every address in order), §4.5.3.2.1; 7435 (opportunistic security),
+    8314 §3.3 (port 465).
 :IIS: DEL-21 (login), DEL-31 (time-out), DEL-33 (TCP port).
 :Called by: `mailhost.relay.sites`.
 """
@@ -48,6 +49,8 @@ CONNECT_SECONDS = 30
 MAX_ADDRESSES = 5
 #: Threads for what a login needs: passwords hashed, tickets got, tokens written.
 LOGIN_THREADS = 4
+#: Where TLS comes before the greeting (RFC 8314 §7.3, "submissions").
+IMPLICIT_TLS_PORT = 465
 #: What the resolver says of a host that is this machine (RFC 3463 X.4.6).
 LOOPS_BACK = "5.4.6"
 
@@ -245,9 +248,10 @@ class Line:
             except SecretProblem as problem:
                 # RFC 3463 X.3.5: system incorrectly configured.
                 return Outcome(Fate.DELAYED, "4.3.5", f"login: {problem}")
-            protection = self._protection(security, place.host, secret)
+            protection = self._protection(security, place, secret)
             opened = await self._open_with(protection, place, destination, gone, scribes)
         may_be_clear = security.tls is TLSLevel.OPPORTUNISTIC and login is None
+        may_be_clear &= place.port != IMPLICIT_TLS_PORT
         if isinstance(opened, Transcript) and opened.tls_failed and may_be_clear:
             # RFC 7435 §3: better in clear than not at all, where nobody has
             # asked for more.
@@ -269,27 +273,32 @@ class Line:
         """A token that is refused may have been taken back: a fresh one is tried, once."""
         try:
             token = await self.tokens.token(grant)
-            protection = self._protection(security, place.host, token.text)
+            protection = self._protection(security, place, token.text)
             opened = await self._open_with(protection, place, destination, gone, scribes)
             if not isinstance(opened, Transcript) or not opened.login_refused:
                 return opened
             fresh = self.tokens.replace(grant, token)
             if fresh is None:
                 return opened
-            protection = self._protection(security, place.host, (await fresh).text)
+            protection = self._protection(security, place, (await fresh).text)
             return await self._open_with(protection, place, destination, gone, scribes)
         except TokenProblem as problem:
             return Outcome(Fate.DELAYED, problem.status, f"login: no token: {problem}")
 
-    def _protection(self, security: OutboundSecurity, host: str, secret: str) -> Protection:
-        given = security.login
+    def _protection(
+        self, security: OutboundSecurity, place: HostAddress, secret: str
+    ) -> Protection:
+        given, host = security.login, place.host
         login = None
         if given is not None:
             now = self.reactor.seconds()
             login = ClientLogin(given.username, secret, given.mechanisms, host, now)
             if given.keytab is not None:
                 login.context = initiator(given.keytab, given.username, host)
-        return Protection(security.tls, host, self.tls, security.ca, login, self._in_thread)
+        implicit = place.port == IMPLICIT_TLS_PORT and security.tls is not TLSLevel.NONE
+        return Protection(
+            security.tls, host, self.tls, security.ca, login, self._in_thread, implicit
+        )
 
     def _in_thread(self, work: Callable[[], Any]) -> Deferred[Any]:
         if self._threads is None:

@@ -29,10 +29,11 @@ from mailhost.model.explanation import Explanation, Step
 from mailhost.model.outcome import Fate
 from mailhost.model.route import Drop, MailExchange
 from mailhost.model.schedule import RetrySchedule
-from mailhost.model.security import OutboundSecurity
+from mailhost.model.security import OutboundSecurity, TLSLevel
 from mailhost.policy.dns_lists import score_of
 from mailhost.policy.relaying import Right, right_to_relay
 from mailhost.relay.dispatch import Way
+from mailhost.relay.line import IMPLICIT_TLS_PORT
 from mailhost.relay.manager import RelayManager
 from mailhost.routing.domains import LocalDomain, RemoteDomain
 from mailhost.server.rehearsal import Rehearsal, Rehearsed
@@ -295,7 +296,7 @@ class Explainer:
         assert way.destination is not None
         told["site"] = way.destination.key
         told["addresses"] = await self._tell_hosts(way)
-        self._tell_security(path, way.destination.security)
+        self._tell_security(path, way.destination.security, told["addresses"])
         self._tell_site(way.destination.key)
 
     def _route_words(self, path: Mailbox, way: Way, handling: Handling) -> tuple[str, str]:
@@ -325,11 +326,17 @@ class Explainer:
             self._tell("host", f"{mx}{hop}: {', '.join(found)}")
         return addresses
 
-    def _tell_security(self, path: Mailbox, security: OutboundSecurity) -> None:
+    def _tell_security(
+        self, path: Mailbox, security: OutboundSecurity, addresses: list[str]
+    ) -> None:
         domain = self.desk.categorizer.find_domain(path)
         own = isinstance(domain, RemoteDomain) and domain.security is not None
         setting = f"domains[{domain.name}].security" if own and domain else "delivery.security"
-        self._tell("TLS policy", security.tls.value, f"{setting}.tls")
+        words = security.tls.value
+        port = f":{IMPLICIT_TLS_PORT}"
+        if security.tls is not TLSLevel.NONE and any(one.endswith(port) for one in addresses):
+            words = f"{words}; at port {IMPLICIT_TLS_PORT} before the greeting"
+        self._tell("TLS policy", words, f"{setting}.tls")
         login = security.login
         if login is None:
             self._tell("credentials", "none", f"{setting}.auth")

@@ -87,6 +87,7 @@ class ClientDialogue:
     :ivar tls: what must hold before an envelope is sent.
     :ivar lmtp: the peer speaks LMTP: LHLO, and a reply for each recipient after the content.
     :ivar login: log in before the first envelope; `None`: do not.
+    :ivar implicit: the handshake comes before the greeting (RFC 8314 §3.3).
     :ivar secure: TLS is on.
     :ivar extensions: keyword -> words, from the EHLO answer, keywords in upper case.
     :ivar heard: whole replies so far.
@@ -97,6 +98,7 @@ class ClientDialogue:
     tls: TLSLevel = TLSLevel.NONE
     login: ClientLogin | None = None
     lmtp: bool = False
+    implicit: bool = False
     secure: bool = field(default=False, init=False)
     phase: Phase = field(default=Phase.BANNER, init=False)
     extensions: dict[str, str] = field(factory=dict, init=False)
@@ -109,6 +111,10 @@ class ClientDialogue:
     _writer: ContentWriter = field(factory=ContentWriter, init=False)
     _reset_first: bool = field(default=False, init=False)
 
+    def __attrs_post_init__(self) -> None:
+        if self.implicit:
+            self.phase = Phase.SECURING
+
     # ---- the caller's side
 
     def receive_octets(self, octets: bytes) -> None:
@@ -119,6 +125,9 @@ class ClientDialogue:
         """The handshake is done: what was learned in clear is forgotten (RFC 3207 §4.2)."""
         assert self.phase is Phase.SECURING, f"no handshake while {self.phase.name}"
         self.secure = True
+        if self.implicit:
+            self.phase = Phase.BANNER
+            return
         self.extensions.clear()
         self._say_hello("LHLO" if self.lmtp else "EHLO")
 

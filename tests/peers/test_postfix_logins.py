@@ -56,6 +56,8 @@ smtp_sasl_security_options = noanonymous
 transport_maps = texthash:{transports}
 """
 )
+#: Port 465 of an address that no other run has.
+SMTPS_HOST = f"127.77.{os.getpid() // 250 % 250}.{os.getpid() % 250 + 1}"
 POSTLOG = "postlog unix-dgram n - n - 1 postlogd\n"
 
 
@@ -119,7 +121,9 @@ class HostTests(PostfixCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.certificate, self.key = self.authority.issue("postfix", "postfix.example")
+        self.certificate, self.key = self.authority.issue(
+            "postfix", "postfix.example", "smtps.example"
+        )
         sasl = self.home / "conf/sasl"
         sasl.mkdir(parents=True)
         (sasl / "smtpd.conf").write_text(SMTPD_CONF.format(sasl=sasl))
@@ -133,7 +137,10 @@ class HostTests(PostfixCase):
         (sasl / "sasldb").chmod(0o644)
 
     def test_each_mechanism(self) -> None:
-        """DEL-21: by each mechanism that Postfix is told to offer, over verified TLS."""
+        """
+        DEL-21: by each mechanism that Postfix is told to offer, over verified TLS; at port 465
+        TLS comes first.
+        """
         sink = self.start_sink()
         offers = {one: reserve_address("127.0.0.1") for one in (*PASSWORD_MECHANISMS, "cram-md5")}
         self.start(
@@ -142,18 +149,18 @@ class HostTests(PostfixCase):
             {
                 f"{address} inet n": f"smtpd -o smtpd_sasl_mechanism_filter={one}"
                 for one, address in offers.items()
-            },
+            }
+            | {f"{SMTPS_HOST}:465 inet n": "smtpd -o smtpd_tls_wrappermode=yes"},
         )
         first = self.start_first(offers)
-        for one in offers:
+        for one in (*offers, "smtps"):
             first.submit(f"user@{one}.test", content(one))
         first.submit("user@wrong.test", content("wrong"))
         first.submit("user@other.test", content("other"))
 
-        sink.wait_for(*PASSWORD_MECHANISMS)
+        sink.wait_for(*PASSWORD_MECHANISMS, "smtps")
         for one in PASSWORD_MECHANISMS:
-            words = f"sasl_method={one.upper()}, sasl_username=relay@postfix.example"
-            self.assertIn(words, self.said())
+            self.wait_for(f"sasl_method={one.upper()}, sasl_username=relay@postfix.example")
         for octets in sink.taken():
             self.assertIn(b"(using TLSv1.3 with cipher", octets)
         for domain, status, words in (
@@ -171,13 +178,13 @@ class HostTests(PostfixCase):
         domains = [self.way(one, address) for one, address in offers.items()]
         domains.append(self.way("wrong", offers["plain"], password="not-the-word"))
         domains.append(self.way("other", offers["plain"], host="other.example"))
+        domains.append(self.way("smtps", f"{SMTPS_HOST}:465", host="smtps.example"))
+        names = {one: {"A": ["127.0.0.1"]} for one in ("postfix.example", "other.example")}
         return self.start_server(
             access={"relay": {"except": ["127.0.0.1"]}},
             domains=domains,
             delivery={"outbound": {"retry": ["1h"]}},
-            resolver=self.start_dns(
-                {one: {"A": ["127.0.0.1"]} for one in ("postfix.example", "other.example")}
-            ),
+            resolver=self.start_dns(names | {"smtps.example": {"A": [SMTPS_HOST]}}),
         )
 
     def way(

@@ -70,6 +70,23 @@ class TLSTests(SynchronousTestCase):
         self.assertEqual([Ready()], hear(dialogue, b"250-x\r\n250 STARTTLS\r\n"))
         self.assertEqual({"STARTTLS"}, set(dialogue.extensions))
 
+    def test_implicit(self) -> None:
+        """RFC 8314 §3.3: the greeting comes behind the handshake, and STARTTLS is not wanted."""
+        dialogue = ClientDialogue("client.example", tls=TLSLevel.VERIFIED, implicit=True)
+        dialogue.secured()
+        self.assertEqual([], hear(dialogue, b"220 x\r\n"))
+        self.assertEqual(b"EHLO client.example\r\n", dialogue.octets_to_send())
+        self.assertEqual([Ready()], hear(dialogue, WITH_TLS))
+        self.assertEqual(b"", dialogue.octets_to_send())
+
+    def test_implicit_without_handshake(self) -> None:
+        """A connection that is lost meanwhile ended in the handshake."""
+        dialogue = ClientDialogue("client.example", tls=TLSLevel.VERIFIED, implicit=True)
+        dialogue.receive_end("lost")
+        event = dialogue.next_event()
+        assert isinstance(event, SessionOver)
+        self.assertIs(Phase.SECURING, event.phase)
+
     def test_forged_replies(self) -> None:
         """A12: octets in clear behind the 220 end the session, in one segment or a piece of one."""
         for behind in (b"250 x\r\n", b"2"):

@@ -1,0 +1,59 @@
+"""Tests for `mailhost.relay.line`: how a host is met at port 465, and at others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from mailhost.model.outcome import Outcome
+from mailhost.model.route import NextHop
+from mailhost.model.security import OutboundSecurity, TLSLevel
+from mailhost.net.outbound import Transcript
+from mailhost.relay.job import Destination
+from mailhost.relay.line import Line
+from mailhost.smtp.client_events import Phase
+
+NO_TLS = Transcript((), "no handshake", False, False, None, Phase.SECURING)
+
+
+class PortTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        exchanges: Any = None  # addresses in brackets need none
+        self.line = Line(Clock(), exchanges, "us.example", connect=self.connect)
+        # Of each session: whether TLS comes first, `None` in clear.
+        self.met: list[bool | None] = []
+
+    def connect(self, place: Any, factory: Any) -> Deferred[Any]:
+        session = factory.buildProtocol(None)
+        protection = session._protection
+        self.met.append(protection.implicit if protection is not None else None)
+        session.ready.callback(NO_TLS)
+        return succeed(session)
+
+    def open(self, port: int, level: TLSLevel) -> Outcome:
+        hop = NextHop("192.0.2.1", port, literal=True)
+        destination = Destination("one", (hop,), security=OutboundSecurity(level))
+        opening = self.line.open(destination, set(), lambda: None)
+        found = self.successResultOf(Deferred.fromCoroutine(opening))
+        assert isinstance(found, Outcome)
+        return found
+
+    def test_implicit(self) -> None:
+        """RFC 8314: TLS first, and never in clear; but where the operator wants it so."""
+        for level, met in (
+            (TLSLevel.OPPORTUNISTIC, True),
+            (TLSLevel.VERIFIED, True),
+            (TLSLevel.NONE, False),
+        ):
+            self.met = []
+            self.assertEqual("4.7.5", self.open(465, level).status)
+            self.assertEqual([met], self.met, level)
+
+    def test_elsewhere(self) -> None:
+        """STARTTLS; RFC 7435: once more in clear where that may be."""
+        self.open(587, TLSLevel.OPPORTUNISTIC)
+        self.open(587, TLSLevel.REQUIRED)
+        self.assertEqual([False, None, False], self.met)
