@@ -382,8 +382,13 @@ class IHeldMail(Interface):
         :raises mailhost.errors.SpoolProblem: the store cannot say now.
         """
 
-    def start(domains: HeldDomains, who: str) -> None:
-        """Send it to the hosts of its domains, once; *who* is for the log."""
+    def start(domains: HeldDomains, who: str) -> Awaitable[bool]:
+        """
+        Send it to the hosts of its domains, once; whether there is any, or may be.
+
+        :param who: for the log.
+        :raises mailhost.errors.MailhostError: none is known of, and not every queue has answered.
+        """
 
     def session(domains: HeldDomains, peer: str, port: int) -> Any:
         """

@@ -20,6 +20,8 @@ from attrs import asdict
 from mailhost.control import badmail, explanations, metrics, queue_answers, submissions, traces
 from mailhost.control.steered import Parts, chosen_parts
 from mailhost.interfaces import Maybe
+from mailhost.model.held import HeldDomains
+from mailhost.relay.held import start_all
 
 
 async def answer(parts: Parts, question: str, arguments: Mapping[str, Any]) -> Any:
@@ -95,6 +97,19 @@ def _warnings(parts: Parts, server: str | None) -> list[dict[str, Any]]:
     ]
 
 
+async def _start_held(parts: Parts, server: str, domains: list[str], who: str) -> bool | None:
+    """
+    Start mail that waits for *domains*; whether there is any.  `None`: this process cannot say.
+
+    :raises mailhost.errors.MailhostError: a queue cannot say, and the others have none.
+    """
+    part = parts.get(server)
+    if part is None or part.state == "stopped":
+        return None
+    queues = [relay.held for relay in part.relays]
+    return await start_all(queues, HeldDomains(tuple(map(str, domains))), who)
+
+
 #: What of a `Tally` is told by `_counters`.
 COUNTED = (
     *("sessions", "accepted_messages", "relayed_messages", "delivered_messages"),
@@ -125,4 +140,5 @@ QUESTIONS: Mapping[str, Callable[..., Maybe[Any]]] = {
     "waits": _waits,
     "counters": _counters,
     "warnings": _warnings,
+    "start_held": _start_held,
 }

@@ -30,14 +30,13 @@ async def start(desk: Desk, session: SessionFacts, option: str, name: str) -> Re
     if asked is None or desk.held is None:
         return replies.node_not_allowed(name)
     try:
-        waits = await desk.held.waits(asked)
+        started = await desk.held.start(asked, f"ETRN of {session.peer}")
     except MailhostError as problem:
         _log.warn("ETRN {name}: {problem}", name=name, problem=str(problem), **session.told)
         return replies.cannot_start(name)
-    if not waits:
+    if not started:
         return replies.nothing_waits(name)
-    _log.info("{peer} asks for the mail of {name}", name=option + name, **session.told)
-    desk.held.start(asked, f"ETRN of {session.peer}")
+    _log.info("{peer} has started the mail of {name}", name=option + name, **session.told)
     return replies.started(name)
 
 

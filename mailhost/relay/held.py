@@ -14,12 +14,13 @@ tried at once, page by page, so that a large queue never is in memory whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from itertools import count
 from typing import Any
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -46,7 +47,7 @@ _LOOK_SECONDS = 86400.0
 _PAUSE_SECONDS = 0.5
 _SHORT_PAUSE_SECONDS = 0.05
 _MOST_PAUSES = 20
-#: A domain is not started again before so long.
+#: A domain is not started again before so long; who asks meanwhile has it started then.
 _AGAIN_SECONDS = 10.0
 
 _numbers = count(1)
@@ -82,8 +83,10 @@ class HeldMail:
     steward: Steward
     follow: Callable[[Coroutine[Any, Any, None]], None]
     _turned: list[_Turned] = field(factory=list, init=False)
-    # What was asked for, and when that was done with.
-    _started: dict[HeldDomains, float] = field(factory=dict, init=False)
+    # What was asked for of late: `None` while it is taken, then the call that ends its rest.
+    _started: dict[HeldDomains, IDelayedCall | None] = field(factory=dict, init=False)
+    # What was asked for once more meanwhile, and by whom.
+    _once_more: dict[HeldDomains, str] = field(factory=dict, init=False)
     _stopping: bool = field(default=False, init=False)
 
     _log = Logger()
@@ -91,6 +94,10 @@ class HeldMail:
     def stop(self) -> None:
         """Start nothing more."""
         self._stopping = True
+        for resting in self._started.values():
+            if resting is not None:
+                resting.cancel()
+        self._started.clear()
         for one in list(self.line.turned.values()):
             one.session.drop()  # nobody will take it any more
 
@@ -112,14 +119,15 @@ class HeldMail:
                 return True
         return False
 
-    def start(self, domains: HeldDomains, who: str) -> None:
+    async def start(self, domains: HeldDomains, who: str) -> bool:
         """See there."""
-        now = self.clock.seconds()
-        over = {one: at for one, at in self._started.items() if at > now - _AGAIN_SECONDS}
-        self._started = over
-        if domains not in over:
-            self._started[domains] = float("inf")
-            self.follow(self._start(domains, who))
+        if not await self.waits(domains):
+            return False
+        if domains in self._started:
+            self._once_more[domains] = who
+        else:
+            self._begin(domains, who)
+        return True
 
     def session(self, domains: HeldDomains, peer: str, port: int) -> OutboundProtocol:
         """See there."""
@@ -146,13 +154,26 @@ class HeldMail:
 
     # ---- mail that is asked for
 
+    def _begin(self, domains: HeldDomains, who: str) -> None:
+        if not self._stopping:
+            self._started[domains] = None
+            self.follow(self._start(domains, who))
+
+    def _rested(self, domains: HeldDomains) -> None:
+        del self._started[domains]
+        who = self._once_more.pop(domains, None)
+        if who is not None:
+            self._begin(domains, who)
+
     async def _start(self, domains: HeldDomains, who: str) -> None:
         try:
             await self._take(domains, who, None)
         except MailhostError as problem:
             self._log.error("{who}: the queue cannot be read: {problem}", who=who, problem=problem)
         finally:
-            self._started[domains] = self.clock.seconds()
+            if not self._stopping:
+                resting = self.clock.callLater(_AGAIN_SECONDS, self._rested, domains)
+                self._started[domains] = resting
 
     async def _turn(self, turned: _Turned, who: str) -> None:
         key = turned.destination.key
@@ -216,6 +237,23 @@ class HeldMail:
         waiting: Deferred[None] = Deferred()
         self.clock.callLater(seconds, waiting.callback, None)
         return waiting
+
+
+async def start_all(queues: Iterable[IHeldMail], domains: HeldDomains, who: str) -> bool:
+    """
+    `mailhost.interfaces.IHeldMail.start` in each of *queues*; one that cannot stops no other.
+
+    :raises MailhostError: one cannot say, and the others have none.
+    """
+    found, unknown = False, None
+    for queue in queues:
+        try:
+            found = await queue.start(domains, who) or found
+        except MailhostError as problem:
+            unknown = problem
+    if unknown is not None and not found:
+        raise unknown
+    return found
 
 
 def _of(name: str) -> QueueFilter:

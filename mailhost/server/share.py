@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -16,8 +17,11 @@ from attrs import evolve, field, frozen
 from twisted.internet.defer import Deferred
 
 from mailhost.config.settings import ListenAddress, VirtualServerSettings
+from mailhost.interfaces import IHeldMail
 from mailhost.model.rate import Rate, RateLimits
+from mailhost.relay.manager import RelayManager
 from mailhost.relay.terms import Terms
+from mailhost.server.held import Colleagues, SharedHeldMail
 from mailhost.server.listening import bind
 
 #: ``delivery.queue.max_active`` cannot be less.
@@ -70,17 +74,25 @@ class Share:
     :ivar count: of all workers.
     :ivar sockets: where listening sockets come from.
     :ivar lending: lends what is left over of limits; `None` where there is one worker.
+    :ivar colleagues: the other workers; `None` where there is one.
     """
 
     number: int = 0
     count: int = 1
     sockets: Sockets = field(factory=OwnSockets)
     lending: Lending | None = None
+    colleagues: Colleagues | None = None
 
     @property
     def owns_pickup(self) -> bool:
         """Whether files put into Pickup are this worker's business."""
         return self.number == 0
+
+    def held(
+        self, own: IHeldMail, server: str, relays: Callable[[], Sequence[RelayManager]]
+    ) -> SharedHeldMail:
+        """What waits to be asked for: *own*, in all *relays*, and with the other workers."""
+        return SharedHeldMail(own, server, relays, self.colleagues)
 
     def part(self, limit: int | None) -> int | None:
         """What this worker has of *limit* without asking; `None`: no limit."""

@@ -400,7 +400,7 @@ class VirtualServer:
             self.tracer,
             self._greylist,
             self.tally,
-            self.relay.held,
+            self._share.held(self.relay.held, self.name, lambda: self.relays),
         )
         self._watch = OverloadWatch(
             settings,

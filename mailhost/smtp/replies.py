@@ -248,7 +248,7 @@ def node_not_allowed(name: str) -> Reply:
 
 
 def cannot_start(name: str) -> Reply:
-    """ETRN, and the queue cannot be read now (RFC 1985 §5.3)."""
+    """ETRN, and what waits is not known now (RFC 1985 §5.3)."""
     return Reply(458, "4.3.0", f"Unable to queue messages for node {name}")
 
 

@@ -19,7 +19,7 @@ from contextlib import suppress
 from typing import Any
 
 from attrs import define
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.protocol import Factory
 from twisted.logger import LogEvent, Logger, LogLevel, globalLogBeginner
@@ -33,6 +33,7 @@ from mailhost.server.share import Share
 from mailhost.server.virtual_server import CannotStart
 from mailhost.service import MailhostService
 from mailhost.workers.commands import (
+    START_HELD_SECONDS,
     Borrow,
     BorrowNow,
     CannotSteer,
@@ -42,6 +43,7 @@ from mailhost.workers.commands import (
     Orders,
     Question,
     Report,
+    StartHeld,
     States,
     Steer,
     TakeSocket,
@@ -75,6 +77,28 @@ class RemoteLending:
             tell(self.link, GiveBack, key=key)
 
 
+@define(eq=False)
+class RemoteColleagues:
+    """The other workers, by way of the supervisor; see `mailhost.server.held.Colleagues`."""
+
+    link: WorkerLink
+    clock: Any
+
+    def start_held(
+        self, server: str, domains: tuple[str, ...], who: str
+    ) -> Deferred[list[bool | None]]:
+        """See `mailhost.server.held.Colleagues`."""
+        if not self.link.linked:
+            return succeed([None])
+        names = json.dumps(domains).encode("ascii")
+        asked = ask(self.link, StartHeld, server=server, domains=names, who=who)
+        # The supervisor is in time unless it stands still itself.
+        asked.addTimeout(2 * START_HELD_SECONDS, self.clock)
+        return asked.addCallbacks(
+            lambda answer: json.loads(answer["found"]), lambda failure: [None]
+        )
+
+
 class WorkerLink(amp.AMP):
     """
     The worker's end of the link.
@@ -89,7 +113,8 @@ class WorkerLink(amp.AMP):
         self._journal = journal
         self._reactor = reactor
         self._sockets = InheritedSockets()
-        self._share = Share(number, count, self._sockets, RemoteLending(self))
+        colleagues = RemoteColleagues(self, reactor)
+        self._share = Share(number, count, self._sockets, RemoteLending(self), colleagues)
         self._service: MailhostService | None = None
         self.linked = True
 

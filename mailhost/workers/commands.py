@@ -25,6 +25,8 @@ from mailhost.errors import MailhostError
 from mailhost.model.view import STATES, ServerView
 from mailhost.workers.sockets import Place
 
+#: Whoever says ETRN waits so long for what other workers have.
+START_HELD_SECONDS = 2.0
 #: AMP's own limit for one value is 65535 octets.
 _PIECE_OCTETS = 60_000
 
@@ -121,6 +123,21 @@ class GiveBack(amp.Command):
 
     arguments = [(b"key", _kind.Unicode())]
     requiresAnswer = False
+
+
+class StartHeld(amp.Command):
+    """
+    Mail that waits for some domains is to be started by all other workers.
+
+    Domains and answer are JSON: whether each has any, null: it has not said in time.
+    """
+
+    arguments = [
+        (b"server", _kind.Unicode()),
+        (b"domains", _long()),
+        (b"who", _kind.Unicode()),
+    ]
+    response = [(b"found", _long())]
 
 
 class States(amp.Command):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, TimeoutError
+from twisted.internet.defer import Deferred, DeferredList, TimeoutError, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -27,6 +27,7 @@ from mailhost.server.virtual_server import GRACE_SECONDS
 from mailhost.service import log_faults, on_hang_up, read_again, warn_of
 from mailhost.systemd import ServiceManager
 from mailhost.workers.commands import (
+    START_HELD_SECONDS,
     CannotSteer,
     Finish,
     Obey,
@@ -334,6 +335,33 @@ class Supervisor(Service):
     def give_back(self, key: str, worker: int) -> None:
         """See `mailhost.workers.lender.Lender`."""
         self._lender.give_back(key, worker)
+
+    def start_held(
+        self, server: str, domains: list[str], who: str, worker: int
+    ) -> Deferred[list[bool | None]]:
+        """See `mailhost.workers.worker.Boss`."""
+        asked = {"server": server, "domains": domains, "who": who}
+        octets = json.dumps(asked).encode("ascii")
+        others = [one for one in self.workers if one.number != worker]
+        answering = DeferredList([self._start_held(one, octets) for one in others])
+        return answering.addCallback(lambda answers: [found for _, found in answers])
+
+    def _start_held(self, worker: Worker, arguments: bytes) -> Deferred[bool | None]:
+        """Whether *worker* has any; `None`: it is not there, cannot say, or not in time."""
+        if worker.link is None:
+            return succeed(None)
+        asking = self._ask(worker, Question, question="start_held", arguments=arguments)
+        asking.addTimeout(START_HELD_SECONDS, self._reactor)
+        asking.addCallback(lambda answer: {b"true": True, b"false": False}.get(answer["answer"]))
+        return asking.addErrback(self._not_started, worker.number)
+
+    def _not_started(self, failure: Failure, number: int) -> None:
+        late = failure.check(TimeoutError) is not None
+        self._log.warn(
+            "Worker {number} does not say whether it has mail that is asked for by ETRN: {words}",
+            number=number,
+            words=f"{START_HELD_SECONDS:g} s are over" if late else failure.getErrorMessage(),
+        )
 
     # ---- operators
 

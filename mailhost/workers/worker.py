@@ -29,6 +29,7 @@ from mailhost.workers.commands import (
     Borrow,
     BorrowNow,
     GiveBack,
+    StartHeld,
     States,
     decode_states,
 )
@@ -60,6 +61,11 @@ class Boss(Protocol):
     def give_back(self, key: str, worker: int) -> None:
         """See `mailhost.workers.lender.Lender`."""
 
+    def start_held(
+        self, server: str, domains: list[str], who: str, worker: int
+    ) -> Deferred[list[bool | None]]:
+        """See `mailhost.server.held.Colleagues`; *worker* is the one that asks."""
+
 
 class SupervisorLink(amp.AMP):
     """The supervisor's end of the link to *worker*."""
@@ -89,6 +95,13 @@ class SupervisorLink(amp.AMP):
         """See `GiveBack`."""
         self._worker.boss.give_back(key, self._worker.number)
         return {}
+
+    @StartHeld.responder
+    def start_held(self, server: str, domains: bytes, who: str) -> Deferred[dict[str, object]]:
+        """See `StartHeld`."""
+        number = self._worker.number
+        asked = self._worker.boss.start_held(server, json.loads(domains), who, number)
+        return asked.addCallback(lambda found: {"found": json.dumps(found).encode("ascii")})
 
     @States.responder
     def states(self, states: bytes) -> dict[str, object]:

@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 
 from mailhost.config.settings import DomainSettings
 from mailhost.model.held import HeldDomains, Holding
+from mailhost.model.listing import QueueFilter
 from mailhost.model.parameters import MailParameters
 from mailhost.model.queue import QueuedMessage
 from mailhost.model.schedule import DAY, HOUR
@@ -30,6 +31,10 @@ class HeldCase(AskedCase):
     def waits(self, *names: str) -> bool:
         waiting = Deferred.fromCoroutine(self.relay.held.waits(HeldDomains(names)))
         return bool(self.successResultOf(waiting))
+
+    def start(self, domains: HeldDomains) -> bool:
+        starting = Deferred.fromCoroutine(self.relay.held.start(domains, "a test"))
+        return bool(self.successResultOf(starting))
 
     def attempts(self, message: QueuedMessage) -> list[int]:
         return [one.attempts for one in message.recipients.values()]
@@ -61,19 +66,28 @@ class WaitingTests(HeldCase):
 
 
 class StartedTests(HeldCase):
+    def test_nothing_waits(self) -> None:
+        """It is told, and when something comes it can be started at once."""
+        self.assertFalse(self.start(REMOTE))
+        self.submit("a@remote.example")
+
+        self.assertTrue(self.start(REMOTE))
+        self.run_for(5)
+        self.assertEqual([["a@remote.example"]], self.rcpts())
+
     def test_started(self) -> None:
         """ETRN: to the hosts of the domain, once; the mail of others goes on waiting."""
         for _ in range(3):
             self.submit("a@remote.example", "b@a.below.example")
 
-        self.relay.held.start(REMOTE, "a test")
+        self.start(REMOTE)
         self.run_for(5)
 
         self.assertEqual([["a@remote.example"]] * 3, self.rcpts())
         self.submit("a@remote.example")
         self.run_for(HOUR)
         self.assertEqual(3, len(self.taken()))
-        self.relay.held.start(HeldDomains(("*.below.example",)), "a test")
+        self.start(HeldDomains(("*.below.example",)))
         self.run_for(5)
         self.assertEqual([["b@a.below.example"]] * 3, self.rcpts()[3:])
 
@@ -81,28 +95,58 @@ class StartedTests(HeldCase):
         """It waits for the next time it is asked for."""
         del self.net.hosts["192.0.2.1"]
         message = self.submit("a@remote.example")
-        self.relay.held.start(REMOTE, "a test")
+        self.start(REMOTE)
         self.run_for(5)
         self.assertEqual([1], self.attempts(message))
         self.net.hosts["192.0.2.1"] = self.host
 
         self.run_for(HOUR)
         self.assertEqual(0, self.host.connections)
-        self.relay.held.start(REMOTE, "a test")
+        self.start(REMOTE)
         self.run_for(5)
         self.assertEqual(1, len(self.taken()))
 
     def test_again_and_again(self) -> None:
-        """Whoever asks without end makes no more work than who asks once."""
-        looked: list[Any] = []
+        """Whoever asks without end makes little more work than who asks once."""
+        host = self.net.hosts.pop("192.0.2.1")
+        self.submit("a@remote.example")
+        taken: list[int] = []
         select = self.store.select
-        self.patch(self.store, "select", lambda *given: looked.append(given) or select(*given))
+
+        def noted(wanted: QueueFilter, after: int, limit: int) -> Any:
+            # One is wanted where it is only asked whether there is any.
+            taken.extend([limit] if limit > 1 else [])
+            return select(wanted, after, limit)
+
+        self.patch(self.store, "select", noted)
 
         for _ in range(100):
-            self.relay.held.start(REMOTE, "a test")
+            self.assertTrue(self.start(REMOTE))
             self.run_for(0)
 
-        self.assertEqual(1, len(looked))
+        self.assertEqual(1, len(taken))
+        self.net.hosts["192.0.2.1"] = host
+        self.run_for(9)
+        self.assertEqual([], self.taken())
+        self.run_for(2)
+        self.assertEqual((2, 1), (len(taken), len(self.taken())))
+        self.run_for(60)
+        self.assertEqual(2, len(taken))
+
+    def test_stopped_meanwhile(self) -> None:
+        """Nothing is left of it, whether it was asked for once or more often."""
+        self.submit("a@remote.example")
+        for _ in range(2):
+            self.assertTrue(self.start(REMOTE))
+        self.run_for(1)
+        self.submit("a@remote.example")
+        self.assertTrue(self.start(REMOTE))
+
+        stopped = self.relay.stop(1)
+        self.run_for(30)
+
+        self.successResultOf(stopped)
+        self.assertEqual(1, len(self.taken()))
 
     def test_many(self) -> None:
         """Page by page, so that as much waits in memory as anybody's mail may."""
@@ -114,7 +158,7 @@ class StartedTests(HeldCase):
         self.run_for(1)
         self.assertEqual(450, len(self.store.messages))
 
-        self.relay.held.start(REMOTE, "a test")
+        self.start(REMOTE)
         most = 0
         for _ in range(60):
             self.run_for(0.5)

@@ -92,8 +92,10 @@ class FakeHeldMail:
             return fail(self.problem)
         return succeed(any(map(domains.cover, self.domains)))
 
-    def start(self, domains: HeldDomains, who: str) -> None:
-        self.started.append((domains.names, who))
+    def start(self, domains: HeldDomains, who: str) -> Any:
+        if self.problem is None and any(map(domains.cover, self.domains)):
+            self.started.append((domains.names, who))
+        return self.waits(domains)
 
     def session(self, domains: HeldDomains, peer: str, port: int) -> Protocol:
         protocol = Protocol()

@@ -14,7 +14,7 @@ from typing import Any
 
 from attrs import define, evolve, field
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ProcessTerminated
 from twisted.internet.task import Clock, deferLater
 from twisted.internet.threads import deferToThread
@@ -28,6 +28,7 @@ from mailhost.model.view import ServerView, WorkerView, merged
 from mailhost.service import MailhostService
 from mailhost.systemd import ServiceManager
 from mailhost.workers.commands import (
+    CannotSteer,
     LongOctets,
     Orders,
     decode_states,
@@ -227,6 +228,10 @@ class FakeBoss:
         return True
 
     def give_back(self, key: str, worker: int) -> None: ...
+    def start_held(
+        self, server: str, domains: list[str], who: str, worker: int
+    ) -> Deferred[list[bool | None]]:
+        return succeed([])
 
 
 class WorkerTests(SynchronousTestCase):
@@ -364,6 +369,29 @@ class SupervisorTests(SynchronousTestCase):
         well.link = None
         self.supervisor.stopService()
         self.flushLoggedErrors()
+
+    def test_held_mail_is_asked_for(self) -> None:
+        """All but the asker are asked; who is not there, fails or is silent is not waited for."""
+        settings = evolve(self.supervisor.settings, workers=6)
+        supervisor = Supervisor(settings, self.reactor, lambda: settings)
+        answers: list[Any] = [
+            lambda: succeed({"answer": b"true"}),
+            lambda: fail(CannotSteer("disk")),
+            Deferred,
+            lambda: succeed({"answer": b"false"}),
+            lambda: succeed({"answer": b'"maybe"'}),
+        ]
+        for worker, answer in zip(supervisor.workers, answers, strict=False):
+            worker.link = FakeLink(answer)  # type: ignore[assignment]
+        asked = supervisor.start_held("test", ["branch.example"], "a test", 0)
+        self.reactor.advance(1.9)
+        self.assertNoResult(asked)
+        self.reactor.advance(0.2)
+
+        self.assertEqual([None, None, False, None, None], self.successResultOf(asked))
+        self.assertEqual([], self.reactor.getDelayedCalls())
+        found = supervisor.start_held("test", ["branch.example"], "a test", 2)
+        self.assertEqual([True, None, False, None, None], self.successResultOf(found))
 
     def test_ready(self) -> None:
         """It is ready when every worker has told its states; where they differ all are told."""
