@@ -356,7 +356,7 @@ class Supervisor(Service):
         return asking.addErrback(self._not_started, worker.number)
 
     def _not_started(self, failure: Failure, number: int) -> None:
-        late = failure.check(TimeoutError) is not None
+        late = isinstance(failure.value, TimeoutError)
         self._log.warn(
             "Worker {number} does not say whether it has mail that is asked for by ETRN: {words}",
             number=number,
