@@ -53,30 +53,31 @@ class Hashers:
     Threads for password checks, and a bounded line before them.
 
     :ivar reactor: has ``callFromThread``.
+    :ivar pool: the threads.
     """
 
     reactor: Any
     name: str
-    _pool: ThreadPool = field(init=False)
+    pool: ThreadPool = field(init=False)
     _pending: int = field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._pool = ThreadPool(0, THREADS, f"passwords {self.name}")
+        self.pool = ThreadPool(0, THREADS, f"passwords {self.name}")
 
     def start(self) -> None:
         """Threads come when they are needed."""
-        self._pool.start()
+        self.pool.start()
 
     def stop(self) -> None:
         """Wait for what is being hashed."""
-        self._pool.stop()
+        self.pool.stop()
 
     def run(self, work: Callable[[], Any]) -> Deferred[Any]:
         """:raises AuthenticationProblem: too many wait."""
         if self._pending >= THREADS + MAX_WAITING:
             raise AuthenticationProblem("too many passwords wait to be checked")
         self._pending += 1
-        done: Deferred[Any] = deferToThreadPool(self.reactor, self._pool, work)
+        done: Deferred[Any] = deferToThreadPool(self.reactor, self.pool, work)
         return done.addBoth(self._finish)
 
     def _finish(self, result: Any) -> Any:

@@ -231,6 +231,9 @@ _OURS = (
         ("mailhost_site_connections", "Connections to a site now."),
         ("mailhost_site_waiting_messages", "Messages that wait in memory for a site."),
         ("mailhost_site_suspended", "Processes that have suspended a site."),
+        ("mailhost_pool_working_threads", "Threads of a pool that work."),
+        ("mailhost_pool_waiting_tasks", "Pieces of work that wait for a thread of a pool."),
+        ("mailhost_pool_thread_limit", "Threads that a pool may have."),
     )
     + (
         Metric(
@@ -312,6 +315,7 @@ async def _answer_metrics(parts: Parts) -> dict[str, Any]:
         samples += _directory_samples(part)
         samples += await _queue_samples(part)
         samples += _site_samples(part)
+        samples += _pool_samples(part)
     return {"pid": os.getpid(), "samples": samples, "states": _answer_states(parts)}
 
 
@@ -400,6 +404,14 @@ def _site_samples(part: Part) -> Iterator[Sample]:
         yield "mailhost_site_connections", where, view.connections
         yield "mailhost_site_waiting_messages", where, view.waiting_messages
         yield "mailhost_site_suspended", where, int(view.suspended_until is not None)
+
+
+def _pool_samples(part: Part) -> Iterator[Sample]:
+    for view in part.pools():
+        where = {"server": part.name, "pool": view.what}
+        yield "mailhost_pool_working_threads", where, view.working
+        yield "mailhost_pool_waiting_tasks", where, view.waiting
+        yield "mailhost_pool_thread_limit", where, view.limit
 
 
 def _by_mail(view: SiteView) -> tuple[int, int, str]:

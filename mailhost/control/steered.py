@@ -19,7 +19,7 @@ from mailhost.interfaces import INameResolver
 from mailhost.model.address import Mailbox
 from mailhost.model.explanation import Explanation
 from mailhost.model.tally import Spread, Tally
-from mailhost.model.view import ServiceView, SessionView
+from mailhost.model.view import PoolView, ServiceView, SessionView
 from mailhost.relay.manager import RelayManager
 from mailhost.traces.tracer import Tracer
 
@@ -164,6 +164,9 @@ class Part(Protocol):
 
     def directory_statistics(self) -> dict[str, int]:
         """What its directory counts; empty where there is none."""
+
+    def pools(self) -> Iterable[PoolView]:
+        """Its threads; the same work may be told of several times."""
 
     def explainer(self) -> Explains | None:
         """Tells what would become of a message; `None` while it is stopped."""

@@ -38,6 +38,23 @@ class ServerView:
 
 
 @frozen
+class PoolView:
+    """
+    Threads of one virtual server in one process.
+
+    :ivar what: they are for.
+    :ivar working: of them, now.
+    :ivar waiting: pieces of work that none of them has begun.
+    :ivar limit: how many of them there may be.
+    """
+
+    what: str
+    working: int
+    waiting: int
+    limit: int
+
+
+@frozen
 class SessionView:
     """
     One inbound session (SES-01).

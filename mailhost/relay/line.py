@@ -307,6 +307,11 @@ class Line:
         done: Deferred[Any] = deferToThreadPool(self.reactor, self._threads, work)
         return done
 
+    @property
+    def pools(self) -> dict[str, ThreadPool]:
+        """The threads for logins, once there are some."""
+        return {} if self._threads is None else {"outbound logins": self._threads}
+
     def stop(self) -> None:
         """No further session; waits for what threads do."""
         threads, self._threads = self._threads, None

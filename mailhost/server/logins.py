@@ -14,6 +14,7 @@ from typing import Any
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
+from twisted.python.threadpool import ThreadPool
 
 from mailhost.authentication.credentials import (
     DirectoryCredentials,
@@ -99,6 +100,11 @@ class Logins:
             self._hashers = Hashers(self.reactor, self.name)
             self._hashers.start()
         return self._hashers
+
+    @property
+    def pools(self) -> dict[str, ThreadPool]:
+        """The threads that check passwords, once there are some."""
+        return {} if self._hashers is None else {"passwords": self._hashers.pool}
 
     def _in_thread(self, work: Callable[[], Any]) -> Deferred[Any]:
         return self._threads().run(work)

@@ -9,16 +9,14 @@ One virtual server: its sockets, intake, queue, relay and directories.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
 from attrs import evolve
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IDelayedCall, IListeningPort
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
-from twisted.python.threadpool import ThreadPool
 
 from mailhost.config.settings import ListenAddress, VirtualServerSettings
 from mailhost.delivery.drop import DropDelivery, Run
@@ -32,7 +30,7 @@ from mailhost.intake.submission import Submitter
 from mailhost.interfaces import INameResolver, IQueueStore
 from mailhost.model.session import SessionFacts
 from mailhost.model.tally import Tally
-from mailhost.model.view import ServerView, SessionView
+from mailhost.model.view import PoolView, ServerView, SessionView
 from mailhost.net.factory import ESMTPFactory
 from mailhost.net.inbound import InboundProtocol
 from mailhost.policy.overload import Level
@@ -53,6 +51,7 @@ from mailhost.server.listening import accept_from
 from mailhost.server.logins import Logins, rules_of
 from mailhost.server.orphans import Orphan
 from mailhost.server.overload import OverloadWatch
+from mailhost.server.pools import Pools
 from mailhost.server.pulse import Pulse
 from mailhost.server.sessions import end_sessions, session_view
 from mailhost.server.share import ALONE, Share, worker_directories
@@ -118,6 +117,7 @@ class VirtualServer:
         self._directory = Directory(reactor)
         self._logins = Logins(reactor, self._directory)
         self.tracer = Tracer()
+        self._pools = Pools(reactor, settings.name)
         self.tally = Tally()
         self._protocol_log = ProtocolLog()
         self._life: Lifecycle = make_lifecycle(
@@ -211,6 +211,13 @@ class VirtualServer:
         """What its directory counts; empty where LDAP routing is off."""
         directory = self._directory.resolver
         return {} if directory is None else directory.statistics
+
+    def pools(self) -> Iterable[PoolView]:
+        """Its threads now, those for its own and for adopted queues among them."""
+        relays = self.relays
+        queues = [getattr(relay.store, "pools", {}) for relay in relays]
+        lines = [relay.line.pools for relay in relays]
+        return self._pools.views(*queues, *lines, self.tracer.pools, self._logins.pools)
 
     @property
     def traces(self) -> Tracer | None:
@@ -342,8 +349,7 @@ class VirtualServer:
         except MailhostError as problem:
             raise CannotStart(f"virtual server {self.name!r}: {problem}") from problem
         self._store = store
-        self._files = ThreadPool(0, 8, f"delivery {settings.name}")
-        run = partial(deferToThreadPool, self._reactor, self._files)
+        run = self._pools.open("delivery", 8)
         drop = DropDelivery(settings.drop_directory, run, settings.drop.quota)
         badmail = Badmail(settings.badmail_directory, run)
         for directory in (drop, badmail):
@@ -352,13 +358,8 @@ class VirtualServer:
             except DirectoryProblem as problem:
                 # Mail for it waits in the queue until the operator has mended it.
                 self._log.error("{server}: {problem}", server=self.name, problem=str(problem))
-        self._files.start()
-        # One thread, which begins with the first question.
-        self._asking = ThreadPool(0, 1, f"greylist {settings.name}")
-        self._asking.start()
         self._greylist = Greylist(
-            settings.queue_directory / "greylist.sqlite",
-            partial(deferToThreadPool, self._reactor, self._asking),
+            settings.queue_directory / "greylist.sqlite", self._pools.open("greylist", 1)
         )
         trace = settings.trace
         path = settings.trace_directory / f"worker-{self._share.number}.sqlite"
@@ -594,7 +595,6 @@ class VirtualServer:
             await self._store.stop()
             await self.tracer.stop()
             await self._greylist.stop()
-            self._asking.stop()
-            await deferToThreadPool(self._reactor, self._files, self._protocol_log.stop)
-            self._files.stop()
+            await self._pools.run("delivery", self._protocol_log.stop)
+            self._pools.stop()
             self._logins.stop()

@@ -123,6 +123,11 @@ class SQLiteQueue:
         self._writer = GroupWriter(reactor, directory, clock, self._space, passed)
         self._files = ThreadPool(0, 4, f"files {directory.parent.name}")
 
+    @property
+    def pools(self) -> dict[str, ThreadPool]:
+        """The threads by what they are for."""
+        return {"commit": self._writer.pool, "files": self._files}
+
     # ---- life
 
     def start(self) -> None:

@@ -71,7 +71,7 @@ class GroupWriter:
         self._probing = False
         self._stopped = False
         self._ballast_at: float | None = None
-        self._pool = ThreadPool(1, 1, f"commit {directory.parent.name}")
+        self.pool = ThreadPool(1, 1, f"commit {directory.parent.name}")
 
     def start(self, connection: sqlite3.Connection, last: int) -> None:
         """
@@ -80,7 +80,7 @@ class GroupWriter:
         """
         self.connection = connection
         self._reserved_key = last
-        self._pool.start()
+        self.pool.start()
 
     def submit(self, change: Change) -> None:
         """Commit *change*, with whatever else is waiting; its ``done`` fires."""
@@ -102,7 +102,7 @@ class GroupWriter:
     def stop(self) -> None:
         """Close; call it when idle."""
         self._stopped = True
-        self._pool.stop()
+        self.pool.stop()
         self.connection.close()
 
     def ask(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
@@ -302,7 +302,7 @@ class GroupWriter:
             )
 
     def _in_thread(self, function: Any, *arguments: Any) -> Deferred[Any]:
-        return deferToThreadPool(self._reactor, self._pool, function, *arguments)
+        return deferToThreadPool(self._reactor, self.pool, function, *arguments)
 
 
 class SyncFailed(OSError):

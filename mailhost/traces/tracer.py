@@ -89,6 +89,11 @@ class Tracer:
         if self._writer is not None:
             self._writer.close()
 
+    @property
+    def pools(self) -> dict[str, ThreadPool]:
+        """The thread that writes and finds, while there is one."""
+        return {} if self._pool is None else {"trace": self._pool}
+
     def seconds(self) -> float:
         """The time now, since the epoch."""
         now: float = self._reactor.seconds()

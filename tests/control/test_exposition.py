@@ -342,6 +342,30 @@ class ServiceTests(OutlookCase):
         self.assertGreater(found["mailhost_reactor_lateness_seconds_count", ""], 0)
         self.assertIn(("mailhost_dns_cached", ""), found)
 
+    async def test_pools(self) -> None:
+        """Threads by what they are for; those for logins once there are some."""
+        one = self.service.virtual_servers["one"]
+        await one._logins._in_thread(lambda: None)
+        assert one.relay is not None
+        await one.relay.line._in_thread(lambda: None)
+
+        found = await self.scrape()
+
+        limits = {
+            tuple(labels.split(",")): value
+            for (name, labels), value in found.items()
+            if name == "mailhost_pool_thread_limit"
+        }
+        every = {"commit": 1, "files": 4, "delivery": 8, "greylist": 1, "trace": 1}
+        logins = {"passwords": 2, "outbound logins": 4}
+        self.assertEqual(
+            {(what, "one"): limit for what, limit in {**every, **logins}.items()}
+            | {(what, "two"): limit for what, limit in every.items()},
+            limits,
+        )
+        for name in ("mailhost_pool_working_threads", "mailhost_pool_waiting_tasks"):
+            self.assertIn((name, "commit,one"), found)
+
     async def test_every_metric(self) -> None:
         """All are told from the beginning, but those of a directory and of sites."""
         _, text = await self.ask("/metrics")
