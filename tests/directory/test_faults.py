@@ -25,8 +25,8 @@ from tests.support.certificates import Authority
 from tests.support.slapd import MISSING, PASSWORD, READER, Slapd
 
 _CLERK = {"objectClass": [b"user"], "mail": [b"clerk@ad.example.com"]}
-#: More than any machine takes to go round the reactor's loop once, less than any wait for LDAP.
-_BLOCKED_SECONDS = 0.25
+#: More than a busy machine takes to go round the reactor's loop once, less than any wait for LDAP.
+_BLOCKED_SECONDS = 1.0
 
 
 @contextmanager
@@ -93,7 +93,7 @@ class SlapdFaultTests(FaultCase):
 
     async def test_hung_and_back(self) -> None:
         """Stopped, it costs a look-up its time limit and no more; it wakes, we go on."""
-        resolver = self.resolver(self.slapd.url, limits={"lookup_seconds": 0.4})
+        resolver = self.resolver(self.slapd.url, limits={"lookup_seconds": 1.5})
         await self.found(resolver, ad("clerk"))
         self.slapd.process.send_signal(signal.SIGSTOP)
         self.addCleanup(self.slapd.process.send_signal, signal.SIGCONT)
@@ -102,7 +102,7 @@ class SlapdFaultTests(FaultCase):
             answers = [resolver.resolve(ad(f"user{number:05}")) for number in range(20)]
             told = {await _outcome(answer) for answer in answers}
             self.assertEqual({"4.4.3"}, told)
-            self.assertLess(time.monotonic() - began, 2)
+            self.assertLess(time.monotonic() - began, 4)
             self.slapd.process.send_signal(signal.SIGCONT)
             self.assertLess(await self.recovered(resolver), 4)
 
@@ -312,11 +312,11 @@ class FakeServerTests(FaultCase):
                 yield bytes((octet,))
 
         _, url = self.fake(script)
-        resolver = self.resolver(url, limits={"lookup_seconds": 0.5})
+        resolver = self.resolver(url, limits={"lookup_seconds": 1.5})
         with never_blocked():
             began = time.monotonic()
             self.assertEqual("4.4.3", (await self.problem(resolver, ad("u1"))).status)
-            self.assertLess(time.monotonic() - began, 1.5)
+            self.assertLess(time.monotonic() - began, 4)
         self.assertEqual(1, resolver.statistics["timed_out"])
 
     async def test_result_codes(self) -> None:
