@@ -8,12 +8,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
+from attrs import define, field
 
+from mailhost.cli.bulk import BATCH, in_batches, tell_interrupted
 from mailhost.cli.content import export_content
 from mailhost.cli.kinds import SIZE, SPAN, QueueId
 from mailhost.cli.link import REFUSED, Link, as_json, asks
@@ -29,6 +31,8 @@ _COLUMNS = {
     "reason": "REASON",
 }
 _ROWS_IN_A_PAGE = 500
+#: What control takes at once.
+_REQUEUED_AT_ONCE = 100
 _ID = QueueId("a name of 24 hexadecimal digits")
 
 
@@ -137,27 +141,85 @@ def export(link: Link, id: str, output: Path | None) -> None:
 
 
 @badmail.command()
-@click.argument("ids", nargs=-1, required=True, type=_ID, metavar="ID...")
+@click.argument("ids", nargs=-1, type=_ID, metavar="[ID]...")
 @click.option("--to", multiple=True, metavar="ADDRESS", help="To this recipient instead; repeat.")
+@click.option("--server", metavar="NAME", help="All of this virtual server.")
+@click.option("--older", type=SPAN, metavar="TIME", help="All that is older than this.")
+@click.option("--all", "everything", is_flag=True, help="Everything.")
+@click.option("--dry-run", is_flag=True, help="Only count.")
 @as_json
 @asks
-def requeue(link: Link, ids: tuple[str, ...], to: tuple[str, ...], in_json: bool) -> None:
+def requeue(
+    link: Link,
+    ids: tuple[str, ...],
+    to: tuple[str, ...],
+    server: str | None,
+    older: float | None,
+    everything: bool,
+    dry_run: bool,
+    in_json: bool,
+) -> None:
     """
     Send messages again; files out of Pickup go to Pickup again.
 
     Example: mailhost badmail requeue --to postmaster@example.com 1d1a944fac80000047c3b1f0
     """
-    found = link.post("/v1/badmail/requeue", {"ids": ids, "to": to})
-    failed = [one for one in found["done"] if "problem" in one]
-    if in_json:
-        echo_json(found)
+    if bool(ids) == (everything or server is not None or older is not None):
+        raise click.UsageError("ids, or --server, --older or --all")
+    if dry_run or not ids:
+        # All of them before the first is sent again: what fails comes back under a new name.
+        listed = _listed(link, server, older)
+        chosen = tuple(one for one in listed if not ids or one in set(ids))
     else:
-        for one in found["done"]:
+        chosen = ids
+    if dry_run or not chosen:
+        if in_json:
+            echo_json({"messages": len(chosen), "dry_run": dry_run})
+        else:
+            _tell_selected(len(chosen))
+        raise click.exceptions.Exit(0 if chosen else REFUSED)
+    _send_again(link, chosen, to, in_json)
+
+
+def _listed(link: Link, server: str | None, older: float | None) -> list[str]:
+    """The names of what is in Badmail, *older* than so many seconds."""
+    return [
+        str(row["id"])
+        for rows in _pages(link, server, None, None)
+        for row in rows
+        if older is None or row["age_seconds"] > older
+    ]
+
+
+def _send_again(link: Link, ids: Sequence[str], to: Sequence[str], in_json: bool) -> None:
+    done: list[dict[str, Any]] = []
+    unknown: list[str] = []
+
+    def batches() -> Iterator[dict[str, Any]]:
+        for start in range(0, len(ids), _REQUEUED_AT_ONCE):
+            chunk = ids[start : start + _REQUEUED_AT_ONCE]
+            yield link.post("/v1/badmail/requeue", {"ids": chunk, "to": to})
+
+    def take(found: dict[str, Any]) -> int:
+        done.extend(found["done"])
+        unknown.extend(found["unknown"])
+        return len(found["done"]) + len(found["unknown"])
+
+    def summary() -> str:
+        sent = sum("became" in one for one in done)
+        return f"sent again: {counted(sent, 'message')}"
+
+    interrupted = in_batches("requeue", len(ids), batches(), take, summary, size=_REQUEUED_AT_ONCE)
+    if in_json:
+        echo_json({"done": done, "unknown": unknown, "interrupted": interrupted})
+    else:
+        for one in done:
             words = f"is {one['became']} now" if "became" in one else f"stays: {one['problem']}"
             click.echo(escaped(f"{one['id']} {words}"))
-        for name in found["unknown"]:
-            click.echo(f"there is no {name} in Badmail", err=True)
-    if failed or found["unknown"]:
+        _tell_unknown(unknown)
+        if interrupted:
+            tell_interrupted(len(done) + len(unknown), len(ids))
+    if interrupted or unknown or any("problem" in one for one in done):
         raise click.exceptions.Exit(REFUSED)
 
 
@@ -192,17 +254,97 @@ def purge(
     body: dict[str, Any] = {"older": older, "max_octets": max_size, "all": everything}
     if ids:
         body["ids"] = ids
-    counted_first = link.post("/v1/badmail/purge", {**body, "dry_run": True}, server=server)
-    found = {**counted_first, "dry_run": True}
-    if not dry_run and found["messages"]:
+    purging = _Purging(link, server, body)
+    total = purging.count()
+    only_count = dry_run or not total
+    if not only_count:
         if not yes:
-            words = f"Throw away {counted(found['messages'], 'message')}?"
-            click.confirm(words, abort=True, err=True)
-        found = {**link.post("/v1/badmail/purge", body, server=server), "dry_run": False}
+            click.confirm(f"Throw away {counted(total, 'message')}?", abort=True, err=True)
+        purging.run(total)
     if in_json:
-        echo_json(found)
+        messages = total if only_count else purging.done
+        echo_json({"messages": messages, "dry_run": only_count, **purging.rest()})
     else:
-        title = "selected" if found["dry_run"] else "thrown away"
-        click.echo(f"{title}: {counted(found['messages'], 'message')}")
-    if not found["messages"]:
+        if only_count:
+            _tell_selected(total)
+        else:
+            click.echo(purging.summary())
+        _tell_unknown(purging.unknown)
+        if purging.interrupted:
+            tell_interrupted(purging.done, total)
+    if not total or purging.unknown or purging.interrupted:
         raise click.exceptions.Exit(REFUSED)
+
+
+@define
+class _Purging:
+    """
+    Something that is thrown away.
+
+    :ivar body: what, as control takes it.
+    :ivar done: messages, until now.
+    :ivar unknown: ids that are not in Badmail, or not by the rest of *body*.
+    :ivar missing: workers that did not answer.
+    :ivar interrupted: not all of it was done.
+    """
+
+    link: Link
+    server: str | None
+    body: dict[str, Any]
+    done: int = 0
+    unknown: list[str] = field(factory=list)
+    missing: set[int] = field(factory=set)
+    interrupted: bool = False
+
+    def count(self) -> int:
+        """How many messages it is about."""
+        found = self._ask(dry_run=True)
+        known = set(found["ids"] or ())
+        self.unknown = [one for one in dict.fromkeys(self.body.get("ids", ())) if one not in known]
+        return int(found["messages"])
+
+    def run(self, total: int) -> None:
+        """Throw *total* messages away, and none that has come meanwhile."""
+        self.interrupted = in_batches(
+            "purge", total, self._batches(total), self._take, self.summary
+        )
+
+    def _batches(self, total: int) -> Iterator[dict[str, Any]]:
+        left = total
+        while left:
+            found = self._ask(limit=min(left, BATCH))
+            yield found
+            left = min(left - found["messages"], found["left"])
+
+    def _take(self, found: dict[str, Any]) -> int:
+        self.done += found["messages"]
+        return int(found["messages"])
+
+    def _ask(self, **more: Any) -> dict[str, Any]:
+        asked = {**self.body, **more}
+        found: dict[str, Any] = self.link.post("/v1/badmail/purge", asked, server=self.server)
+        self.missing |= set(found["missing_workers"])
+        return found
+
+    def summary(self) -> str:
+        """What came of it, for people."""
+        return f"thrown away: {counted(self.done, 'message')}"
+
+    def rest(self) -> dict[str, Any]:
+        """What else programs are told."""
+        return {
+            "unknown": self.unknown,
+            "missing_workers": sorted(self.missing),
+            "interrupted": self.interrupted,
+        }
+
+
+def _tell_selected(count: int) -> None:
+    click.echo(f"selected: {counted(count, 'message')}")
+    if not count:
+        click.echo("nothing is selected", err=True)
+
+
+def _tell_unknown(ids: Sequence[str]) -> None:
+    for one in ids:
+        click.echo(f"there is no {one} in Badmail", err=True)

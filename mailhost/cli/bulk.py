@@ -2,7 +2,7 @@
 Doing something to many messages: counted first, in batches, with a bar, and stopped cleanly.
 
 :Room: ``cli`` (floor 7)
-:Called by: `mailhost.cli.queue`.
+:Called by: `mailhost.cli.queue`; `mailhost.cli.badmail` (`in_batches`).
 
 A batch is done by the server, whole; between two of them Ctrl-C is heard, and what has been
 done by then is told.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -118,17 +118,18 @@ def run(
     :param total: what `count` has found.
     """
     done = Tally(unknown=total.unknown)
-    with interruptible() as interrupted, progress(action, total.messages) as advance:
-        try:
-            for found in _batches(link, action, selection, orders):
-                done.add(found)
-                advance(found["messages"] + found["busy_messages"])
-                if interrupted():
-                    done.interrupted = True
-                    break
-        except click.exceptions.Exit:
-            click.echo(f"until then: {_summary(action, done)}", err=True)
-            raise
+
+    def take(found: dict[str, Any]) -> int:
+        done.add(found)
+        return int(found["messages"] + found["busy_messages"])
+
+    done.interrupted = in_batches(
+        action,
+        total.messages,
+        _batches(link, action, selection, orders),
+        take,
+        lambda: _summary(action, done),
+    )
     return done
 
 
@@ -142,6 +143,38 @@ def _batches(
             found = link.post(f"/v1/queue/{action}", body, server=selection.server)
             yield found
             after = found["next"]
+
+
+def in_batches(
+    title: str,
+    total: int,
+    batches: Iterable[dict[str, Any]],
+    take: Callable[[dict[str, Any]], int],
+    summary: Callable[[], str],
+    size: int = BATCH,
+) -> bool:
+    """
+    Do something to *total* messages, until it is done or interrupted.
+
+    :param batches: does the next batch each time it is asked, and gives what control says of it.
+    :param take: is given that; says how many messages it was about.
+    :param summary: what has been done, for people; told when control does not go on.
+    :param size: of a batch.
+    :returns: true: not all of it was done.
+    """
+    done = 0
+    with interruptible() as interrupted, progress(title, total, size) as advance:
+        try:
+            for found in batches:
+                count = take(found)
+                advance(count)
+                done += count
+                if interrupted():
+                    return done < total
+        except click.exceptions.Exit:
+            click.echo(f"until then: {summary()}", err=True)
+            raise
+    return False
 
 
 @contextmanager
@@ -161,9 +194,9 @@ def interruptible() -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
+def progress(title: str, total: int, size: int = BATCH) -> Iterator[Callable[[int], None]]:
     """A bar on a terminal, where ``rich`` is installed and more than one batch is to be done."""
-    if total <= BATCH or not sys.stderr.isatty():
+    if total <= size or not sys.stderr.isatty():
         yield lambda count: None
         return
     try:
@@ -219,10 +252,14 @@ def command(
     done = run(link, action, selection, orders, total)
     _tell(action, done, in_json, PAST[action])
     if done.interrupted and not in_json:
-        touched = done.messages + done.busy_messages
-        click.echo(f"interrupted after {touched} of {total.messages} messages", err=True)
+        tell_interrupted(done.messages + done.busy_messages, total.messages)
     if done.unknown or done.interrupted:
         raise click.exceptions.Exit(REFUSED)
+
+
+def tell_interrupted(done: int, total: int) -> None:
+    """How far it got."""
+    click.echo(f"interrupted after {done} of {total} messages", err=True)
 
 
 #: What is said of each action when it is done.

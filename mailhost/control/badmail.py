@@ -35,6 +35,8 @@ _LISTED_RECIPIENTS = 20
 #: Octets of content in one answer.
 _PART_OCTETS = 1 << 20
 _HEADER_OCTETS = 16_384
+#: Messages that are sent again, and thrown away, for one request.
+_MOST_REQUEUED, _MOST_PURGED = 100, 1000
 _STEM = "[0-9a-f]{24}"
 _NAME = re.compile(_STEM)
 
@@ -157,9 +159,16 @@ async def _answer_purge(
     max_octets: int | None,
     who: str,
     dry_run: bool,
+    limit: int,
 ) -> Any:
-    desks = list(_desks(parts, server))
-    return sum([await one.purge(ids, older, max_octets, who, dry_run) for _, one in desks])
+    count = left = 0
+    known: list[str] = []
+    for _, desk in list(_desks(parts, server)):
+        purged = await desk.purge(ids, older, max_octets, who, dry_run, limit - count)
+        count += purged.count
+        left += purged.left
+        known += purged.stems if ids is not None else ()
+    return {"count": count, "left": left, "known": known}
 
 
 #: What may be asked.
@@ -188,7 +197,7 @@ class BadmailQuery:
 class RequeueBody:
     """What is sent again, and to whom; nobody named: to those it was for."""
 
-    ids: list[str] = texts(pattern=_STEM)
+    ids: list[str] = texts(pattern=_STEM, most=_MOST_REQUEUED)
     to: list[str] = texts(())
 
 
@@ -199,6 +208,8 @@ class PurgeBody:
 
     :ivar older: seconds.
     :ivar max_octets: the oldest go until so much is left.
+    :ivar dry_run: only count; all that would go, whatever the *limit*.
+    :ivar limit: so many now, the oldest first.
     """
 
     ids: list[str] | None = texts(None, pattern=_STEM)
@@ -206,6 +217,7 @@ class PurgeBody:
     max_octets: float | None = number(most=1e15, allowed="a number of octets")
     all: bool = truth()
     dry_run: bool = truth()
+    limit: int = whole(1, _MOST_PURGED, _MOST_PURGED)
 
 
 @frozen
@@ -238,10 +250,17 @@ class RequeueAnswer:
 
 @frozen
 class Purged:
-    """How many were thrown away, or would be."""
+    """
+    How many were thrown away, or would be.
+
+    :ivar left: how many more are to be thrown away: ask again.
+    :ivar ids: with ``dry_run``, of the ids that were asked for those that would.
+    """
 
     messages: int
+    left: int
     missing_workers: tuple[int, ...]
+    ids: tuple[str, ...] | None = None
 
 
 async def _list(call: Call) -> BadmailListing:
@@ -312,9 +331,17 @@ async def _purge(call: Call) -> Purged:
         "max_octets": body.max_octets,
         "who": str(call.caller),
         "dry_run": body.dry_run,
+        "limit": body.limit,
     }
     answers = await call.steered.ask("badmail_purge", asked)
-    return Purged(sum(part.value for part in answers.parts), answers.missing)
+    values = [part.value for part in answers.parts]
+    known = tuple(one for value in values for one in value["known"])
+    return Purged(
+        sum(value["count"] for value in values),
+        sum(value["left"] for value in values),
+        answers.missing,
+        known if body.dry_run and ids is not None else None,
+    )
 
 
 ROUTES = (

@@ -127,22 +127,35 @@ def truth() -> Any:
     return _declared(Shape({"type": "boolean"}, "true or false", read), False)
 
 
-def texts(default: Any = NOTHING, *, each: Callable[[str], str] = str, pattern: str = "") -> Any:
+def texts(
+    default: Any = NOTHING,
+    *,
+    each: Callable[[str], str] = str,
+    pattern: str = "",
+    most: int | None = None,
+) -> Any:
     """
     A list of texts.
 
     :param each: reads one; may raise a `Refusal` of its own.
     :param pattern: of each, for the description.
+    :param most: so many; `None`: as many as the body holds.
     """
 
     def read(value: Any) -> list[str]:
         _check(isinstance(value, list) and all(isinstance(one, str) for one in value))
+        _check(most is None or len(value) <= most)
         return [each(one) for one in value]
 
     item: dict[str, Any] = {"type": "string"}
     if pattern:
         item["pattern"] = f"^(?:{pattern})$"
-    return _declared(Shape({"type": "array", "items": item}, "a list of texts", read), default)
+    schema: dict[str, Any] = {"type": "array", "items": item}
+    allowed = "a list of texts"
+    if most is not None:
+        schema["maxItems"] = most
+        allowed = f"a list of up to {most} texts"
+    return _declared(Shape(schema, allowed, read), default)
 
 
 def table(page: type[Any]) -> Any:

@@ -34,6 +34,7 @@ from mailhost.spool.bad_triples import (
 )
 from mailhost.spool.badmail import Badmail
 from mailhost.spool.files import sync_directory, write_all
+from mailhost.spool.purge import Purged
 from mailhost.traces.events import event
 
 _BLOCK_OCTETS = 256 * 1024
@@ -196,25 +197,27 @@ class BadmailDesk:
         max_octets: int | None,
         who: str,
         dry_run: bool,
-    ) -> int:
+        most: int | None = None,
+    ) -> Purged:
         """
         Throw away what is named and too old, and the oldest until the rest is small enough;
         where nothing is said of age and size, all that is named.
 
         :param stems: only these; `None`: any.
-        :param dry_run: only count.
-        :returns: how many triples.
+        :param dry_run: only count, all of them.
+        :param most: so many now, the oldest first; `None`: all.
+        :returns: how many triples, and how many more are to go.
         :raises DirectoryProblem: the directory cannot be used now.
         """
         now = self.desk.clock.seconds()
         chosen = None if stems is None else frozenset(stems)
         if keep_seconds is None and max_octets is None:
             max_octets = 0
-        count: int = await self.badmail.purge(
-            keep_seconds, max_octets, now, stems=chosen, dry_run=dry_run
+        purged = await self.badmail.purge(
+            keep_seconds, max_octets, now, stems=chosen, dry_run=dry_run, most=most
         )
-        if count and not dry_run:
+        if purged.count and not dry_run:
             self._log.info(
-                "{count} messages in Badmail are thrown away, by {who}", count=count, who=who
+                "{count} messages in Badmail are thrown away, by {who}", count=purged.count, who=who
             )
-        return count
+        return purged

@@ -56,9 +56,9 @@ from mailhost.model.parameters import (
     MailParameters,
     RecipientParameters,
 )
-from mailhost.spool import purge
 from mailhost.spool.files import make_directory
 from mailhost.spool.parameters import parameters_tree
+from mailhost.spool.purge import Purged, purge
 from mailhost.spool.steps import Passed, Step, unwatched
 
 #: ``run(function, *arguments)`` runs it where it may block.
@@ -178,9 +178,11 @@ class Badmail:
         *,
         stems: Set[str] | None = None,
         dry_run: bool = False,
-    ) -> Deferred[int]:
+        most: int | None = None,
+    ) -> Deferred[Purged]:
         """
-        Remove what is too old, then the oldest until the rest is small enough.
+        Remove what is too old, then the oldest until the rest is small enough; fires with
+        what came of it.
 
         A triple is removed whole, its reason first, and no other file is touched.
 
@@ -188,16 +190,16 @@ class Badmail:
         :param max_octets: of all triples together; `None` for any number.
         :param now: seconds since the epoch.
         :param stems: only these are looked at; `None`: all.
-        :param dry_run: they are only counted.
-        :returns: how many triples were removed.
+        :param dry_run: they are only counted, all of them.
+        :param most: so many are removed now; `None`: all.
         :raises DirectoryProblem: the directory cannot be used now.
         """
         oldest_at = None if keep_seconds is None else now - keep_seconds
-        return Deferred.fromCoroutine(self._purge(oldest_at, max_octets, stems, dry_run))
+        return Deferred.fromCoroutine(self._purge(oldest_at, max_octets, stems, dry_run, most))
 
-    async def _purge(self, *chosen: Any) -> int:
-        count: int = await self.run(self._purge_now, *chosen)
-        return count
+    async def _purge(self, *chosen: Any) -> Purged:
+        purged: Purged = await self.run(self._purge_now, *chosen)
+        return purged
 
     def _purge_now(
         self,
@@ -205,12 +207,13 @@ class Badmail:
         max_octets: int | None,
         stems: Set[str] | None,
         dry_run: bool,
-    ) -> int:
+        most: int | None,
+    ) -> Purged:
         """In a thread."""
         try:
             directory_fd = _open_directory(self.directory)
             try:
-                return purge.purge(directory_fd, oldest_at, max_octets, self.passed, stems, dry_run)
+                return purge(directory_fd, oldest_at, max_octets, self.passed, stems, dry_run, most)
             finally:
                 os.close(directory_fd)
         except OSError as error:

@@ -16,13 +16,28 @@ import re
 import stat
 from collections.abc import Set
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from mailhost.spool.steps import Passed, Step
 
 _NAME = re.compile(r"([0-9a-f]{24})\.(BAD|BDP|BDR)")
 #: The reason first, the message last.
 _ORDER = ("BDR", "BDP", "BAD")
+
+
+@frozen
+class Purged:
+    """
+    What came of it.
+
+    :ivar count: triples that were removed, or would be.
+    :ivar left: triples that are to be removed as well, but were too many for once.
+    :ivar stems: the names of those that were only counted.
+    """
+
+    count: int
+    left: int = 0
+    stems: tuple[str, ...] = ()
 
 
 @define
@@ -41,7 +56,8 @@ def purge(
     passed: Passed,
     stems: Set[str] | None = None,
     dry_run: bool = False,
-) -> int:
+    most: int | None = None,
+) -> Purged:
     """
     See `mailhost.spool.badmail.Badmail.purge`.
 
@@ -50,12 +66,13 @@ def purge(
     """
     chosen = _chosen(_triples(directory_fd, stems), oldest_at, max_octets)
     if dry_run:
-        return len(chosen)
-    for triple in chosen:
+        return Purged(len(chosen), stems=tuple(triple.names[0][:24] for triple in chosen))
+    now = chosen[:most]
+    for triple in now:
         _remove(triple, directory_fd, passed)
-    if chosen:
+    if now:
         os.fsync(directory_fd)
-    return len(chosen)
+    return Purged(len(now), len(chosen) - len(now))
 
 
 def _chosen(

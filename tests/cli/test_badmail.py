@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+from click.testing import Result
+
+from mailhost.cli.link import Link
+from mailhost.content.names import file_stem
+from mailhost.model.address import Mailbox
+from mailhost.spool.badmail import BadMessage, BadRecipient, envelope_json
 from tests.cli.test_queue import QueueCase
 from tests.support.process import wait_until
 
@@ -61,6 +71,10 @@ class BadmailTests(QueueCase):
         )
         self.assertEqual(1, self.ask("badmail", "purge", "--all", "--dry-run")["messages"])
         self.run_command("badmail", "purge", "--older", "1h", "--yes", status=1)
+        known = self.rows()[0]["id"]
+        mixed = self.run_command("badmail", "purge", known, "0" * 24, "--dry-run", status=1)
+        self.assertEqual("selected: 1 message\n", mixed.stdout)
+        self.assertIn("there is no 0000", mixed.stderr)
         purged = self.run_command("badmail", "purge", "--max-size", "0", "--yes").stdout
         self.assertEqual("thrown away: 1 message\n", purged)
         self.assertEqual([], self.rows())
@@ -73,9 +87,95 @@ class BadmailTests(QueueCase):
             (("show", "x"), 2),
             (("requeue", "0" * 24), 1),
             (("requeue", "--to", "a b@x", "0" * 24), 1),
+            (("requeue",), 2),
+            (("requeue", "--all", "0" * 24), 2),
+            (("requeue", "--all"), 1),
+            (("requeue", "--server", "nobody"), 1),
+            (("purge", "0" * 24), 1),
             (("list", "--server", "nobody"), 1),
             (("purge", "--all", "--server", "nobody"), 1),
             (("purge", "--older", "soon"), 2),
             (("purge", "--max-size", "much"), 2),
         ):
             self.run_command("badmail", *words, status=status)
+
+
+class ManyTests(QueueCase):
+    workers = 1
+
+    def make(self, count: int, age_seconds: float) -> None:
+        """Triples in Badmail for ``x@example.com``; of each two files are empty."""
+        directory = Path(self.tree["virtual_servers"][0]["home"]) / "Badmail"
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        written = time.time() - age_seconds
+        to = (BadRecipient(Mailbox("x", "example.com")),)
+        for number in range(count):
+            message = BadMessage(f"{number:024x}", "for the exercise", None, to)
+            stem = file_stem(message.queue_id, ["x@example.com"])
+            for kind, octets in (
+                ("BAD", b"Subject: x\r\n\r\n"),
+                ("BDP", envelope_json(message, written)),
+                ("BDR", b""),
+            ):
+                path = directory / f"{stem}.{kind}"
+                path.write_bytes(octets)
+                os.utime(path, (written, written))
+
+    def run_interrupted(self, *words: str) -> Result:
+        """The command, with Ctrl-C while its first batch is done."""
+        post = Link.post
+
+        def interrupting(link: Link, path: str, body: Any = None, **query: object) -> Any:
+            if not body.get("dry_run"):
+                os.kill(os.getpid(), signal.SIGINT)
+            return post(link, path, body, **query)
+
+        with patch.object(Link, "post", interrupting):
+            return self.run_command("badmail", *words, status=1)
+
+    def test_interrupted(self) -> None:
+        """Counted first, done in batches; Ctrl-C ends it after one, and it says how far it got."""
+        self.make(1250, 7200)
+        self.start()
+        stopped = self.run_interrupted("purge", "--older", "1h", "--yes")
+        self.assertEqual("thrown away: 1,000 messages\n", stopped.stdout)
+        self.assertEqual("interrupted after 1000 of 1250 messages\n", stopped.stderr)
+
+        counted = self.run_command("badmail", "requeue", "--older", "1h", "--dry-run").stdout
+        self.assertEqual("selected: 250 messages\n", counted)
+        stopped = self.run_interrupted("requeue", "--older", "1h", "--json")
+        told = json.loads(stopped.stdout)
+        self.assertEqual((100, True), (len(told["done"]), told["interrupted"]))
+        stopped = self.run_interrupted("requeue", "--server", "one")
+        self.assertEqual(100, len(stopped.stdout.splitlines()))
+        self.assertEqual("interrupted after 100 of 150 messages\n", stopped.stderr)
+
+        # What is done when Ctrl-C is heard is done, and nothing is amiss.
+        with patch.object(Link, "post", _heard_late(Link.post)):
+            rest = self.ask("badmail", "purge", "--all", "--yes")
+        self.assertEqual((50, False), (rest["messages"], rest["interrupted"]))
+
+        # The server goes: what had been done is told.
+        self.make(1100, 7200)
+        post = Link.post
+
+        def ending(link: Link, path: str, body: Any = None, **query: object) -> Any:
+            found = post(link, path, body, **query)
+            if not body.get("dry_run"):
+                self.mailhost.process.terminate()
+            return found
+
+        with patch.object(Link, "post", ending):
+            told = self.run_command("badmail", "purge", "--all", "--yes", status=3).stderr
+        self.assertIn("The server cannot be reached", told)
+        self.assertIn("until then: thrown away: 1,000 messages", told)
+
+
+def _heard_late(post: Any) -> Any:
+    def interrupting(link: Link, path: str, body: Any = None, **query: object) -> Any:
+        found = post(link, path, body, **query)
+        if not body.get("dry_run"):
+            os.kill(os.getpid(), signal.SIGINT)
+        return found
+
+    return interrupting

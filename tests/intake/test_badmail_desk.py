@@ -19,6 +19,7 @@ from mailhost.model.parameters import MailParameters, RecipientParameters
 from mailhost.spool.bad_triples import BadTriple
 from mailhost.spool.badmail import CODE_PICKUP, CODE_REPORT, Badmail, BadMessage, BadRecipient
 from mailhost.spool.memory import MemoryQueue
+from mailhost.spool.purge import Purged
 from tests.support.world import START, World
 
 BOB, SENDER = Mailbox("bob", "example.net"), Mailbox("alice", "example.org")
@@ -160,14 +161,22 @@ class BadmailDeskTests(SynchronousTestCase):
             for kind in ("BAD", "BDP", "BDR"):
                 os.utime(self.home / "Badmail" / f"{stem}.{kind}", (START - age, START - age))
 
-        self.assertEqual(5, self.ask(self.desk.purge(None, None, None, "olga", True)))
-        self.assertEqual(2, self.ask(self.desk.purge(stems[:2], None, None, "olga", False)))
-        self.assertEqual(1, self.ask(self.desk.purge(None, 3.5, None, "olga", False)))
-        self.assertEqual(0, self.ask(self.desk.purge(stems[:2], None, None, "olga", False)))
+        def purge(chosen: list[str] | None, older: float | None, **more: Any) -> Purged:
+            purged: Purged = self.ask(
+                self.desk.purge(chosen, older, None, "olga", more.pop("dry_run", False), **more)
+            )
+            return purged
+
+        self.assertEqual(5, purge(None, None, dry_run=True).count)
+        self.assertEqual(set(stems[:2]), set(purge(stems[:2], None, dry_run=True).stems))
+        self.assertEqual(Purged(1, 1), purge(stems[:2], None, most=1))
+        self.assertEqual(Purged(1), purge(stems[:2], None, most=1))
+        self.assertEqual(Purged(1), purge(None, 3.5))
+        self.assertEqual(Purged(0), purge(stems[:2], None))
         self.assertEqual(
             sorted(stems[2:4]), [name[:24] for name in self.names("Badmail") if "BDR" in name]
         )
-        self.assertEqual(2, self.ask(self.desk.purge(None, None, None, "olga", False)))
+        self.assertEqual(Purged(2), purge(None, None))
 
     def test_directory_gone(self) -> None:
         """A Badmail that cannot be read is told."""

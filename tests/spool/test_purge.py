@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from mailhost.errors import DirectoryProblem
 from mailhost.spool.badmail import Badmail, BadMessage
+from mailhost.spool.purge import Purged
 from mailhost.spool.steps import Step
 
 NOW = 1016119918.0
@@ -44,8 +45,9 @@ class PurgeCase(SynchronousTestCase):
         return sum(path.stat().st_size for path in self.directory.iterdir())
 
     def purged(self, keep_seconds: float | None, max_octets: int | None) -> int:
-        count: int = self.successResultOf(self.badmail.purge(keep_seconds, max_octets, NOW))
-        return count
+        purged: Purged = self.successResultOf(self.badmail.purge(keep_seconds, max_octets, NOW))
+        self.assertEqual(0, purged.left)
+        return purged.count
 
     def stems(self) -> set[str]:
         return {path.name[:24] for path in self.directory.iterdir()}
@@ -72,6 +74,19 @@ class PurgeTests(PurgeCase):
         self.assertEqual({two, three}, self.stems())
         self.assertEqual(2, self.purged(None, 0))
         self.assertEqual(set(), self.stems())
+
+    def test_in_pieces(self) -> None:
+        """So many at once and no more, the oldest first; what is only counted is named."""
+        stems = [self.stored(number, 100 - number) for number in range(1, 6)]
+
+        counted = self.successResultOf(self.badmail.purge(97, 0, NOW, dry_run=True, most=2))
+        self.assertEqual(Purged(5, 0, tuple(stems)), counted)
+        for left in (3, 1, 0):
+            now = self.successResultOf(self.badmail.purge(None, 0, NOW, most=2))
+            self.assertEqual(Purged(min(2, len(stems)), left), now)
+            del stems[:2]
+            self.assertEqual(set(stems), self.stems())
+        self.assertEqual(Purged(0), self.successResultOf(self.badmail.purge(None, 0, NOW, most=2)))
 
     def test_by_both(self) -> None:
         """Age first, then size."""
@@ -137,5 +152,5 @@ class ThreadTests(TestCase):
         badmail = Badmail(Path(self.mktemp()), run)
         await badmail.store(BadMessage("0" * 24, "for the exercise", None), b"x", NOW)
 
-        self.assertEqual(1, await badmail.purge(-1e12, None, NOW))
+        self.assertEqual(Purged(1), await badmail.purge(-1e12, None, NOW))
         self.assertNotIn(threading.main_thread(), threads)
