@@ -390,11 +390,13 @@ class IHeldMail(Interface):
         :raises mailhost.errors.MailhostError: none is known of, and not every queue has answered.
         """
 
-    def session(domains: HeldDomains, peer: str, port: int) -> Any:
+    def session(domains: HeldDomains, peer: str, port: int, onward: Any = None) -> Any:
         """
         A protocol that sends it, and what comes meanwhile, to a server that is connected already.
 
         :param peer: the server's IP address.
+        :param onward: a `mailhost.net.turned.Onward`, which gets the connection when nothing is
+            left to send; `None`: it ends then.
         """
 
 

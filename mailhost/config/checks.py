@@ -70,7 +70,6 @@ def cross_check(settings: Settings) -> tuple[Finding, ...]:
         findings += _check_logins(server, at)
         findings += _check_own_logins(server, at)
         findings += _check_extensions(server, at)
-        findings += _check_turning(server, at, settings.workers)
     return tuple(findings)
 
 
@@ -334,19 +333,6 @@ def _check_extensions(server: VirtualServerSettings, at: Path) -> Iterator[Findi
         if is_on and not server.ldap.enabled:
             yield _warning(
                 (*here, name), "there is nobody to ask; advised: with ldap.enabled", (*at, "ldap")
-            )
-
-
-def _check_turning(server: VirtualServerSettings, at: Path, workers: int) -> Iterator[Finding]:
-    """RFC 2645: a session that is turned round stays in the process that has it."""
-    turns = server.extensions.turn or server.extensions.atrn
-    for index, domain in enumerate(server.domains):
-        if workers > 1 and turns and domain.hold is not None and domain.hold.accounts:
-            yield _warning(
-                (*at, "domains", index, "hold", "accounts"),
-                "by TURN or ATRN a session gets what one worker has, the rest by asking again; "
-                "advised: workers: 1, or ETRN",
-                ("workers",),
             )
 
 

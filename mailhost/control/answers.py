@@ -21,7 +21,7 @@ from mailhost.control import badmail, explanations, metrics, queue_answers, subm
 from mailhost.control.steered import Parts, chosen_parts
 from mailhost.interfaces import Maybe
 from mailhost.model.held import HeldDomains
-from mailhost.relay.held import start_all
+from mailhost.relay.held import any_of
 
 
 async def answer(parts: Parts, question: str, arguments: Mapping[str, Any]) -> Any:
@@ -97,17 +97,18 @@ def _warnings(parts: Parts, server: str | None) -> list[dict[str, Any]]:
     ]
 
 
-async def _start_held(parts: Parts, server: str, domains: list[str], who: str) -> bool | None:
+async def _held(parts: Parts, server: str, domains: list[str], who: str | None) -> bool | None:
     """
-    Start mail that waits for *domains*; whether there is any.  `None`: this process cannot say.
+    Whether mail waits for *domains*; *who*, if anybody, has it started.
+
+    `None`: this process cannot say.
 
     :raises mailhost.errors.MailhostError: a queue cannot say, and the others have none.
     """
     part = parts.get(server)
     if part is None or part.state == "stopped":
         return None
-    queues = [relay.held for relay in part.relays]
-    return await start_all(queues, HeldDomains(tuple(map(str, domains))), who)
+    return await any_of(part.held_queues, HeldDomains(tuple(map(str, domains))), who)
 
 
 #: What of a `Tally` is told by `_counters`.
@@ -140,5 +141,5 @@ QUESTIONS: Mapping[str, Callable[..., Maybe[Any]]] = {
     "waits": _waits,
     "counters": _counters,
     "warnings": _warnings,
-    "start_held": _start_held,
+    "held": _held,
 }

@@ -153,8 +153,8 @@ _WINDOWS = _counters(
     ),
     (
         "windows_smtp_etrn_messages_total",
-        "etrn_requests",
-        "Clients that have asked by ETRN for mail that waits.",
+        "etrn_messages",
+        "Messages started by ETRN.",
     ),
     (
         "windows_smtp_routing_table_lookups_total",
@@ -205,6 +205,11 @@ _OURS = (
         ),
         ("mailhost_delay_reports_total", "delay_reports", "Reports of a delay made."),
         ("mailhost_success_reports_total", "success_reports", "Reports of success made."),
+        (
+            "mailhost_etrn_requests_total",
+            "etrn_requests",
+            "Times that a client asked by ETRN for mail that waits.",
+        ),
     )
     + (
         Metric(

@@ -15,7 +15,7 @@ from attrs import frozen
 
 from mailhost.intake.badmail_desk import BadmailDesk
 from mailhost.intake.submission import Submitter
-from mailhost.interfaces import INameResolver
+from mailhost.interfaces import IHeldMail, INameResolver
 from mailhost.model.address import Mailbox
 from mailhost.model.explanation import Explanation
 from mailhost.model.tally import Spread, Tally
@@ -137,6 +137,10 @@ class Part(Protocol):
     @property
     def relays(self) -> Sequence[RelayManager]:
         """Those that deliver its mail; none while it is stopped."""
+
+    @property
+    def held_queues(self) -> Sequence[IHeldMail]:
+        """Mail that waits until its domain asks for it, in all its queues; none if stopped."""
 
     @property
     def badmail_desk(self) -> BadmailDesk | None:

@@ -81,7 +81,8 @@ class Tally:
     :ivar badmail_nobody: Pickup files that came into Badmail because they name no recipient.
     :ivar badmail_loops: Pickup files that came into Badmail because they have gone in circles.
     :ivar routed_recipients: whose way was looked up, at each attempt anew.
-    :ivar etrn_requests: clients that have asked by ETRN for mail that waits.
+    :ivar etrn_requests: times that a client asked by ETRN for mail that waits.
+    :ivar etrn_messages: messages that were started by it.
     :ivar commit_seconds: from the end of a content to its commit.
     :ivar age_seconds: of messages when they were relayed or delivered.
     """
@@ -116,6 +117,7 @@ class Tally:
     badmail_nobody: int = 0
     badmail_loops: int = 0
     etrn_requests: int = 0
+    etrn_messages: int = 0
     routed_recipients: int = 0
     commit_seconds: Spread = field(factory=lambda: Spread(COMMIT_BOUNDS), init=False)
     age_seconds: Spread = field(factory=lambda: Spread(AGE_BOUNDS), init=False)

@@ -178,6 +178,11 @@ class OutboundProtocol(Protocol):
         return self._dialogue.extensions
 
     @property
+    def is_idle(self) -> bool:
+        """Whether it could take an envelope now."""
+        return not self._lost and self._dialogue.phase is Phase.READY
+
+    @property
     def tls(self) -> TLSFacts | None:
         """What the handshake has agreed on; `None` in clear, and when the connection is gone."""
         if not self._secured or self._lost:
@@ -211,7 +216,7 @@ class OutboundProtocol(Protocol):
         :returns: the reply; `None`: the connection is lost.
         """
         asked: Deferred[Reply | None] = Deferred()
-        if self._lost or self._dialogue.phase is not Phase.READY:
+        if not self.is_idle:
             asked.callback(None)
             return asked
         self._asked = asked

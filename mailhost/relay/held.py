@@ -30,7 +30,8 @@ from mailhost.model.held import HeldDomains
 from mailhost.model.listing import QueueFilter
 from mailhost.model.queue import QueuedRecipient
 from mailhost.model.route import HostAddress
-from mailhost.net.outbound import OutboundProtocol
+from mailhost.model.tally import Tally
+from mailhost.net.turned import Onward, TurnedProtocol
 from mailhost.relay.active import ActiveMessage, ActiveWindow
 from mailhost.relay.job import Destination
 from mailhost.relay.line import Line
@@ -55,10 +56,11 @@ _numbers = count(1)
 
 @define(eq=False)
 class _Turned:
-    """A session for *domains*; mail for them goes to *destination* while it is there."""
+    """A *session* for *domains*; mail for them goes to *destination* while it is there."""
 
     domains: HeldDomains
     destination: Destination
+    session: TurnedProtocol
     gone: bool = False
 
 
@@ -73,6 +75,7 @@ class HeldMail:
     :ivar sites: where mail waits for them.
     :ivar steward: takes mail into work.
     :ivar follow: runs a coroutine that `stop` of the relay waits for.
+    :ivar tally: counts messages that were started by ETRN.
     """
 
     store: IQueueStore
@@ -82,6 +85,7 @@ class HeldMail:
     sites: SiteTable
     steward: Steward
     follow: Callable[[Coroutine[Any, Any, None]], None]
+    tally: Tally
     _turned: list[_Turned] = field(factory=list, init=False)
     # What was asked for of late: `None` while it is taken, then the call that ends its rest.
     _started: dict[HeldDomains, IDelayedCall | None] = field(factory=dict, init=False)
@@ -98,6 +102,8 @@ class HeldMail:
             if resting is not None:
                 resting.cancel()
         self._started.clear()
+        for turned in self._turned:
+            turned.session.comes_back = False
         for one in list(self.line.turned.values()):
             one.session.drop()  # nobody will take it any more
 
@@ -129,15 +135,18 @@ class HeldMail:
             self._begin(domains, who)
         return True
 
-    def session(self, domains: HeldDomains, peer: str, port: int) -> OutboundProtocol:
+    def session(
+        self, domains: HeldDomains, peer: str, port: int, onward: Onward | None = None
+    ) -> TurnedProtocol:
         """See there."""
         key = f"turned:{peer}:{next(_numbers)}"
-        turned = _Turned(domains, Destination(key, ()))
         place = HostAddress(peer, peer, port or 25)
-        protocol = self.line.turn(key, place, lambda: self._gone(turned))
+        session = self.line.turn(key, place, lambda: self._gone(turned), onward)
+        session.comes_back = not self._stopping
+        turned = _Turned(domains, Destination(key, ()), session)
         self._turned.append(turned)
         self.follow(self._turn(turned, f"ATRN of {peer}"))
-        return protocol
+        return session
 
     # ---- mail that is due
 
@@ -209,9 +218,9 @@ class HeldMail:
                     continue
                 found = await self.store.select(wanted, after, self._at_once)
                 if found.counts:
-                    await self.steward.carry_out(
-                        Order(Action.RETRY, who), list(found.counts), wanted
-                    )
+                    order = Order(Action.RETRY, who)
+                    done = await self.steward.carry_out(order, list(found.counts), wanted)
+                    self.tally.etrn_messages += done.messages if turned is None else 0
                 after = found.reached
 
     async def _until_put_off(self) -> None:
@@ -239,18 +248,22 @@ class HeldMail:
         return waiting
 
 
-async def start_all(queues: Iterable[IHeldMail], domains: HeldDomains, who: str) -> bool:
+async def any_of(queues: Iterable[IHeldMail], domains: HeldDomains, who: str | None) -> bool:
     """
-    `mailhost.interfaces.IHeldMail.start` in each of *queues*; one that cannot stops no other.
+    Whether one of *queues* has mail for *domains*; one that cannot say stops no other.
 
+    :param who: has it started by all of them, for their logs; `None`: it goes on waiting.
     :raises MailhostError: one cannot say, and the others have none.
     """
     found, unknown = False, None
     for queue in queues:
         try:
-            found = await queue.start(domains, who) or found
+            asked = queue.waits(domains) if who is None else queue.start(domains, who)
+            found = await asked or found
         except MailhostError as problem:
             unknown = problem
+        if found and who is None:
+            break
     if unknown is not None and not found:
         raise unknown
     return found

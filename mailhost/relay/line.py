@@ -34,6 +34,7 @@ from mailhost.net.outbound import OutboundProtocol, Protection, Transcript
 from mailhost.net.scribe import LoggedScribe, Scribe
 from mailhost.net.tls import ClientTLS
 from mailhost.net.tokens import TokenBroker, TokenProblem
+from mailhost.net.turned import Onward, TurnedProtocol
 from mailhost.protocol_log.log import ProtocolLog
 from mailhost.relay.job import Destination
 from mailhost.relay.mail_exchange import MailExchangeResolver
@@ -186,15 +187,18 @@ class Line:
                     last = opened
         return last
 
-    def turn(self, key: str, place: HostAddress, gone: Callable[[], None]) -> OutboundProtocol:
+    def turn(
+        self, key: str, place: HostAddress, gone: Callable[[], None], onward: Onward | None = None
+    ) -> TurnedProtocol:
         """
         A session with a server that is connected already, for the destination *key*.
 
         :param gone: called when it is lost.
+        :param onward: whose connection it is; `None`: the session's.
         """
         scribe = self._scribe(place)
         self.tally.outbound_connections += 1
-        session = OutboundProtocol(
+        session = TurnedProtocol(
             self.hello_name,
             False,
             self.timeout_seconds,
@@ -204,6 +208,7 @@ class Line:
             scribe,
             tally=self.tally,
         )
+        session.onward = onward
         self.turned[key] = Opened(session, place, scribe)
         return session
 

@@ -124,7 +124,14 @@ class RelayManager(SmartHostESMTPRelayingManager):
         self._sites = self._make_sites(site_slots, random or SystemRandom())
         self.steward = self._make_steward()
         self.held = HeldMail(
-            queue, reactor, self._window, self._line, self._sites, self.steward, self._follow
+            queue,
+            reactor,
+            self._window,
+            self._line,
+            self._sites,
+            self.steward,
+            self._follow,
+            tally,
         )
         self.configure(terms)
 

@@ -12,6 +12,7 @@ just going.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
+from mailhost.config.settings import VirtualServerSettings
 from mailhost.errors import MailhostError, SpoolInUse
-from mailhost.interfaces import IQueueStore
+from mailhost.interfaces import IHeldMail, IQueueStore
 from mailhost.relay.mail_exchange import MailExchangeResolver
 from mailhost.relay.manager import RelayManager
 from mailhost.relay.terms import Terms
+from mailhost.server.held import NotOpen
+from mailhost.server.share import Share, worker_directories
 from mailhost.spool.lock import QueueLock
 
 #: How often a queue is asked whether it is empty, or free.
@@ -40,7 +44,6 @@ class Orphan:
     :ivar parts: its place for incomplete content.
     :ivar make_store: makes the store of it, not started.
     :ivar make_relay: makes the manager that empties it.
-    :ivar gone: called when it is empty, and its directory removed or left for good.
     """
 
     queue: Path
@@ -48,18 +51,31 @@ class Orphan:
     reactor: Any
     make_store: Callable[[], IQueueStore]
     make_relay: Callable[[IQueueStore], RelayManager]
-    gone: Callable[[Orphan], None]
     store: IQueueStore | None = field(default=None, init=False)
     relay: RelayManager | None = field(default=None, init=False)
+    _gone: Callable[[Orphan], None] | None = field(default=None, init=False)
     _timer: IDelayedCall | None = field(default=None, init=False)
     _looking: Deferred[None] | None = field(default=None, init=False)
     _told: str = field(default="", init=False)
     _stopping: bool = field(default=False, init=False)
+    _empty: bool = field(default=False, init=False)
 
     _log = Logger()
 
-    def start(self) -> None:
-        """Begin to empty it, now or when it is free."""
+    @property
+    def held(self) -> IHeldMail | None:
+        """Mail in it that waits until its domain asks for it; `None`: it is known to be empty."""
+        if self.relay is not None:
+            return self.relay.held
+        return None if self._empty else NotOpen()
+
+    def start(self, gone: Callable[[Orphan], None]) -> None:
+        """
+        Begin to empty it, now or when it is free.
+
+        :param gone: called when it is empty, and its directory removed or left for good.
+        """
+        self._gone = gone
         self._look()
 
     def configure(self, terms: Terms, exchanges: MailExchangeResolver) -> None:
@@ -111,10 +127,12 @@ class Orphan:
         self._log.info("{queue} is adopted: its worker exists no longer", queue=self.queue)
 
     async def _leave(self) -> None:
+        self._empty = True
         # The relay still owns what it has just recorded: it closes first.
         await self._close(0.0)
         remove_queue(self.queue, self.parts)
-        self.gone(self)
+        if self._gone is not None:
+            self._gone(self)
 
     async def _close(self, grace_seconds: float) -> None:
         relay, self.relay = self.relay, None
@@ -125,6 +143,26 @@ class Orphan:
         finally:
             if store is not None:
                 await store.stop()
+
+
+def orphans_of(
+    share: Share,
+    settings: VirtualServerSettings,
+    reactor: Any,
+    make_store: Callable[[int], IQueueStore],
+    make_relay: Callable[[IQueueStore], RelayManager],
+) -> list[Orphan]:
+    """
+    The queues that *share* has to adopt.
+
+    :param make_store: makes the store of the worker with a number, not started.
+    """
+    return [
+        Orphan(
+            *worker_directories(settings, number), reactor, partial(make_store, number), make_relay
+        )
+        for number in share.orphans(settings)
+    ]
 
 
 _log = Logger()

@@ -10,7 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mailhost.model.view import SessionView
+from attrs import evolve
+
+from mailhost.errors import MailhostError
+from mailhost.interfaces import IQueueStore
+from mailhost.model.view import ServerView, SessionView
 from mailhost.net.inbound import InboundProtocol
 from mailhost.smtp import replies
 
@@ -37,6 +41,17 @@ def session_view(session: InboundProtocol, worker: int, server: str, now: float)
         facts.tls.version if facts.tls is not None else "",
         facts.message_count,
     )
+
+
+async def counted_view(seen: ServerView, stores: Iterable[IQueueStore]) -> ServerView:
+    """*seen*, with what is in *stores*, or with why they cannot be read."""
+    try:
+        counts = [await store.counts() for store in stores]
+    except MailhostError as problem:
+        words = f"the queue cannot be read now: {problem}"
+        return evolve(seen, messages=None, recipients=None, problem=words)
+    messages, recipients = sum(one.messages for one in counts), sum(o.recipients for o in counts)
+    return evolve(seen, messages=messages, recipients=recipients)
 
 
 def end_sessions(

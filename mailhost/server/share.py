@@ -11,7 +11,7 @@ import re
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from attrs import evolve, field, frozen
 from twisted.internet.defer import Deferred
@@ -19,7 +19,6 @@ from twisted.internet.defer import Deferred
 from mailhost.config.settings import ListenAddress, VirtualServerSettings
 from mailhost.interfaces import IHeldMail
 from mailhost.model.rate import Rate, RateLimits
-from mailhost.relay.manager import RelayManager
 from mailhost.relay.terms import Terms
 from mailhost.server.held import Colleagues, SharedHeldMail
 from mailhost.server.listening import bind
@@ -89,10 +88,10 @@ class Share:
         return self.number == 0
 
     def held(
-        self, own: IHeldMail, server: str, relays: Callable[[], Sequence[RelayManager]]
+        self, own: IHeldMail, server: str, queues: Callable[[], Sequence[IHeldMail]], reactor: Any
     ) -> SharedHeldMail:
-        """What waits to be asked for: *own*, in all *relays*, and with the other workers."""
-        return SharedHeldMail(own, server, relays, self.colleagues)
+        """What waits to be asked for: in all *queues*, *own* the first, and with other workers."""
+        return SharedHeldMail(own, server, queues, self.colleagues, reactor)
 
     def part(self, limit: int | None) -> int | None:
         """What this worker has of *limit* without asking; `None`: no limit."""

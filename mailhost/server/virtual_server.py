@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any
 
-from attrs import evolve
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.logger import Logger
@@ -27,7 +25,7 @@ from mailhost.intake.greylist import Greylist
 from mailhost.intake.pickup import Pickup
 from mailhost.intake.reception import Reception
 from mailhost.intake.submission import Submitter
-from mailhost.interfaces import INameResolver, IQueueStore
+from mailhost.interfaces import IHeldMail, INameResolver, IQueueStore
 from mailhost.model.session import SessionFacts
 from mailhost.model.tally import Tally
 from mailhost.model.view import PoolView, ServerView, SessionView
@@ -49,11 +47,11 @@ from mailhost.server.lifecycle import Lifecycle, Parts, make_lifecycle
 from mailhost.server.limits import ConnectionLimits
 from mailhost.server.listening import accept_from
 from mailhost.server.logins import Logins, rules_of
-from mailhost.server.orphans import Orphan
+from mailhost.server.orphans import Orphan, orphans_of
 from mailhost.server.overload import OverloadWatch
 from mailhost.server.pools import Pools
 from mailhost.server.pulse import Pulse
-from mailhost.server.sessions import end_sessions, session_view
+from mailhost.server.sessions import counted_view, end_sessions, session_view
 from mailhost.server.share import ALONE, Share, worker_directories
 from mailhost.smtp.rules import Rules
 from mailhost.spool.badmail import Badmail
@@ -191,6 +189,14 @@ class VirtualServer:
         return tuple(relay for relay in found if relay is not None)
 
     @property
+    def held_queues(self) -> tuple[IHeldMail, ...]:
+        """Mail in its queues that waits until its domain asks for it; none while it is stopped."""
+        if self.relay is None or self.state == "stopped":
+            return ()
+        found = (self.relay.held, *(orphan.held for orphan in self._orphans))
+        return tuple(held for held in found if held is not None)
+
+    @property
     def badmail_desk(self) -> BadmailDesk | None:
         """Looks after Badmail, in the one process that does while it is not stopped."""
         mine = self._share.owns_pickup and self.state != "stopped"
@@ -245,16 +251,7 @@ class VirtualServer:
             return ServerView(self.name, self.state)
         stores = [self._store, *(one.store for one in self._orphans if one.store is not None)]
         seen = ServerView(self.name, self.state, self.addresses, len(self.sessions))
-        try:
-            counts = [await store.counts() for store in stores]
-        except MailhostError as problem:
-            words = f"the queue cannot be read now: {problem}"
-            return evolve(seen, messages=None, recipients=None, problem=words)
-        return evolve(
-            seen,
-            messages=sum(one.messages for one in counts),
-            recipients=sum(one.recipients for one in counts),
-        )
+        return await counted_view(seen, stores)
 
     def configure(self, settings: VirtualServerSettings) -> tuple[str, ...]:
         """
@@ -389,6 +386,9 @@ class VirtualServer:
         self._drop, self._badmail = drop, badmail
         self._limits = ConnectionLimits(settings, self._share)
         self.relay = self._make_relay(store)
+        self._held = self._share.held(
+            self.relay.held, self.name, lambda: self.held_queues, self._reactor
+        )
         self._desk = Desk(
             self._limits.of_desk(settings),
             categorizer,
@@ -401,7 +401,7 @@ class VirtualServer:
             self.tracer,
             self._greylist,
             self.tally,
-            self._share.held(self.relay.held, self.name, lambda: self.relays),
+            self._held,
         )
         self._watch = OverloadWatch(
             settings,
@@ -487,16 +487,11 @@ class VirtualServer:
         """Take over the queues of workers that exist no longer."""
         if self._given_store is not None:
             return
-        for number in self._share.orphans(self.settings):
-            orphan = Orphan(
-                *worker_directories(self.settings, number),
-                self._reactor,
-                partial(self._make_store, number),
-                self._make_relay,
-                self._orphans.remove,
-            )
-            self._orphans.append(orphan)
-            orphan.start()
+        self._orphans += orphans_of(
+            self._share, self.settings, self._reactor, self._make_store, self._make_relay
+        )
+        for orphan in list(self._orphans):
+            orphan.start(self._orphans.remove)
 
     def _exchanges(self) -> MailExchangeResolver:
         """Finds hosts, and knows which of them we are."""
@@ -591,6 +586,7 @@ class VirtualServer:
         try:
             await DeferredList([self.relay.stop(GRACE_SECONDS), *relays, self._directory.stop()])
         finally:
+            self._held.stop()
             self._orphans.clear()
             await self._store.stop()
             await self.tracer.stop()

@@ -131,6 +131,12 @@ class ClientDialogue:
         self.extensions.clear()
         self._say_hello("LHLO" if self.lmtp else "EHLO")
 
+    def begin_again(self) -> None:
+        """The peer has greeted an earlier session on this connection (RFC 5321 §4.1.4)."""
+        assert self.phase is Phase.BANNER, f"it has begun: {self.phase.name}"
+        self._expected.clear()
+        self._say_hello("LHLO" if self.lmtp else "HELO" if self.use_helo else "EHLO")
+
     def worked(self, octets: bytes) -> None:
         """`Work` has given *octets*."""
         if self.login is not None and self.phase is Phase.LOGIN:

@@ -19,7 +19,7 @@ from contextlib import suppress
 from typing import Any
 
 from attrs import define
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.protocol import Factory
 from twisted.logger import LogEvent, Logger, LogLevel, globalLogBeginner
@@ -29,23 +29,27 @@ from twisted.python.failure import Failure
 from mailhost.errors import MailhostError
 from mailhost.garbage import Caretaker
 from mailhost.logs import Journal, event_facts, event_text, to_stream
+from mailhost.model.held import HeldDomains
 from mailhost.server.share import Share
+from mailhost.server.turned import Tour, serve
 from mailhost.server.virtual_server import CannotStart
 from mailhost.service import MailhostService
 from mailhost.workers.commands import (
-    START_HELD_SECONDS,
+    ASK_HELD_SECONDS,
+    AskHeld,
     Borrow,
     BorrowNow,
     CannotSteer,
     Finish,
     GiveBack,
+    Lend,
     Obey,
     Orders,
     Question,
     Report,
-    StartHeld,
     States,
     Steer,
+    TakeLent,
     TakeSocket,
     ask,
     encode_states,
@@ -83,20 +87,42 @@ class RemoteColleagues:
 
     link: WorkerLink
     clock: Any
+    numbers: tuple[int, ...]
 
-    def start_held(
-        self, server: str, domains: tuple[str, ...], who: str
+    def ask_held(
+        self, server: str, domains: tuple[str, ...], who: str | None
     ) -> Deferred[list[bool | None]]:
         """See `mailhost.server.held.Colleagues`."""
         if not self.link.linked:
             return succeed([None])
-        names = json.dumps(domains).encode("ascii")
-        asked = ask(self.link, StartHeld, server=server, domains=names, who=who)
+        asked = json.dumps({"server": server, "domains": domains, "who": who}).encode("ascii")
+        asking = ask(self.link, AskHeld, asked=asked)
         # The supervisor is in time unless it stands still itself.
-        asked.addTimeout(2 * START_HELD_SECONDS, self.clock)
-        return asked.addCallbacks(
+        asking.addTimeout(2 * ASK_HELD_SECONDS, self.clock)
+        return asking.addCallbacks(
             lambda answer: json.loads(answer["found"]), lambda failure: [None]
         )
+
+    def lend(self, number: int, server: str, tour: Tour, descriptor: int) -> Deferred[bool]:
+        """See `mailhost.server.held.Colleagues`."""
+        if not self.link.linked:
+            return succeed(False)
+        given = {
+            "server": server,
+            "domains": tour.domains.names,
+            "peer": tour.peer,
+            "port": tour.port,
+        }
+        octets = json.dumps(given).encode("ascii")
+        lent = ask(self.link, Lend, number=number, tour=octets, descriptor=descriptor)
+        return lent.addCallbacks(lambda answer: bool(answer["in_order"]), _not_in_order)
+
+
+def _not_in_order(failure: Failure) -> bool:
+    """Who has cancelled it hears that; otherwise the supervisor is gone."""
+    if failure.check(CancelledError):  # type: ignore[no-untyped-call]  # upstream
+        failure.raiseException()
+    return False
 
 
 class WorkerLink(amp.AMP):
@@ -113,7 +139,8 @@ class WorkerLink(amp.AMP):
         self._journal = journal
         self._reactor = reactor
         self._sockets = InheritedSockets()
-        colleagues = RemoteColleagues(self, reactor)
+        others = tuple(other for other in range(count) if other != number)
+        colleagues = RemoteColleagues(self, reactor, others)
         self._share = Share(number, count, self._sockets, RemoteLending(self), colleagues)
         self._service: MailhostService | None = None
         self.linked = True
@@ -208,6 +235,17 @@ class WorkerLink(amp.AMP):
         except MailhostError as problem:
             raise CannotSteer(str(problem)) from problem
         return {"answer": json.dumps(answer).encode("ascii")}
+
+    @TakeLent.responder
+    def take_lent(self, tour: bytes, descriptor: int) -> Deferred[dict[str, object]]:
+        """See `TakeLent`."""
+        given = json.loads(tour)
+        servers = {} if self._service is None else self._service.virtual_servers
+        part = servers.get(given["server"])
+        queues = () if part is None else part.held_queues
+        domains = HeldDomains(tuple(given["domains"]))
+        serving = serve(self._reactor, queues, domains, given["peer"], given["port"], descriptor)
+        return Deferred.fromCoroutine(serving).addCallback(lambda good: {"in_order": good})
 
     @Finish.responder
     def finish(self) -> dict[str, object]:

@@ -25,8 +25,8 @@ from mailhost.errors import MailhostError
 from mailhost.model.view import STATES, ServerView
 from mailhost.workers.sockets import Place
 
-#: Whoever says ETRN waits so long for what other workers have.
-START_HELD_SECONDS = 2.0
+#: Whoever says ETRN or ATRN waits so long for what other workers have.
+ASK_HELD_SECONDS = 2.0
 #: AMP's own limit for one value is 65535 octets.
 _PIECE_OCTETS = 60_000
 
@@ -98,6 +98,18 @@ class Question(amp.Command):
     errors = {CannotSteer: b"CANNOT_STEER"}
 
 
+class TakeLent(amp.Command):
+    """
+    Send what waits over a connection whose octets pass through a descriptor.
+
+    JSON: the virtual server, the domains, and who has asked: an IP address and a port.  The
+    answer comes when nothing more is sent: whether the connection is between two transactions.
+    """
+
+    arguments = [(b"tour", _long()), (b"descriptor", _kind.Descriptor())]
+    response = [(b"in_order", _kind.Boolean())]
+
+
 class Finish(amp.Command):
     """Stop in order."""
 
@@ -125,19 +137,31 @@ class GiveBack(amp.Command):
     requiresAnswer = False
 
 
-class StartHeld(amp.Command):
+class AskHeld(amp.Command):
     """
-    Mail that waits for some domains is to be started by all other workers.
+    All other workers are asked whether mail waits for some domains.
 
-    Domains and answer are JSON: whether each has any, null: it has not said in time.
+    JSON: the arguments of the question ``held`` (`mailhost.control.answers`), and what each says;
+    null: it has not said in time.
+    """
+
+    arguments = [(b"asked", _long())]
+    response = [(b"found", _long())]
+
+
+class Lend(amp.Command):
+    """
+    Worker *number* is to have a connection that was turned round, for a while.
+
+    JSON and answer are those of `TakeLent`.
     """
 
     arguments = [
-        (b"server", _kind.Unicode()),
-        (b"domains", _long()),
-        (b"who", _kind.Unicode()),
+        (b"number", _kind.Integer()),
+        (b"tour", _long()),
+        (b"descriptor", _kind.Descriptor()),
     ]
-    response = [(b"found", _long())]
+    response = [(b"in_order", _kind.Boolean())]
 
 
 class States(amp.Command):

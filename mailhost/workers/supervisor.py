@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from mailhost.server.virtual_server import GRACE_SECONDS
 from mailhost.service import log_faults, on_hang_up, read_again, warn_of
 from mailhost.systemd import ServiceManager
 from mailhost.workers.commands import (
-    START_HELD_SECONDS,
+    ASK_HELD_SECONDS,
     CannotSteer,
     Finish,
     Obey,
@@ -35,6 +36,7 @@ from mailhost.workers.commands import (
     Question,
     Report,
     Steer,
+    TakeLent,
     TakeSocket,
     ask,
     decode_views,
@@ -336,32 +338,45 @@ class Supervisor(Service):
         """See `mailhost.workers.lender.Lender`."""
         self._lender.give_back(key, worker)
 
-    def start_held(
-        self, server: str, domains: list[str], who: str, worker: int
-    ) -> Deferred[list[bool | None]]:
+    def ask_held(self, asked: bytes, worker: int) -> Deferred[list[bool | None]]:
         """See `mailhost.workers.worker.Boss`."""
-        asked = {"server": server, "domains": domains, "who": who}
-        octets = json.dumps(asked).encode("ascii")
         others = [one for one in self.workers if one.number != worker]
-        answering = DeferredList([self._start_held(one, octets) for one in others])
+        answering = DeferredList([self._ask_held(one, asked) for one in others])
         return answering.addCallback(lambda answers: [found for _, found in answers])
 
-    def _start_held(self, worker: Worker, arguments: bytes) -> Deferred[bool | None]:
+    def _ask_held(self, worker: Worker, asked: bytes) -> Deferred[bool | None]:
         """Whether *worker* has any; `None`: it is not there, cannot say, or not in time."""
         if worker.link is None:
             return succeed(None)
-        asking = self._ask(worker, Question, question="start_held", arguments=arguments)
-        asking.addTimeout(START_HELD_SECONDS, self._reactor)
+        asking = self._ask(worker, Question, question="held", arguments=asked)
+        asking.addTimeout(ASK_HELD_SECONDS, self._reactor)
         asking.addCallback(lambda answer: {b"true": True, b"false": False}.get(answer["answer"]))
-        return asking.addErrback(self._not_started, worker.number)
+        return asking.addErrback(self._not_said, worker.number)
 
-    def _not_started(self, failure: Failure, number: int) -> None:
+    def _not_said(self, failure: Failure, number: int) -> None:
         late = isinstance(failure.value, TimeoutError)
         self._log.warn(
-            "Worker {number} does not say whether it has mail that is asked for by ETRN: {words}",
+            "Worker {number} does not say whether it has mail that is asked for: {words}",
             number=number,
-            words=f"{START_HELD_SECONDS:g} s are over" if late else failure.getErrorMessage(),
+            words=f"{ASK_HELD_SECONDS:g} s are over" if late else failure.getErrorMessage(),
         )
+
+    def lend(self, number: int, tour: bytes, descriptor: int) -> Deferred[bool]:
+        """See `mailhost.workers.worker.Boss`."""
+        link = self.workers[number].link
+        lent: Deferred[Any] = succeed({"in_order": True})
+        if link is not None:
+            lent = ask(link, TakeLent, tour=tour, descriptor=descriptor)
+
+        def over(result: Any) -> bool:
+            os.close(descriptor)
+            if isinstance(result, Failure):
+                words = result.getErrorMessage()
+                self._log.warn("Worker {number}: ATRN: {words}", number=number, words=words)
+                return False
+            return bool(result["in_order"])
+
+        return lent.addBoth(over)
 
     # ---- operators
 

@@ -26,10 +26,11 @@ from twisted.python.failure import Failure
 import mailhost
 from mailhost.workers.backoff import Backoff
 from mailhost.workers.commands import (
+    AskHeld,
     Borrow,
     BorrowNow,
     GiveBack,
-    StartHeld,
+    Lend,
     States,
     decode_states,
 )
@@ -61,10 +62,11 @@ class Boss(Protocol):
     def give_back(self, key: str, worker: int) -> None:
         """See `mailhost.workers.lender.Lender`."""
 
-    def start_held(
-        self, server: str, domains: list[str], who: str, worker: int
-    ) -> Deferred[list[bool | None]]:
+    def ask_held(self, asked: bytes, worker: int) -> Deferred[list[bool | None]]:
         """See `mailhost.server.held.Colleagues`; *worker* is the one that asks."""
+
+    def lend(self, number: int, tour: bytes, descriptor: int) -> Deferred[bool]:
+        """See `mailhost.server.held.Colleagues`; *descriptor* is closed when it is over."""
 
 
 class SupervisorLink(amp.AMP):
@@ -96,12 +98,17 @@ class SupervisorLink(amp.AMP):
         self._worker.boss.give_back(key, self._worker.number)
         return {}
 
-    @StartHeld.responder
-    def start_held(self, server: str, domains: bytes, who: str) -> Deferred[dict[str, object]]:
-        """See `StartHeld`."""
-        number = self._worker.number
-        asked = self._worker.boss.start_held(server, json.loads(domains), who, number)
-        return asked.addCallback(lambda found: {"found": json.dumps(found).encode("ascii")})
+    @AskHeld.responder
+    def ask_held(self, asked: bytes) -> Deferred[dict[str, object]]:
+        """See `AskHeld`."""
+        answering = self._worker.boss.ask_held(asked, self._worker.number)
+        return answering.addCallback(lambda found: {"found": json.dumps(found).encode("ascii")})
+
+    @Lend.responder
+    def lend(self, number: int, tour: bytes, descriptor: int) -> Deferred[dict[str, object]]:
+        """See `Lend`."""
+        lent = self._worker.boss.lend(number, tour, descriptor)
+        return lent.addCallback(lambda in_order: {"in_order": in_order})
 
     @States.responder
     def states(self, states: bytes) -> dict[str, object]:

@@ -25,9 +25,7 @@ from mailhost.config.settings import (
     VirtualServerSettings,
 )
 from mailhost.config.settings.access import BasicKeys, TokenKeys
-from mailhost.config.settings.extensions import ExtensionSettings
 from mailhost.model.access import AccessList
-from mailhost.model.held import Holding
 from mailhost.model.route import NextHop
 from mailhost.model.schedule import RetrySchedule
 from mailhost.model.security import Login, OutboundSecurity, Secret, TLSLevel, TokenGrant
@@ -239,23 +237,6 @@ class CrossCheckTests(_FindingsTests):
             [(ERROR, f"virtual_servers[0].domains[0].{n}") for n in ("relay", "helo", "route")],
             self.found(server(domains=domains)),
         )
-
-
-class TurningTests(_FindingsTests):
-    def held(self, workers: int, *accounts: str, **extensions: bool) -> list[str]:
-        domain = DomainSettings("branch.example", "remote", hold=Holding(accounts))
-        one = server(domains=(domain,), extensions=ExtensionSettings(**extensions))
-        findings = cross_check(Settings(virtual_servers=(one,), workers=workers))
-        return [dotted(finding.path) for finding in findings]
-
-    def test_several_workers(self) -> None:
-        """A session that is turned round gets what one of them has."""
-        where = ["virtual_servers[0].domains[0].hold.accounts"]
-        self.assertEqual(where, self.held(2, "branch"))
-        self.assertEqual(where, self.held(2, "branch", turn=False))
-        self.assertEqual([], self.held(1, "branch"))
-        self.assertEqual([], self.held(2))
-        self.assertEqual([], self.held(2, "branch", turn=False, atrn=False))
 
 
 class OpenRelayTests(_FindingsTests):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from tests.peers.test_logins import SECRET, LoginCase
@@ -53,7 +54,8 @@ class TurnTests(HeldCase):
         self.assertEqual(450, client.docmd("ATRN", "example.com")[0])
         self.assertEqual((250, b"2.0.0 OK now reversing the connection"), client.docmd("TURN"))
 
-        taken = serve(client.sock)
+        taken: list[str] = []
+        serve(client.sock, taken.append)
 
         self.assertEqual(["one", "two"], sorted(taken))
         server.wait_until_empty()
@@ -128,21 +130,24 @@ class FetchTests(HeldCase):
         )
 
 
-def serve(connection: socket.socket | None) -> list[str]:
-    """A mail host, on a connection that is there already; the X-Test-IDs of what it gets."""
+def serve(connection: socket.socket | None, take: Callable[[str], None]) -> None:
+    """
+    A mail host, on a connection that is there already.
+
+    :param take: told of the X-Test-ID of each message before it is acknowledged.
+    """
     assert connection is not None
     reader = connection.makefile("rb")
     say = connection.sendall
     say(b"220 branch.example\r\n")
-    found = []
     while line := reader.readline():
         verb = line[:4].upper()
         if verb == b"DATA":
             say(b"354 go on\r\n")
-            while (text := reader.readline()) != b".\r\n":
+            while (text := reader.readline()) not in (b".\r\n", b""):
                 if text.startswith(b"X-Test-ID: "):
-                    found.append(text.split()[1].decode())
+                    name = text.split()[1].decode()
+            take(name)
         say(b"221 bye\r\n" if verb == b"QUIT" else b"250 ok\r\n")
         if verb == b"QUIT":
             break
-    return found

@@ -74,6 +74,7 @@ class StartedTests(HeldCase):
         self.assertTrue(self.start(REMOTE))
         self.run_for(5)
         self.assertEqual([["a@remote.example"]], self.rcpts())
+        self.assertEqual(1, self.relay.held.tally.etrn_messages)
 
     def test_started(self) -> None:
         """ETRN: to the hosts of the domain, once; the mail of others goes on waiting."""
@@ -190,6 +191,7 @@ class TurnedTests(HeldCase):
 
         rcpts = [one.partition("<")[2][:-1] for _, given, _ in asker.envelopes for one in given]
         self.assertEqual(["a@remote.example"] * 30 + ["late@remote.example"], rcpts)
+        self.assertEqual(0, self.relay.held.tally.etrn_messages)
         self.assertEqual((1, 0, 0), (asker.connections, asker.open, self.host.connections))
         self.assertEqual((), self.relay.sites())
         self.submit("a@remote.example")

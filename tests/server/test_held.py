@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailhost.errors import MailhostError, SpoolProblem
+from mailhost.errors import MailhostError, SpoolInUse, SpoolProblem
 from mailhost.model.held import HeldDomains
-from mailhost.server.held import CannotSay
+from mailhost.server.held import CannotSay, SharedHeldMail
+from mailhost.server.orphans import Orphan
 from mailhost.server.share import Share
+from mailhost.server.turned import Tour
 from tests.support.world import FakeHeldMail
 
 BRANCH = HeldDomains(("branch.example",))
@@ -19,22 +24,21 @@ WITH, WITHOUT = {"branch.example"}, {"other.example"}
 
 
 @define(eq=False)
-class FakeRelay:
-    held: FakeHeldMail
-
-
-@define(eq=False)
 class FakeColleagues:
     """Say what they have when the test says so."""
 
-    asked: list[tuple[str, tuple[str, ...], str]] = field(factory=list)
+    asked: list[tuple[str, tuple[str, ...], str | None]] = field(factory=list)
     answer: Deferred[list[bool | None]] = field(factory=Deferred)
+    numbers: tuple[int, ...] = (1,)
 
-    def start_held(
-        self, server: str, domains: tuple[str, ...], who: str
+    def ask_held(
+        self, server: str, domains: tuple[str, ...], who: str | None
     ) -> Deferred[list[bool | None]]:
         self.asked.append((server, domains, who))
         return self.answer
+
+    def lend(self, number: int, server: str, tour: Tour, descriptor: int) -> Deferred[bool]:
+        raise AssertionError("nothing is given back here")
 
 
 class SharedTests(SynchronousTestCase):
@@ -42,11 +46,15 @@ class SharedTests(SynchronousTestCase):
         self.own, self.adopted = FakeHeldMail(set(WITHOUT)), FakeHeldMail(set(WITHOUT))
         self.colleagues = FakeColleagues()
 
-    def start(self, alone: bool = False) -> Deferred[bool]:
-        relays: Any = [FakeRelay(self.own), FakeRelay(self.adopted)]
+    def shared(self, alone: bool = False) -> SharedHeldMail:
         share = Share(colleagues=None if alone else self.colleagues)
-        held = share.held(self.own, "one", lambda: relays)
-        return Deferred.fromCoroutine(held.start(BRANCH, "a test"))
+        return share.held(self.own, "one", lambda: (self.own, self.adopted), Clock())
+
+    def start(self, alone: bool = False) -> Deferred[bool]:
+        return Deferred.fromCoroutine(self.shared(alone).start(BRANCH, "a test"))
+
+    def waits(self, alone: bool = False) -> Deferred[bool]:
+        return Deferred.fromCoroutine(self.shared(alone).waits(BRANCH))
 
     def test_alone(self) -> None:
         """One process: its own queue and those it has adopted."""
@@ -95,12 +103,43 @@ class SharedTests(SynchronousTestCase):
             else:
                 self.failureResultOf(starting, MailhostError)
 
+    def test_waits(self) -> None:
+        """ATRN: whether anybody has any is asked, and nothing is started."""
+        self.assertFalse(self.successResultOf(self.waits(alone=True)))
+        waiting = self.waits()
+        self.assertEqual([("one", BRANCH.names, None)], self.colleagues.asked)
+        self.assertNoResult(waiting)
+        self.colleagues.answer.callback([True])
+        self.assertTrue(self.successResultOf(waiting))
+        self.adopted.domains = WITH
+        self.assertTrue(self.successResultOf(self.waits()))
+        self.assertEqual(([], []), (self.own.started, self.adopted.started))
+
+    def test_adopted_queue_in_use(self) -> None:
+        """Another process has it: nobody hears that there is no mail."""
+        with TemporaryDirectory() as folder:
+            orphan = Orphan(Path(folder), Path(folder), Clock(), fail_to_open, never)
+            orphan.start(never)
+            queues: tuple[Any, ...] = (self.own, orphan.held)
+            shared = Share().held(self.own, "one", lambda: queues, Clock())
+            for asked in (shared.start(BRANCH, "a test"), shared.waits(BRANCH)):
+                self.failureResultOf(Deferred.fromCoroutine(asked), CannotSay)
+            self.own.domains = WITH
+            started = Deferred.fromCoroutine(shared.start(BRANCH, "a test"))
+            self.assertTrue(self.successResultOf(started))
+
     def test_turned(self) -> None:
-        """A session that is turned round gets what its own process has."""
-        held = Share(colleagues=self.colleagues).held(self.own, "one", list)
+        """A session that is turned round begins with what its own process has."""
         self.own.domains = WITH
 
-        self.assertTrue(self.successResultOf(Deferred.fromCoroutine(held.waits(BRANCH))))
-        protocol = held.session(BRANCH, "192.0.2.1", 25)
+        protocol = self.shared().session(BRANCH, "192.0.2.1", 25)
         self.assertEqual([(BRANCH.names, "192.0.2.1", protocol)], self.own.turned)
         self.assertEqual([], self.colleagues.asked)
+
+
+def fail_to_open() -> Any:
+    raise SpoolInUse("in use")
+
+
+def never(*given: Any) -> Any:
+    raise AssertionError("not while it is in use")

@@ -64,7 +64,8 @@ class _Wire:
     disconnecting = False
 
     def __init__(self, host: Host, clock: IReactorTime, protocol: OutboundProtocol) -> None:
-        self._host, self._clock, self._protocol = host, clock, protocol
+        self._host, self._clock = host, clock
+        self.protocol: Any = protocol
         self._buffer = b""
         self._content: bytes | None = None
         # Octets of a chunk, all of them content, that have not come.
@@ -76,7 +77,7 @@ class _Wire:
         host.open += 1
 
     def begin(self) -> None:
-        self._protocol.makeConnection(self)
+        self.protocol.makeConnection(self)
         self._say("banner", "")
 
     # ---- the client's transport
@@ -92,7 +93,7 @@ class _Wire:
 
     def startTLS(self, creator: object) -> None:
         """Only as if: the test patches what would look at a certificate."""
-        self._clock.callLater(0, self._protocol.handshakeCompleted)
+        self._clock.callLater(0, self.protocol.handshakeCompleted)
 
     @property
     def wrong(self) -> str | None:
@@ -129,13 +130,13 @@ class _Wire:
 
     def _deliver(self, octets: bytes) -> None:
         if self._up:
-            self._protocol.dataReceived(octets)
+            self.protocol.dataReceived(octets)
 
     def end(self) -> None:
         if self._up:
             self._up = False
             self._host.open -= 1
-            self._protocol.connectionLost(Failure(ConnectionDone()))
+            self.protocol.connectionLost(Failure(ConnectionDone()))
 
     def _hear(self, octets: bytes) -> None:
         self._buffer += octets

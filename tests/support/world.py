@@ -97,7 +97,7 @@ class FakeHeldMail:
             self.started.append((domains.names, who))
         return self.waits(domains)
 
-    def session(self, domains: HeldDomains, peer: str, port: int) -> Protocol:
+    def session(self, domains: HeldDomains, peer: str, port: int, onward: Any = None) -> Protocol:
         protocol = Protocol()
         self.turned.append((domains.names, peer, protocol))
         return protocol

@@ -228,10 +228,11 @@ class FakeBoss:
         return True
 
     def give_back(self, key: str, worker: int) -> None: ...
-    def start_held(
-        self, server: str, domains: list[str], who: str, worker: int
-    ) -> Deferred[list[bool | None]]:
+    def ask_held(self, asked: bytes, worker: int) -> Deferred[list[bool | None]]:
         return succeed([])
+
+    def lend(self, number: int, tour: bytes, descriptor: int) -> Deferred[bool]:
+        return succeed(False)
 
 
 class WorkerTests(SynchronousTestCase):
@@ -383,15 +384,30 @@ class SupervisorTests(SynchronousTestCase):
         ]
         for worker, answer in zip(supervisor.workers, answers, strict=False):
             worker.link = FakeLink(answer)  # type: ignore[assignment]
-        asked = supervisor.start_held("test", ["branch.example"], "a test", 0)
+        asked = supervisor.ask_held(b"{}", 0)
         self.reactor.advance(1.9)
         self.assertNoResult(asked)
         self.reactor.advance(0.2)
 
         self.assertEqual([None, None, False, None, None], self.successResultOf(asked))
         self.assertEqual([], self.reactor.getDelayedCalls())
-        found = supervisor.start_held("test", ["branch.example"], "a test", 2)
+        found = supervisor.ask_held(b"{}", 2)
         self.assertEqual([True, None, False, None, None], self.successResultOf(found))
+
+    def test_a_session_is_lent(self) -> None:
+        """Whatever comes of it, its descriptor is closed when it is over."""
+        for link, expected in (
+            (None, True),  # nobody has touched it
+            (FakeLink(lambda: succeed({"in_order": True})), True),
+            (FakeLink(lambda: succeed({"in_order": False})), False),
+            (FakeLink(lambda: fail(ConnectionError("killed"))), False),
+        ):
+            self.supervisor.workers[1].link = link  # type: ignore[assignment]
+            descriptor = os.open(os.devnull, os.O_RDONLY)
+            lent = self.supervisor.lend(1, b"{}", descriptor)
+            self.assertIs(expected, self.successResultOf(lent))
+            with self.assertRaises(OSError):
+                os.fstat(descriptor)
 
     def test_ready(self) -> None:
         """It is ready when every worker has told its states; where they differ all are told."""
