@@ -32,8 +32,7 @@ async def start(desk: Desk, session: SessionFacts, option: str, name: str) -> Re
     try:
         started = await desk.held.start(asked, f"ETRN of {session.peer}")
     except MailhostError as problem:
-        _log.warn("ETRN {name}: {problem}", name=name, problem=str(problem), **session.told)
-        return replies.cannot_start(name)
+        return replies.cannot_start(name).because(str(problem))
     if not started:
         return replies.nothing_waits(name)
     _log.info("{peer} has started the mail of {name}", name=option + name, **session.told)
@@ -75,14 +74,13 @@ async def turn(
     allowed = HeldDomains(tuple(one.name for one in mine))
     entries = {desk.categorizer.domains.find(name) for name in names}
     if not mine or not entries <= set(mine):
-        _log.info("{peer} may not have the mail of {names}", names=names, **session.told)
-        return replies.TURN_REFUSED
+        wanted = ", ".join(names) or "any domain"
+        return replies.TURN_REFUSED.because(f"the mail of {wanted}", "domains[].hold")
     asked = HeldDomains(names) if names else allowed
     if desk.held is None:
         return replies.TURN_NOT_NOW
     try:
         waits = await desk.held.waits(asked)
     except MailhostError as problem:
-        _log.warn("ATRN: {problem}", problem=str(problem), **session.told)
-        return replies.TURN_NOT_NOW
+        return replies.TURN_NOT_NOW.because(str(problem))
     return (asked, desk.held) if waits else replies.NO_MAIL

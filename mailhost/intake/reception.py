@@ -144,7 +144,6 @@ class Reception:
             or self._enter()
         )
         if refused is not None:
-            self._log.info("{peer} is not let in: {reply}", **self.session.told, reply=str(refused))
             return refused
         return replies.OK if self._stranger is None else self._stranger.greet(replies.OK)
 
@@ -200,7 +199,6 @@ class Reception:
 
     def _begin_from(self, sender: Mailbox | Reply, asked: _Transaction) -> Reply:
         if isinstance(sender, Reply):
-            self._log.info("{peer}: {reply}", **self.session.told, reply=str(sender))
             return sender
         asked.reverse_path = sender
         return self._begin(asked)
@@ -250,7 +248,6 @@ class Reception:
         else:
             refused = check_routing(self.session, path, relay)
         if refused is not None:
-            self._log.info("{peer} may not relay to {path}", **self.session.told, path=str(path))
             return refused
         if self._stranger is not None and self._stranger.inquires(path):
             return self._ask_first(self._stranger, path, partial(self._add, to, path, parameters))
@@ -319,7 +316,6 @@ class Reception:
     ) -> Maybe[Reply]:
         found = recipients_of(answer, self.desk.categorizer.stamp(path))
         if isinstance(found, Refused):
-            self._log.info("{peer}: {reply}", **self.session.told, reply=str(found.reply))
             return found.reply
         add = partial(self._add_found, found, to, path, parameters)
         if self._stranger is not None and self._stranger.inquires(path):
@@ -585,5 +581,5 @@ class Reception:
             incoming.discard()
 
     def _no_room(self, problem: SpoolProblem) -> Reply:
-        self._log.warn("{peer} has to wait: {problem}", **self.session.told, problem=str(problem))
-        return replies.NO_ROOM if isinstance(problem, SpoolFull) else replies.SPOOL_FAILED
+        reply = replies.NO_ROOM if isinstance(problem, SpoolFull) else replies.SPOOL_FAILED
+        return reply.because(str(problem))

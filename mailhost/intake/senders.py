@@ -20,6 +20,9 @@ from mailhost.model.session import SessionFacts
 from mailhost.policy.senders import check_sender
 from mailhost.smtp import replies
 
+#: The setting by which the directory says who may send as whom.
+_CHECKED = "ldap.check_sender"
+
 
 def settle_sender(desk: Desk, session: SessionFacts, path: Mailbox) -> Maybe[Mailbox | Reply]:
     """
@@ -38,7 +41,9 @@ def settle_sender(desk: Desk, session: SessionFacts, path: Mailbox) -> Maybe[Mai
     except LookupProblem as problem:
         return replies.directory_failed(problem.status)
     if isinstance(allowed, bool):
-        return _primary(desk, path) if allowed else replies.sender_denied(path, account.name)
+        return (
+            _primary(desk, path) if allowed else replies.sender_denied(path, account.name, _CHECKED)
+        )
     return _settle_later(desk, account, path, allowed)
 
 
@@ -50,7 +55,7 @@ async def _settle_later(
     except LookupProblem as problem:
         return replies.directory_failed(problem.status)
     if not allowed:
-        return replies.sender_denied(path, account.name)
+        return replies.sender_denied(path, account.name, _CHECKED)
     found = _primary(desk, path)
     return found if isinstance(found, Mailbox | Reply) else await found
 

@@ -133,24 +133,14 @@ class Stranger:
         wait = await greylist.wait(peer, sender, recipient, terms, now)
         if wait <= 0:
             return None
-        self._log.info(
-            "{peer} has to come back for {path}", path=str(recipient), **self.session.told
-        )
-        return replies.greylisted(wait)
+        return replies.greylisted(wait).because(f"the first time for {recipient}")
 
     async def _check_lists(self, code: int) -> Reply | None:
         access, peer = self.desk.settings.access, self.session.peer
         if self._entries is None:
             self._entries = await self._find_entries(access.dns_lists)
         refused = check_listed(peer, self._entries, access.dns_lists_refuse_at, code)
-        if refused is not None:
-            self._log.info(
-                "{peer} has a score of {score}: {reply}",
-                **self.session.told,
-                score=score_of(self._entries),
-                reply=str(refused),
-            )
-        return refused
+        return refused and refused.because(f"a score of {score_of(self._entries)}")
 
     async def _find_entries(self, lists: Sequence[DNSList]) -> tuple[DNSList, ...]:
         """All are asked before the first answer is waited for."""
@@ -181,7 +171,6 @@ class Stranger:
         """*reply*, which refuses something, in its time; or another, when it is too much."""
         too_much = self._count(ClientTable.check_error)
         if too_much is not None:
-            self._log.info("{peer}: {reply}", **self.session.told, reply=str(too_much))
             return too_much
         if self.session.account is not None:
             return reply

@@ -97,7 +97,7 @@ class Refused:
     @property
     def reply(self) -> Reply:
         """The answer to RCPT."""
-        return Reply(550, self.status, self.words)
+        return Reply(550, self.status, self.words, setting="ldap")
 
 
 Resolution = Found | Refused

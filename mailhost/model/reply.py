@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from attrs import Attribute, field, frozen
+from attrs import Attribute, evolve, field, frozen
 
 _STATUS = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
 _UNSAFE = re.compile(r"[^\x20-\x7e]")
@@ -40,12 +40,17 @@ class Reply:
     :ivar status: enhanced status such as ``"5.7.1"``, or `None` where RFC 2034
         §4 allows none (banner, HELO/EHLO, 354).  Its class equals the code's.
     :ivar words: one text per line; whatever could break a line is replaced.
+    :ivar setting: behind a refusal, as in ``docs/settings.rst``, from the virtual server's
+        table on; empty where the protocol wants it so, or another decides.  Never said.
+    :ivar reason: of a refusal, for the log; empty where the words say all.  Never said.
     :raises ValueError: code and status do not go together.
     """
 
     code: int = field()
     status: str | None = field()
     words: tuple[str, ...] = field(converter=_lines)
+    setting: str = field(default="", kw_only=True, eq=False)
+    reason: str = field(default="", kw_only=True, eq=False)
     # What it is on the wire, once somebody has asked.
     _octets: bytes = field(default=b"", init=False, eq=False, repr=False)
 
@@ -84,6 +89,10 @@ class Reply:
     def __str__(self) -> str:
         status = f"{self.status} " if self.status else ""
         return f"{self.code} {status}{' '.join(self.words)}"
+
+    def because(self, reason: str, setting: str = "") -> Reply:
+        """The same, with what is behind it."""
+        return evolve(self, reason=reason, setting=setting or self.setting)
 
     @property
     def octets(self) -> bytes:

@@ -27,6 +27,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mailhost.authentication.exchange import Authentication, Exchange
+from mailhost.facts import FactLog
 from mailhost.interfaces import IReception, Maybe
 from mailhost.model.protocol_log import Turn
 from mailhost.model.reply import Reply
@@ -75,6 +76,12 @@ _LARGE_READ_OCTETS = 262144
 _HANDSHAKE_SECONDS = 30.0
 #: After the last reply the peer has so long to take it and go.
 _FAREWELL_SECONDS = 15.0
+#: Lines of the log about refusals of one session; the rest is counted.
+_REFUSALS_TOLD = 20
+#: The exchange of a login tells of its end itself.
+_TOLD_ELSEWHERE = frozenset({replies.LOGIN_FAILED, replies.LOGIN_NOT_NOW})
+
+_facts = FactLog()
 
 
 class _Hold(IntFlag):
@@ -135,6 +142,7 @@ class InboundProtocol(Protocol):
         self._hold = _Hold.NOTHING
         self._pumping = False
         self._lost = False
+        self._refusals = 0
         self._farewell: Reply | None = None
         # Writing has failed: why the content will be refused at its end.
         self._content_fault: Reply | None = None
@@ -154,10 +162,34 @@ class InboundProtocol(Protocol):
             seconds=self._deadlines.clock.seconds,
             trusted=self.session.trusted,
             secure=secure,
+            refused=self._tell_refusal,
         )
 
     def _record(self, log: ProtocolLog, turn: Turn) -> None:
         log.inbound(self._deadlines.clock.seconds(), self.session, turn)
+
+    def _tell_refusal(self, reply: Reply) -> None:
+        """What was refused, why, and which setting is behind it."""
+        if reply in _TOLD_ELSEWHERE:
+            return
+        self._refusals += 1
+        if self._refusals > _REFUSALS_TOLD:
+            return
+        words = "{peer}: {reply}"
+        words += ": {reason}" if reply.reason else ""
+        words += " ({setting})" if reply.setting else ""
+        _facts.info(
+            words,
+            reply=str(reply),
+            reason=reply.reason,
+            setting=reply.setting,
+            **self.session.told,
+        )
+
+    def _tell_rest(self) -> None:
+        untold = self._refusals - _REFUSALS_TOLD
+        if untold > 0:
+            _facts.info("{peer}: and {count} more refusals", count=untold, **self.session.told)
 
     # ---- before the connection is made
 
@@ -253,6 +285,7 @@ class InboundProtocol(Protocol):
         """The connection is gone, whoever ended it."""
         self._lost = True
         self._deadlines.forget(self)
+        self._tell_rest()
         self._reception.reset()
         self._reception.disconnected()
         self._gone(self)

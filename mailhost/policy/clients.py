@@ -121,12 +121,12 @@ class ClientTable:
     def check_message(self, address: str, limits: ClientLimits, now: float) -> Reply | None:
         """One message more."""
         good = self._open[self.place(address)].take("messages", limits.messages, now)
-        return None if good else replies.sends_too_much(self.whose)
+        return None if good else replies.sends_too_much(self.whose, "messages")
 
     def check_recipient(self, address: str, limits: ClientLimits, now: float) -> Reply | None:
         """One recipient more."""
         good = self._open[self.place(address)].take("recipients", limits.recipients, now)
-        return None if good else replies.sends_too_much(self.whose)
+        return None if good else replies.sends_too_much(self.whose, "recipients")
 
     def check_error(self, address: str, limits: ClientLimits, now: float) -> Reply | None:
         """One error more."""

@@ -21,4 +21,4 @@ def check_sender(session: SessionFacts, reverse_path: Mailbox) -> Reply | None:
     account = session.account
     if account is None or account.may_send_as(reverse_path):
         return None
-    return replies.sender_denied(reverse_path, account.name)
+    return replies.sender_denied(reverse_path, account.name, "access.users")

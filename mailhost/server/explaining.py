@@ -45,25 +45,6 @@ _MOST_WAYS = 10
 
 _TOPICS = {"connect": "connection", "EHLO": "connection", "MAIL": "sender"}
 
-#: Which setting is behind a refusal that is always the same.
-_BEHIND = {
-    str(replies.TOO_MANY_CONNECTIONS): "max_connections",
-    str(replies.BUSY): "overload",
-    str(replies.CONNECTION_REFUSED): "access.connections",
-    str(replies.TLS_FIRST): "access.tls.require",
-    str(replies.LOGIN_FIRST): "access.anonymous",
-    **{
-        str(reply(whose)): f"access.per_{whose}{setting}"
-        for whose in ("address", "network")
-        for reply, setting in (
-            (replies.has_too_many, ".connections"),
-            (replies.comes_too_fast, ".connection_rate"),
-            (replies.errs_too_much, ".errors"),
-            (replies.sends_too_much, ""),
-        )
-    },
-}
-
 
 @define(eq=False)
 class Explainer:
@@ -153,7 +134,6 @@ class Explainer:
             names = ", ".join(session.peer_names) or "none that leads back to it"
             self._tell("client", f"{session.peer}, names in DNS: {names}")
         for command, reply in heard.said:
-            setting = _setting_behind(reply)
             if command == "connect" and reply.startswith("2"):
                 control = settings.access.connections
                 words = _listing(control, session.peer, session.peer_names or ())
@@ -164,7 +144,8 @@ class Explainer:
             elif command == "EHLO" and reply.startswith("2"):
                 self._tell("TLS", "on" if secure else "off", "access.tls")
             elif command != "RCPT":
-                self._tell(_TOPICS[command], reply, setting)
+                refused = not reply.startswith("2")
+                self._tell(_TOPICS[command], reply, heard.setting if refused else "")
         self._tell_lists(heard)
         self._tell_tarpit(heard)
 
@@ -226,7 +207,7 @@ class Explainer:
                 listing = _listing(access.relay, session.peer, session.peer_names or ())
                 words = f"{words}: {listing}"
             self._tell("relay", words, setting)
-        self._tell("recipient", heard.reply, _setting_behind(heard.reply))
+        self._tell("recipient", heard.reply, "" if heard.accepted else heard.setting)
 
     async def _tell_directory(self, directory: IAddressResolver, path: Mailbox) -> None:
         trace_of = getattr(directory, "trace", None)
@@ -372,11 +353,6 @@ class Explainer:
             self._tell("schedule", _schedule_words(delivery.outbound), "delivery.outbound")
         if "delivered" in fates:
             self._tell("schedule", _schedule_words(delivery.local), "delivery.local")
-
-
-def _setting_behind(reply: str) -> str:
-    """The setting that *reply*, a refusal, comes from; empty where it is another's."""
-    return "access.dns_lists" if replies.LISTED in reply else _BEHIND.get(reply, "")
 
 
 def _listing(control: AccessList, address: str, names: tuple[str, ...]) -> str:

@@ -277,11 +277,6 @@ class SharedReception(Reception):
 
     async def _ask(self) -> Reply:
         if not await self.portion.borrow_now():
-            self._log.info(
-                "{peer} is not let in: {reply}",
-                **self.session.told,
-                reply=str(replies.TOO_MANY_CONNECTIONS),
-            )
             return replies.TOO_MANY_CONNECTIONS
         if self._over or not self.portion.use():
             self.portion.settle()

@@ -106,6 +106,7 @@ class Rehearsed:
     :ivar greylisted: the message has to come back, unless the client is known by now.
     :ivar destinations: the recipients that were accepted.
     :ivar session: its facts at the end.
+    :ivar setting: behind the refusal; empty where there is none, or no setting behind it.
     """
 
     said: tuple[tuple[str, str], ...]
@@ -115,6 +116,7 @@ class Rehearsed:
     entries: tuple[DNSList, ...] | None = None
     guarded: bool = False
     greylisted: bool = False
+    setting: str = ""
 
     @property
     def reply(self) -> str:
@@ -141,6 +143,7 @@ class Rehearsal:
     _clock: _HurriedClock = field(init=False)
     _waits: list[float] = field(factory=list, init=False)
     _said: list[tuple[str, str]] = field(factory=list, init=False)
+    _refusals: list[Reply] = field(factory=list, init=False)
 
     async def run(
         self,
@@ -159,7 +162,13 @@ class Rehearsal:
         session = SessionFacts("rehearsal", client, account=account)
         self._clock = _HurriedClock(self.desk.clock.seconds)
         self._reception = _QuietReception(self._dry_desk(client), session)
-        self._dialogue = ServerDialogue(self.rules, client, secure=secure, trusted=session.trusted)
+        self._dialogue = ServerDialogue(
+            self.rules,
+            client,
+            secure=secure,
+            trusted=session.trusted,
+            refused=self._refusals.append,
+        )
         try:
             good = await self._say("connect", "") and await self._say("EHLO", "EHLO client")
             # The login has been believed: it stands where AUTH would have put it.
@@ -181,6 +190,7 @@ class Rehearsal:
             stranger.entries if stranger is not None else None,
             stranger is not None,
             stranger is not None and stranger.greylists(recipient),
+            self._refusals[-1].setting if self._refusals else "",
         )
 
     def _dry_desk(self, client: str) -> Desk:

@@ -203,3 +203,13 @@ Event = (
     | ContentEnded
     | TransactionOver
 )
+
+#: Which command leads to an event and to another state.
+VERB_OF: dict[type, str] = {
+    ProxyGiven: "XCLIENT",
+    MailGiven: "MAIL",
+    RecipientGiven: "RCPT",
+    ContentAsked: "DATA",
+    StartAsked: "ETRN",
+    TurnAsked: "ATRN",
+}

@@ -74,9 +74,9 @@ class RecordedDialogue(ServerDialogue):
         super()._read_chunk(chunks)
         self._received += before - len(self._buffer)
 
-    def _say(self, reply: Reply) -> None:
+    def _put(self, reply: Reply) -> None:
         before = len(self._out)
-        super()._say(reply)
+        super()._put(reply)
         self._sent += sum(map(len, self._out[before:]))
         if reply.code in _HALF or (not self._verb and reply.positive):
             return  # more is to come; the banner belongs to no command

@@ -6,7 +6,8 @@ Every reply that mailhost sends, in one table.
 :IIS: iis-smtp.md §11.3; where a text is confirmed there, it is the same here,
     because operators' tools look for it.
 
-A constant is a reply that never varies; a function makes one that does.
+A constant is a reply that never varies; a function makes one that does.  A refusal for which a
+setting is the reason names it.
 """
 
 from __future__ import annotations
@@ -21,38 +22,45 @@ from mailhost.model.reply import Reply
 
 OK = Reply(250, "2.0.0", "OK")
 RESET = Reply(250, "2.0.0", "Resetting")
-BUSY = Reply(421, "4.3.2", "Service not available, closing transmission channel")
-TOO_MANY_CONNECTIONS = Reply(421, "4.3.2", "Too many connections, closing transmission channel")
+BUSY = Reply(
+    421, "4.3.2", "Service not available, closing transmission channel", setting="overload"
+)
+TOO_MANY_CONNECTIONS = Reply(
+    421, "4.3.2", "Too many connections, closing transmission channel", setting="max_connections"
+)
 STOPPING = Reply(421, "4.3.2", "Service stopping, closing transmission channel")
 TERMINATED = Reply(421, "4.3.2", "Session ended by the operator, closing transmission channel")
 TIMED_OUT = Reply(421, "4.4.2", "Timeout waiting for client input")
 TOO_MANY_ERRORS = Reply(421, "4.7.0", "Too many errors, closing transmission channel")
-CONNECTION_REFUSED = Reply(554, "5.7.1", "Connection refused")
+CONNECTION_REFUSED = Reply(554, "5.7.1", "Connection refused", setting="access.connections")
 LOCAL_ERROR = Reply(451, "4.3.0", "Local error in processing, try again later")
 
 
 def has_too_many(whose: str) -> Reply:
     """:param whose: ``address`` or ``network``."""
-    return Reply(
-        421, "4.7.0", f"Too many connections from your {whose}, closing transmission channel"
-    )
+    words = f"Too many connections from your {whose}, closing transmission channel"
+    return Reply(421, "4.7.0", words, setting=f"access.per_{whose}.connections")
 
 
 def comes_too_fast(whose: str) -> Reply:
     """:param whose: ``address`` or ``network``."""
-    return Reply(
-        421, "4.7.0", f"Too many new connections from your {whose}, closing transmission channel"
-    )
+    words = f"Too many new connections from your {whose}, closing transmission channel"
+    return Reply(421, "4.7.0", words, setting=f"access.per_{whose}.connection_rate")
 
 
-def sends_too_much(whose: str) -> Reply:
-    """:param whose: ``address`` or ``network``."""
-    return Reply(451, "4.7.1", f"Too much mail from your {whose}, try again later")
+def sends_too_much(whose: str, what: str) -> Reply:
+    """
+    :param whose: ``address`` or ``network``.
+    :param what: ``messages`` or ``recipients``.
+    """
+    words = f"Too much mail from your {whose}, try again later"
+    return Reply(451, "4.7.1", words, setting=f"access.per_{whose}.{what}")
 
 
 def errs_too_much(whose: str) -> Reply:
     """:param whose: ``address`` or ``network``."""
-    return Reply(421, "4.7.0", f"Too many errors from your {whose}, closing transmission channel")
+    words = f"Too many errors from your {whose}, closing transmission channel"
+    return Reply(421, "4.7.0", words, setting=f"access.per_{whose}.errors")
 
 
 #: How a refusal begins that lists in DNS are the reason for.
@@ -65,7 +73,8 @@ def listed(address: str, zones: tuple[str, ...], code: int) -> Reply:
 
     :param code: 554 in place of the greeting, else 550.
     """
-    return Reply(code, "5.7.1", f"{LISTED} {address} in {', '.join(zones)}")
+    words = f"{LISTED} {address} in {', '.join(zones)}"
+    return Reply(code, "5.7.1", words, setting="access.dns_lists")
 
 
 #: How a refusal begins that greylisting is the reason for.
@@ -74,7 +83,8 @@ GREYLISTED = "Not known here yet, try again"
 
 def greylisted(seconds: float) -> Reply:
     """RCPT put off: who comes back is let in (RFC 6647 §2.2)."""
-    return Reply(451, "4.7.1", f"{GREYLISTED} in {max(1, round(seconds))} seconds")
+    words = f"{GREYLISTED} in {max(1, round(seconds))} seconds"
+    return Reply(451, "4.7.1", words, setting="access.greylist")
 
 
 @lru_cache(maxsize=1024)
@@ -107,11 +117,19 @@ NOT_SUPPORTED = Reply(502, "5.5.1", "Command not implemented")
 LINE_TOO_LONG = Reply(500, "5.5.2", "Line too long")
 BARE_LINE_END = Reply(500, "5.5.2", "Bare CR, bare LF or NUL in a command line")
 EIGHT_BIT_COMMAND = Reply(500, "5.5.2", "8-bit octets in a command line")
-EIGHT_BIT_ADDRESS = Reply(553, "5.6.7", "8-bit octets in an address, and SMTPUTF8 is not offered")
+EIGHT_BIT_ADDRESS = Reply(
+    553,
+    "5.6.7",
+    "8-bit octets in an address, and SMTPUTF8 is not offered",
+    setting="extensions.smtputf8",
+)
 UTF8_NOT_ASKED = Reply(553, "5.6.7", "8-bit octets in an address, and SMTPUTF8 was not asked for")
 FOREIGN_PROTOCOL = Reply(554, "5.5.0", "Not an SMTP command, closing transmission channel")
 NOT_IN_STEP = Reply(
-    554, "5.5.0", "Protocol synchronization error: wait for the reply, closing transmission channel"
+    554,
+    "5.5.0",
+    "Protocol synchronization error: wait for the reply, closing transmission channel",
+    setting="access.early_talkers",
 )
 BAD_ARGUMENTS = Reply(501, "5.5.4", "Invalid arguments")
 BAD_ADDRESS = Reply(501, "5.5.4", "Invalid Address")
@@ -142,7 +160,7 @@ def unknown_parameter(name: str) -> Reply:
 READY_FOR_TLS = Reply(220, "2.0.0", "Ready to start TLS")
 TLS_IS_ON = Reply(503, "5.5.1", "TLS is on already")
 TLS_NOT_NOW = Reply(454, "4.7.0", "TLS not available due to temporary reason")
-TLS_FIRST = Reply(530, "5.7.0", "Must issue a STARTTLS command first")
+TLS_FIRST = Reply(530, "5.7.0", "Must issue a STARTTLS command first", setting="access.tls.require")
 OUT_OF_STEP = Reply(554, "5.5.0", "Commands behind STARTTLS, closing transmission channel")
 
 # ---- AUTH (RFC 4954 §4, §6)
@@ -153,7 +171,7 @@ LOGIN_FAILED = Reply(535, "5.7.8", "Authentication credentials invalid")
 LOGIN_MALFORMED = Reply(501, "5.5.2", "Cannot decode the response")
 LOGIN_NOT_NOW = Reply(454, "4.7.0", "Temporary authentication failure")
 LOGIN_LINE_TOO_LONG = Reply(500, "5.5.6", "Authentication exchange line is too long")
-LOGIN_FIRST = Reply(530, "5.7.0", "Authentication required")
+LOGIN_FIRST = Reply(530, "5.7.0", "Authentication required", setting="access.anonymous")
 LOGIN_IS_DONE = Reply(503, "5.5.1", "Authenticated already")
 TOO_MANY_LOGINS = Reply(421, "4.7.0", "Too many failed logins, closing transmission channel")
 UNKNOWN_MECHANISM = Reply(504, "5.5.4", "Unrecognized authentication type")
@@ -170,28 +188,52 @@ def challenge(octets: bytes) -> Reply:
 
 # ---- what is asked for with MAIL
 
-TIME_TOO_SHORT = Reply(554, "5.4.7", "Deliver-by time is too short")
-HELD_TOO_LONG = Reply(501, "5.5.4", "Future release is too far away")
-TOO_MANY_DOMAINS = Reply(452, "4.5.3", "Too many recipient domains")
-TOO_MANY_MESSAGES = Reply(421, "4.7.0", "Too many messages, closing transmission channel")
+TIME_TOO_SHORT = Reply(
+    554, "5.4.7", "Deliver-by time is too short", setting="messages.min_deliver_by"
+)
+HELD_TOO_LONG = Reply(501, "5.5.4", "Future release is too far away", setting="messages.max_hold")
+TOO_MANY_DOMAINS = Reply(
+    452, "4.5.3", "Too many recipient domains", setting="messages.max_recipient_domains"
+)
+TOO_MANY_MESSAGES = Reply(
+    421,
+    "4.7.0",
+    "Too many messages, closing transmission channel",
+    setting="messages.max_messages_per_session",
+)
 
 
 def not_solicited(keyword: str) -> Reply:
     """RFC 3865 §3, §4: mail of this class is not wanted."""
-    return Reply(550, "5.7.1", f"Solicitation class {keyword} is not accepted")
+    words = f"Solicitation class {keyword} is not accepted"
+    return Reply(550, "5.7.1", words, setting="messages.no_soliciting")
 
 
 # ---- the mail transaction
 
 START_CONTENT = Reply(354, None, "Start mail input; end with <CRLF>.<CRLF>")
-TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients")
-MESSAGE_TOO_BIG = Reply(552, "5.3.4", "Message size exceeds fixed maximum message size")
-SESSION_TOO_BIG = Reply(421, "4.3.4", "Session size exceeds fixed maximum session size")
+TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients", setting="messages.max_recipients")
+MESSAGE_TOO_BIG = Reply(
+    552,
+    "5.3.4",
+    "Message size exceeds fixed maximum message size",
+    setting="messages.max_message_size",
+)
+SESSION_TOO_BIG = Reply(
+    421,
+    "4.3.4",
+    "Session size exceeds fixed maximum session size",
+    setting="messages.max_session_size",
+)
 NO_ROOM = Reply(452, "4.3.1", "Insufficient system storage")
 SPOOL_FAILED = Reply(451, "4.3.0", "Message could not be stored, try again later")
-BARE_CR_OR_LF = Reply(554, "5.6.0", "Message content has a bare CR or a bare LF")
+BARE_CR_OR_LF = Reply(
+    554, "5.6.0", "Message content has a bare CR or a bare LF", setting="messages.bare_line_ends"
+)
 NUL_IN_CONTENT = Reply(554, "5.6.0", "Message content has a NUL octet")
-TOO_MANY_HOPS = Reply(554, "5.4.6", "Hop count exceeded - possible mail loop")
+TOO_MANY_HOPS = Reply(
+    554, "5.4.6", "Hop count exceeded - possible mail loop", setting="delivery.max_hops"
+)
 CANNOT_VERIFY = "Cannot VRFY user, but will take message for"
 
 
@@ -210,7 +252,7 @@ def recipient_ok(path: Mailbox) -> Reply:
 
 def relaying_denied(path: Mailbox) -> Reply:
     """RCPT refused: this client may not relay to that domain."""
-    return Reply(550, "5.7.1", f"Unable to relay for {path}")
+    return Reply(550, "5.7.1", f"Unable to relay for {path}", setting="access.relay")
 
 
 def directory_failed(status: str) -> Reply:
@@ -219,17 +261,16 @@ def directory_failed(status: str) -> Reply:
 
     :param status: of class 4.
     """
-    return Reply(451, status, "Directory cannot be asked now, try again later")
+    return Reply(451, status, "Directory cannot be asked now, try again later", setting="ldap")
 
 
-def sender_denied(path: Mailbox, account: str) -> Reply:
-    """MAIL refused: this account may not use that reverse-path."""
-    return Reply(553, "5.7.1", f"{account} may not send as {path}")
+def sender_denied(path: Mailbox, account: str, setting: str) -> Reply:
+    """
+    MAIL refused: this account may not use that reverse-path.
 
-
-def bad_destination(path: Mailbox, why: str) -> Reply:
-    """RCPT refused: the address cannot exist here."""
-    return Reply(550, "5.1.2", f"{why}: {path}")
+    :param setting: that says what it may use.
+    """
+    return Reply(553, "5.7.1", f"{account} may not send as {path}", setting=setting)
 
 
 def started(name: str) -> Reply:
@@ -244,7 +285,8 @@ def nothing_waits(name: str) -> Reply:
 
 def node_not_allowed(name: str) -> Reply:
     """ETRN of a domain whose mail does not wait here to be asked for (RFC 1985 §5.3)."""
-    return Reply(459, "4.7.1", f"Node {name} not allowed: no mail is held for it")
+    words = f"Node {name} not allowed: no mail is held for it"
+    return Reply(459, "4.7.1", words, setting="domains[].hold")
 
 
 def cannot_start(name: str) -> Reply:
@@ -259,7 +301,8 @@ def chunk_received(size: int) -> Reply:
 
 def content_line_too_long(limit: int) -> Reply:
     """A text line over the limit (RFC 5321 §4.5.3.1.6)."""
-    return Reply(554, "5.6.0", f"Message content has a line longer than {limit} octets")
+    words = f"Message content has a line longer than {limit} octets"
+    return Reply(554, "5.6.0", words, setting="messages.max_line_length")
 
 
 def cannot_verify(argument: str) -> Reply:

@@ -39,6 +39,7 @@ from mailhost.smtp.commands import (
 )
 from mailhost.smtp.content import ContentReader
 from mailhost.smtp.events import (
+    VERB_OF,
     ChunkGiven,
     Connected,
     ContentAsked,
@@ -79,14 +80,6 @@ _UNGREETED = {State.CONNECTED, State.REFUSED, State.CLOSED}
 _CLEAN = {State.CONNECTED, State.REFUSED, State.GREETED}
 #: RFC 2033 §4.1: LHLO is what EHLO was, and there is neither EHLO nor HELO.
 _IN_LMTP = {"LHLO": "EHLO", "EHLO": "", "HELO": ""}
-_VERB_OF: dict[type, str] = {
-    ProxyGiven: "XCLIENT",
-    MailGiven: "MAIL",
-    RecipientGiven: "RCPT",
-    ContentAsked: "DATA",
-    StartAsked: "ETRN",
-    TurnAsked: "ATRN",
-}
 
 
 @define
@@ -102,6 +95,7 @@ class ServerDialogue:
         its bare line ends are mended where `Rules.bare_line_ends` allows it.
     :ivar secure: TLS is on; the caller sets it where it was on from the start.
     :ivar logged_in: AUTH has been answered with 235.
+    :ivar refused: told of each refusal that is said; a farewell is none.
     """
 
     rules: Rules
@@ -110,6 +104,7 @@ class ServerDialogue:
     state: State = field(default=State.CONNECTED, init=False)
     trusted: bool = field(default=False, kw_only=True)
     secure: bool = field(default=False, kw_only=True)
+    refused: Callable[[Reply], None] | None = field(default=None, kw_only=True)
     logged_in: bool = field(default=False, init=False)
     _buffer: bytes = field(default=b"", init=False)
     _swallowed: int = field(default=0, init=False)
@@ -217,7 +212,7 @@ class ServerDialogue:
     def close(self, reply: Reply) -> None:
         """End the session from our side; meant for between commands."""
         if self.state is not State.CLOSED:
-            self._say(reply)
+            self._put(reply)
             self._close()
 
     def octets_to_send(self) -> bytes:
@@ -231,7 +226,16 @@ class ServerDialogue:
     # ---- answers
 
     def _say(self, reply: Reply) -> None:
+        if reply.code >= 400 and self.refused is not None:
+            self.refused(reply)
+        self._put(reply)
+
+    def _put(self, reply: Reply) -> None:
         self._out.append(reply.octets if self._offer.with_status else without_status(reply).octets)
+
+    def _break_off(self, reply: Reply) -> None:
+        self._say(reply)
+        self._close()
 
     def _out_of_step(self) -> bool:
         """
@@ -241,8 +245,7 @@ class ServerDialogue:
         """
         if not self._buffer or self.trusted or self.rules.early_talkers:
             return False
-        self._say(replies.NOT_IN_STEP)
-        self._close()
+        self._break_off(replies.NOT_IN_STEP)
         return True
 
     def _answer_connected(self, event: Connected, reply: Reply) -> None:
@@ -274,7 +277,7 @@ class ServerDialogue:
         reply: Reply,
     ) -> None:
         (self._refuse if reply.permanent else self._say)(reply)
-        self.state = order.after(self.state, _VERB_OF[type(event)], reply)
+        self.state = order.after(self.state, VERB_OF[type(event)], reply)
 
     def _answer_mail(self, event: MailGiven, reply: Reply) -> None:
         self._answer_step(event, reply)
@@ -302,8 +305,7 @@ class ServerDialogue:
         if reply.code == 220 and self._buffer:
             # RFC 3207 §6: octets in clear that a man in the middle would have
             # executed as if they had come through TLS (attacks.md A10).
-            self._say(replies.OUT_OF_STEP)
-            self._close()
+            self._break_off(replies.OUT_OF_STEP)
             return
         self._say(reply)
         if reply.code == 220:
@@ -315,8 +317,7 @@ class ServerDialogue:
         if self._buffer:
             # Whoever does not wait for the reply may mean what follows as an answer
             # to a challenge or as a command: nothing of it is read.
-            self._say(replies.AUTH_OUT_OF_STEP)
-            self._close()
+            self._break_off(replies.AUTH_OUT_OF_STEP)
             return
         self.state = State.LOGGING_IN if reply.code == 334 else State.GREETED
         if reply.permanent:
@@ -447,7 +448,7 @@ class ServerDialogue:
             self._fault(refused)
         elif b"\n" in line or b"\r" in line or b"\0" in line:
             # The peer and we do not agree on where lines end (§2.3.8).
-            self.close(replies.BARE_LINE_END)
+            self._break_off(replies.BARE_LINE_END)
         elif self.state is State.LOGGING_IN:
             self._login_line(line)
         else:
@@ -480,14 +481,13 @@ class ServerDialogue:
     def _ask_alone(self, event: Event, otherwise: Reply) -> None:
         """Hand *event* out if nothing stands behind it; else the session is over."""
         if self._buffer:
-            self._say(otherwise)
-            self._close()
+            self._break_off(otherwise)
         else:
             self._ready.append(event)
 
     def _check_partial_line(self) -> None:
         if b"\n" in self._buffer or b"\r" in self._buffer[:-1]:
-            self.close(replies.BARE_LINE_END)
+            self._break_off(replies.BARE_LINE_END)
         elif self._swallowed or (
             len(self._buffer) > self.rules.max_command_octets
             and len(self._buffer) > self._line_limit(self._buffer) + 1
@@ -497,7 +497,7 @@ class ServerDialogue:
             self._swallowed += len(self._buffer)
             self._buffer = b"\r" if self._buffer.endswith(b"\r") else b""
             if self._swallowed > _MAX_SWALLOWED_OCTETS:
-                self.close(self._too_long)
+                self._break_off(self._too_long)
 
     def _command(self, line: bytes) -> None:
         try:
@@ -575,7 +575,7 @@ class ServerDialogue:
     def _say_fault(self, reply: Reply) -> None:
         self._say(reply)
         if self._errors >= self.rules.max_errors and not reply.closes:
-            self.close(replies.TOO_MANY_ERRORS)
+            self._break_off(replies.TOO_MANY_ERRORS)
 
 
 #: Who deals with the reply to an event.

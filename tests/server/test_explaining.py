@@ -547,7 +547,7 @@ class ExplainingTests(SynchronousTestCase):
         found = self.explain(house, case)
 
         self.assertEqual("451", found.reply[:3])
-        self.assertIn("access.per_address", [step.setting for step in found.steps])
+        self.assertIn("access.per_address.messages", [step.setting for step in found.steps])
 
     def test_waits_of_strangers(self) -> None:
         """How late the greeting and a refusal are; nobody waits for the explanation."""
