@@ -427,7 +427,8 @@ class INameResolver(Interface):
     def mail_exchanges(domain: str) -> Maybe[Sequence[tuple[int, str]]]:
         """
         ``(preference, host)`` of the MX records of *domain*; empty when it has
-        none; ``[(0, "")]`` is a null MX (RFC 7505).
+        none; ``[(0, "")]`` is a null MX (RFC 7505).  A `mailhost.model.proven.Proven` where
+        DNSSEC has proven them.
 
         :raises mailhost.errors.ResolveProblem: 5.1.2 the domain does not exist;
             4.4.3 SERVFAIL, REFUSED, time-out.

@@ -97,7 +97,11 @@ class MailhostService(Service):
             self._change_user(self._settings)
         resolver = self._settings.resolver
         self._resolver = DNSResolver(
-            self._reactor, resolver.servers, resolver.timeout, resolver.cache
+            self._reactor,
+            resolver.servers,
+            resolver.timeout,
+            resolver.cache,
+            trust_ad=resolver.trust_ad,
         )
         # For names of token endpoints: Twisted's own resolver would take the reactor's threads.
         self._before = self._reactor.installNameResolver(self._resolver)

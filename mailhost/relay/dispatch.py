@@ -92,12 +92,14 @@ class Way:
     :ivar destination: the site; `None`: it stays here, or there is none.
     :ivar problem: why there is none, and what that means for the recipient.
     :ivar exchanges: the mail exchanges that DNS has named.
+    :ivar proven: see `mailhost.relay.mail_exchange.Site`.
     """
 
     route: Route
     destination: Destination | None = None
     problem: Outcome | None = None
     exchanges: tuple[ExchangeHost, ...] = ()
+    proven: bool = True
 
 
 @define(eq=False)
@@ -233,7 +235,7 @@ class Dispatcher:
                 found = problem
         destination = _site_destination(found, route)
         if isinstance(found, Site):
-            return Way(route, destination, exchanges=found.hosts)
+            return Way(route, destination, exchanges=found.hosts, proven=found.proven)
         return Way(route, destination, None if destination else unresolved(found))
 
     def stop(self) -> None:
@@ -344,6 +346,8 @@ class Dispatcher:
         rated: str,
         recipients: list[QueuedRecipient],
     ) -> None:
+        if gathering.active.message.parameters.requiretls:
+            found = _proven(found, route.domain)
         destination = _site_destination(found, route)
         if destination is not None:
             _join(gathering.sites, destination, rated, recipients)
@@ -405,6 +409,14 @@ def _protected(route: Route, asked: MailParameters) -> Route:
     if asked.tls_optional and not known and route.security.tls.is_required:
         return evolve(route, security=evolve(route.security, tls=TLSLevel.OPPORTUNISTIC))
     return route
+
+
+def _proven(found: Site | ResolveProblem, domain: str) -> Site | ResolveProblem:
+    """RFC 8689 §4.2.1: hosts that a forged answer may have named are none for REQUIRETLS."""
+    if not isinstance(found, Site) or found.proven:
+        return found
+    words = f"DNSSEC does not prove the MX records of {domain}, as the message needs it"
+    return ResolveProblem("5.7.30", f"{words} (REQUIRETLS)")
 
 
 @lru_cache(maxsize=1024)

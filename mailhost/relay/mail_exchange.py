@@ -24,6 +24,7 @@ from twisted.names.dns import Record_MX
 
 from mailhost.errors import ResolveProblem
 from mailhost.interfaces import INameResolver, Maybe
+from mailhost.model.proven import Proven
 from mailhost.model.route import HostAddress
 from mailhost.relay.dns.names import check_name
 from mailhost.relay.own_addresses import is_own_address
@@ -75,10 +76,13 @@ class Site:
     :ivar key: the hosts' names, sorted and joined by commas: the same for all domains
         of one provider, so that they are one destination.
     :ivar hosts: at least one, in the order to try.
+    :ivar proven: DNSSEC has proven which they are, or it is the domain itself; no certificate
+        tells an attacker's host that a forged answer has named from the right one.
     """
 
     key: str
     hosts: tuple[ExchangeHost, ...]
+    proven: bool = False
 
 
 @frozen
@@ -258,13 +262,14 @@ class MailExchangeResolver(MXCalculator):
         """RFC 5321 §5.1: without MX the domain is its own host, if it has an address."""
         if not addresses:
             raise ResolveProblem("5.4.4", f"{name} has neither MX nor address")
-        return self._arrange(name, ((0, name),))
+        return self._arrange(name, Proven([(0, name)]))
 
     def _arrange(self, name: str, exchanges: Sequence[tuple[int, str]]) -> Site:
         known = self._sites.get(name)
-        if known is None or known.exchanges != exchanges:
+        proven = isinstance(exchanges, Proven)
+        if known is None or known.exchanges != exchanges or known.site.proven != proven:
             hosts = self._usable_hosts(name, exchanges)
-            site = Site(",".join(sorted({one.host for one in hosts})), hosts)
+            site = Site(",".join(sorted({one.host for one in hosts})), hosts, proven)
             equals = len({one.preference for one in hosts}) < len(hosts)
             known = _Arranged(exchanges, site, equals)
             _remember(self._sites, name, known)
@@ -353,7 +358,7 @@ def _literal_site(domain: str) -> Site:
         host = str(ip_address(text))
     except ValueError:
         raise ResolveProblem("5.1.2", f"{domain[:80]!a} is no address literal") from None
-    return Site(f"[{host}]", (ExchangeHost(0, host),))
+    return Site(f"[{host}]", (ExchangeHost(0, host),), proven=True)
 
 
 def _named(exchanges: Sequence[tuple[int, str]]) -> list[ExchangeHost]:

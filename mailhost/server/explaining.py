@@ -43,6 +43,12 @@ from mailhost.smtp.rules import Rules
 #: Recipients that one address may stand for and that are followed.
 _MOST_WAYS = 10
 
+#: Whether DNSSEC has proven the mail exchanges: what becomes of mail that needs it.
+_PROVEN = {
+    True: "mail that needs it may go there: DNSSEC has proven the MX records",
+    False: "mail that needs it comes back (5.7.30): DNSSEC does not prove the MX records",
+}
+
 _TOPICS = {"connect": "connection", "EHLO": "connection", "MAIL": "sender"}
 
 
@@ -278,6 +284,8 @@ class Explainer:
         told["site"] = way.destination.key
         told["addresses"] = await self._tell_hosts(way)
         self._tell_security(path, way.destination.security, told["addresses"])
+        if way.exchanges and self.settings.extensions.requiretls:
+            self._tell("REQUIRETLS", _PROVEN[way.proven], "resolver.trust_ad")
         self._tell_site(way.destination.key)
 
     def _route_words(self, path: Mailbox, way: Way, handling: Handling) -> tuple[str, str]:

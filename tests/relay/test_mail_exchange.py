@@ -18,6 +18,7 @@ from zope.interface import implementer
 
 from mailhost.errors import ResolveProblem
 from mailhost.interfaces import INameResolver, Maybe
+from mailhost.model.proven import Proven
 from mailhost.model.route import HostAddress
 from mailhost.relay import mail_exchange
 from mailhost.relay.dns.resolver import DNSResolver
@@ -106,6 +107,15 @@ class SiteTests(MailExchangeCase):
             self.resolver.site("Example.COM."),
         )
 
+    def test_proven_no_longer(self) -> None:
+        """The same hosts, and DNSSEC proves them or does not."""
+        exchanges = [(10, "mx1.example.com")]
+        for held in (Proven(exchanges), tuple(exchanges), Proven(exchanges)):
+            self.names.exchanges[DOMAIN] = held
+            site = self.resolver.site(DOMAIN)
+            assert isinstance(site, Site)
+            self.assertIs(isinstance(held, Proven), site.proven)
+
     def test_one_provider_is_one_site(self) -> None:
         """Domains with the same hosts have the same key, whatever the preferences and order."""
         self.names.exchanges = {
@@ -177,7 +187,7 @@ class SiteTests(MailExchangeCase):
         self.names.exchanges[DOMAIN] = ()
         for addresses in (["192.0.2.1"], ["2001:db8::1"]):
             self.names.hosts[DOMAIN] = addresses
-            wanted = Site(DOMAIN, (ExchangeHost(0, DOMAIN),))
+            wanted = Site(DOMAIN, (ExchangeHost(0, DOMAIN),), proven=True)
             self.assertEqual(wanted, self.resolver.site(DOMAIN))
 
     def test_implicit_mx_later(self) -> None:
@@ -491,6 +501,15 @@ class WholeTests(TestCase):
             self.assertEqual((HostAddress(host, "192.0.2.1", 25),), located)
             self.assertIs(located, self.resolver.host_addresses(host, 25))
         self.assertIs(site, self.resolver.site("example.com"))
+
+    async def test_proven(self) -> None:
+        """DNSSEC has proven the MX records, or there is nothing to prove (RFC 8689 §4.2.1)."""
+        self.assertFalse((await self.resolver.site("example.com")).proven)
+        self.assertTrue((await self.resolver.site("bare.example.com")).proven)
+        self.server.set("other.example.com", "MX", ["10 mx.example.com."])
+        self.server.signed.add("other.example.com")
+        self.assertTrue((await self.resolver.site("other.example.com")).proven)
+        self.assertTrue(self.resolver.site("other.example.com").proven)
 
     async def test_implicit_mx(self) -> None:
         """A domain with nothing but AAAA is its own host."""

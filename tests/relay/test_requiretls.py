@@ -8,12 +8,15 @@ from attrs import evolve
 
 from mailhost.config.settings import DomainSettings
 from mailhost.model.parameters import MailParameters
+from mailhost.model.proven import Proven
+from mailhost.model.route import NextHop
 from mailhost.model.security import OutboundSecurity, TLSLevel
 from mailhost.net import outbound
 from tests.relay.test_asked import AskedCase
 from tests.support.hosts import HANG_UP, Host
 from tests.support.world import make_settings
 
+EXCHANGES = [(10, "mx1.remote.example"), (20, "mx2.remote.example")]
 REQUIRETLS = MailParameters(requiretls=True)
 #: What a host says to EHLO, in clear and through TLS.
 IN_CLEAR = "250-peer.example\r\n250 STARTTLS"
@@ -25,10 +28,7 @@ class TLSCase(AskedCase):
         super().setUp()
         self.patch(outbound, "check_identity", lambda connection, host: connection)
         self.patch(outbound, "connection_of", lambda transport: transport.wrong)
-        self.names.exchanges["remote.example"] = [
-            (10, "mx1.remote.example"),
-            (20, "mx2.remote.example"),
-        ]
+        self.names.exchanges["remote.example"] = Proven(EXCHANGES)
 
     def speak(self, host: Host, ehlo: Any, starttls: str = "220 go on") -> None:
         told = list(ehlo) if isinstance(ehlo, list) else ehlo  # it is used up
@@ -83,6 +83,36 @@ class RequiredTests(TLSCase):
             self.assertEqual(("failed", "5.7.10"), self.statuses()[-1])
         self.assertEqual(3, len(self.statuses()))
         self.assertEqual([], self.taken())
+
+    def test_not_proven(self) -> None:
+        """§4.2.1: 5.7.30 at once; whoever has forged the MX records has a certificate too."""
+        self.names.exchanges["remote.example"] = EXCHANGES
+        for host in (self.host, self.second):
+            self.speak(host, PROMISES)
+
+        self.ask(REQUIRETLS)
+
+        self.assertEqual([("failed", "5.7.30")], self.statuses())
+        self.assertEqual(0, self.host.connections + self.second.connections)
+        self.ask(MailParameters())
+        self.assertEqual(1, len(self.taken()))
+
+    def test_nothing_to_prove(self) -> None:
+        """A domain that is its own host, and hosts that the operator has named."""
+        self.names.hosts["alone.example"] = ["192.0.2.1"]
+        self.speak(self.host, PROMISES)
+        self.ask(REQUIRETLS, "a@alone.example")
+        self.assertEqual(1, len(self.host.envelopes))
+
+        self.names.exchanges["remote.example"] = EXCHANGES
+        route = (NextHop("mx2.remote.example"),)
+        for direct_first in (False, True):
+            settings = make_settings()
+            delivery = evolve(settings.delivery, smart_host=route, direct_first=direct_first)
+            self.relay = self.make_relay(evolve(settings, delivery=delivery))
+            self.speak(self.second, PROMISES)
+            self.ask(REQUIRETLS)
+        self.assertEqual((1, 2), (len(self.host.envelopes), len(self.second.envelopes)))
 
     def test_not_now(self) -> None:
         """P4: a host that cannot be had, or has no TLS today, may be better tomorrow."""

@@ -23,6 +23,7 @@ from mailhost.model.directory import disabled
 from mailhost.model.dns_list import DNSList
 from mailhost.model.explanation import Explanation
 from mailhost.model.greylist import GreylistTerms
+from mailhost.model.proven import Proven
 from mailhost.model.rate import Rate
 from mailhost.model.route import NextHop
 from mailhost.model.security import Login, OutboundSecurity, Secret, TLSLevel
@@ -605,6 +606,17 @@ class ExplainingTests(SynchronousTestCase):
         steps = self.explain(house, case).steps
 
         self.assertIn("suspended", str([one.words for one in steps if one.topic == "wait"]))
+
+    def test_requiretls(self) -> None:
+        """Whether mail that needs TLS on its whole way may take the MX records."""
+        case = Case("bob@remote.example", 250, access=RELAYS)
+        for kind, expected in ((tuple, "comes back (5.7.30)"), (Proven, "may go there")):
+            house = House(case)
+            exchanges = house.names.exchanges
+            exchanges["remote.example"] = kind(exchanges["remote.example"])
+            steps = self.explain(house, case).steps
+            (words,) = [step.words for step in steps if step.topic == "REQUIRETLS"]
+            self.assertIn(expected, words)
 
     def test_masquerade(self) -> None:
         """A sender that leaves as another."""

@@ -23,8 +23,10 @@ from mailhost.config.units import (
     PATH,
     SHORT_SPAN,
     Kind,
+    choice,
     whole,
 )
+from mailhost.model.proven import TrustAD
 
 #: More than any machine this runs on has use for.
 MOST_WORKERS = 64
@@ -46,6 +48,13 @@ class ResolverSettings:
     timeout: float = key(SHORT_SPAN, "5s", help="How long a name server may take.")
     cache: int = key(
         whole(1, 10_000_000, unit="entries"), "10000", help="Answers remembered for their TTL."
+    )
+    trust_ad: TrustAD = key(
+        choice({one.value: one for one in TrustAD}),
+        "loopback",
+        help="Which name servers are believed when they say that DNSSEC has proven an answer (AD), "
+        "as REQUIRETLS needs it of MX records. loopback: those on this machine; always: all, where "
+        "nobody on the way can change what they say; never: none.",
     )
 
 

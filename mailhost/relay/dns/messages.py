@@ -88,7 +88,7 @@ class Answer:
         NS; empty for other types.
     :ivar ttl_seconds: the least of the answer and its aliases; for a negative answer
         what RFC 2308 §5 allows, 0 where it allows none.
-    :ivar authenticated: a name server on loopback set AD.  The bit of any other
+    :ivar authenticated: a name server that is believed set AD.  The bit of another
         could have been set on the way (RFC 6840 §5.8: only from a trusted server
         over a secure channel).
     :ivar complete: `False` where an alias leads to a name that the name server has
@@ -141,7 +141,7 @@ def failure(question: Question, verdict: Verdict, words: str) -> Answer:
     return Answer(question, verdict, words, canonical=question.name)
 
 
-def parse_response(wire: bytes, query: Query, on_loopback: bool) -> Answer | None:
+def parse_response(wire: bytes, query: Query, trusted: bool) -> Answer | None:
     """
     The answer in *wire*; `None` where it is not the response to *query*.
 
@@ -149,7 +149,7 @@ def parse_response(wire: bytes, query: Query, on_loopback: bool) -> Answer | Non
     address and port.  What cannot be read is not a response either: the true one
     may still come.
 
-    :param on_loopback: it came from a name server on this machine.
+    :param trusted: the name server is believed that DNSSEC has proven an answer.
     """
     if len(wire) < 12:
         return None
@@ -167,7 +167,7 @@ def parse_response(wire: bytes, query: Query, on_loopback: bool) -> Answer | Non
         if flags & _TC:
             return failure(question, Verdict.TRUNCATED, "")
         sections = _Sections(parser, question.kind, counts)
-        return _judge(question, flags, sections, on_loopback)
+        return _judge(question, flags, sections, trusted)
     except (dns.exception.DNSException, struct.error, ValueError):
         return None
 
@@ -243,7 +243,7 @@ def _skip_name(parser: dns.wire.Parser) -> None:
         parser.get_bytes(length)
 
 
-def _judge(question: Question, flags: int, sections: _Sections, on_loopback: bool) -> Answer:
+def _judge(question: Question, flags: int, sections: _Sections, trusted: bool) -> Answer:
     rcode = flags & 15 | sections.extended_rcode << 4
     if rcode == _BADVERS:
         return failure(question, Verdict.NO_EDNS, "")
@@ -252,7 +252,7 @@ def _judge(question: Question, flags: int, sections: _Sections, on_loopback: boo
     chain = _Chain(sections, dns.name.from_text(question.name), question.kind)
     if chain.endless:
         return failure(question, Verdict.ENDLESS, "its aliases form a loop or too long a chain")
-    authenticated = on_loopback and bool(flags & _AD)
+    authenticated = trusted and bool(flags & _AD)
     canonical = _text(chain.name)
     if chain.records:
         return Answer(

@@ -19,6 +19,7 @@ from zope.interface import implementer
 
 from mailhost.errors import ResolveProblem
 from mailhost.interfaces import INameResolver, Maybe
+from mailhost.model.proven import Proven, TrustAD
 from mailhost.relay.dns.cache import AnswerCache
 from mailhost.relay.dns.doors import TwistedDoors
 from mailhost.relay.dns.files import Server, WatchedFile, parse_hosts, parse_resolv_conf
@@ -82,6 +83,7 @@ class DNSResolver(TwistedDoors):
     :param hosts_file: hosts(5); its names are answered from it before DNS.
         `None` for none.
     :param carrier: what takes one question to one server; for tests.
+    :param trust_ad: which servers are believed that DNSSEC has proven an answer.
     :raises ValueError: a server is no IP address, or a number is not positive.
     """
 
@@ -95,6 +97,7 @@ class DNSResolver(TwistedDoors):
         resolv_conf: str = "/etc/resolv.conf",
         hosts_file: str | None = "/etc/hosts",
         carrier: Carrier | None = None,
+        trust_ad: TrustAD = TrustAD.LOOPBACK,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # upstream has no annotations
         _check_arguments(servers, timeout_seconds, cache_count)
@@ -103,7 +106,7 @@ class DNSResolver(TwistedDoors):
         self._cache = AnswerCache(cache_count)
         self._flights: dict[Question, _Flight] = {}
         self._closed = False
-        self._transport = Transport(reactor, timeout_seconds)
+        self._transport = Transport(reactor, timeout_seconds, trust_ad)
         configured = WatchedFile(resolv_conf, parse_resolv_conf, reactor)
         self._servers = NameServers(
             carrier or self._transport,
@@ -238,7 +241,14 @@ class DNSResolver(TwistedDoors):
             answer = await self._servers.ask(Question(name, question.kind))
             ttl = min(ttl, answer.ttl_seconds)
             authenticated = authenticated and answer.authenticated
-        return evolve(answer, question=question, ttl_seconds=ttl, authenticated=authenticated)
+        values = Proven(answer.values) if authenticated else answer.values
+        return evolve(
+            answer,
+            question=question,
+            values=values,
+            ttl_seconds=ttl,
+            authenticated=authenticated,
+        )
 
 
 def _check_arguments(

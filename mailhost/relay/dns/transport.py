@@ -32,6 +32,7 @@ from twisted.internet.protocol import DatagramProtocol, connectionDone
 from twisted.protocols.basic import Int16StringReceiver
 from twisted.python.failure import Failure
 
+from mailhost.model.proven import TrustAD
 from mailhost.relay.dns.files import Server
 from mailhost.relay.dns.messages import (
     Answer,
@@ -58,17 +59,21 @@ class _Asking:
     A query and the answer awaited.
 
     :ivar server: the address and port it goes to.
+    :ivar trust: see `Transport`.
     :ivar done: fires with the first response that matches.
     """
 
     query: Query
     server: Server
+    trust: TrustAD
     done: Deferred[Answer] = field(factory=Deferred)
 
     @property
-    def on_loopback(self) -> bool:
-        """Whether the name server is on this machine."""
-        return _plain(self.server[0]).is_loopback
+    def trusted(self) -> bool:
+        """Whether the name server is believed that DNSSEC has proven an answer."""
+        if self.trust is TrustAD.LOOPBACK:
+            return _plain(self.server[0]).is_loopback
+        return self.trust is TrustAD.ALWAYS
 
     def came_from(self, address: tuple[str, int]) -> bool:
         """RFC 5452 §9.1: only the address and port that were asked may answer."""
@@ -78,7 +83,7 @@ class _Asking:
         """Look at a message; what is no response to the query changes nothing."""
         if self.done.called:
             return
-        answer = parse_response(wire, self.query, self.on_loopback)
+        answer = parse_response(wire, self.query, self.trusted)
         if answer is not None:
             self.done.callback(answer)
 
@@ -151,11 +156,13 @@ class Transport:
 
     :ivar reactor: provides ``IReactorTime``, ``IReactorUDP`` and ``IReactorTCP``.
     :ivar timeout_seconds: for one question to one name server, TCP included.
+    :ivar trust: which name servers are believed that DNSSEC has proven an answer.
     :ivar random: anything with ``randrange``; must be unpredictable outside tests.
     """
 
     reactor: Any  # zope.interface has no intersection of interfaces for mypy
     timeout_seconds: float
+    trust: TrustAD = TrustAD.LOOPBACK
     random: Any = field(factory=SystemRandom)
     _idents: set[int] = field(factory=set, init=False)
     _closing: set[Deferred[None]] = field(factory=set, init=False)
@@ -193,10 +200,10 @@ class Transport:
     async def _converse(self, question: Question, server: Server, edns: bool) -> Answer:
         query = Query(question, self._new_ident(), edns)
         try:
-            answer = await self._by_udp(_Asking(query, server))
+            answer = await self._by_udp(_Asking(query, server, self.trust))
             if answer.verdict is Verdict.TRUNCATED:
                 # RFC 7766 §5: the question is put again by TCP.
-                answer = await self._by_tcp(_Asking(query, server))
+                answer = await self._by_tcp(_Asking(query, server, self.trust))
         finally:
             self._idents.discard(query.ident)
         if answer.verdict is Verdict.TRUNCATED:

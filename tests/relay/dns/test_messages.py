@@ -58,8 +58,8 @@ def query_for(name: str, kind: int, edns: bool = True) -> Query:
     return Query(Question(name, kind), 4711, edns)
 
 
-def read(query: Query, message: dns.message.Message, on_loopback: bool = True) -> Answer | None:
-    return parse_response(message.to_wire(max_size=65535), query, on_loopback)
+def read(query: Query, message: dns.message.Message, trusted: bool = True) -> Answer | None:
+    return parse_response(message.to_wire(max_size=65535), query, trusted)
 
 
 class QueryTests(SynchronousTestCase):
@@ -87,10 +87,10 @@ class ResponseTests(SynchronousTestCase):
         authorities: Lines = (),
         rcode: int = 0,
         flags: str = "QR RD RA",
-        on_loopback: bool = True,
+        trusted: bool = True,
     ) -> Answer:
         query = query_for(name, kind)
-        found = read(query, response(query, answers, authorities, (), rcode, flags), on_loopback)
+        found = read(query, response(query, answers, authorities, (), rcode, flags), trusted)
         assert found is not None
         return found
 
@@ -204,12 +204,12 @@ class ResponseTests(SynchronousTestCase):
             self.assertIs(verdict, self.answer("n0.example", A, [*links, end]).verdict)
 
     def test_authenticated(self) -> None:
-        """AD counts from this machine only (RFC 6840 §5.8)."""
+        """AD counts from whom we believe (RFC 6840 §5.8)."""
         lines = [("example.com.", 300, "A", "192.0.2.1")]
-        for flags, on_loopback, wanted in (
+        for flags, trusted, wanted in (
             ("QR RA AD", True, True), ("QR RA", True, False), ("QR RA AD", False, False),
         ):  # fmt: skip
-            answer = self.answer("example.com", A, lines, flags=flags, on_loopback=on_loopback)
+            answer = self.answer("example.com", A, lines, flags=flags, trusted=trusted)
             self.assertIs(wanted, answer.authenticated)
 
     def test_truncated(self) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dns.flags
 import dns.message
 import dns.rrset
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from mailhost.model.proven import TrustAD
 from mailhost.relay.dns.files import Server
 from mailhost.relay.dns.messages import A, Answer, Question, Verdict
 from mailhost.relay.dns.transport import MAX_SOCKETS, Transport
@@ -30,6 +32,24 @@ class TransportTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.reactor = FakeReactor()
         self.transport = Transport(self.reactor, timeout_seconds=5.0)
+
+    def test_whose_word_on_dnssec_counts(self) -> None:
+        """That of name servers on this machine, unless the operator says something else."""
+        near, far = ("127.0.0.53", 53), SERVER
+        for trust, server, believed in (
+            (TrustAD.LOOPBACK, near, True),
+            (TrustAD.LOOPBACK, ("::1", 53), True),
+            (TrustAD.LOOPBACK, far, False),
+            (TrustAD.ALWAYS, far, True),
+            (TrustAD.NEVER, near, False),
+        ):
+            self.transport = Transport(self.reactor, timeout_seconds=5.0, trust=trust)
+            asking = self.ask(server=server)
+            port = self.reactor.ports[-1]
+            response = dns.message.from_wire(self.response_to(port))
+            response.flags |= dns.flags.AD
+            port.protocol.datagramReceived(response.to_wire(), server)
+            self.assertIs(believed, self.successResultOf(asking).authenticated)
 
     def ask(self, name: str = "example.com", server: Server = SERVER) -> Deferred[Answer]:
         return Deferred.fromCoroutine(self.transport.ask(Question(name, A), server))
