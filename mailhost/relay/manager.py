@@ -35,6 +35,7 @@ from mailhost.relay.active import ActiveMessage, ActiveWindow
 from mailhost.relay.dispatch import Dispatcher, Way
 from mailhost.relay.due import DueMail
 from mailhost.relay.expanding import GroupQueue
+from mailhost.relay.gates import Gates
 from mailhost.relay.held import HeldMail
 from mailhost.relay.job import Destination
 from mailhost.relay.line import Line
@@ -70,6 +71,8 @@ class RelayManager(SmartHostESMTPRelayingManager):
     :param pool: connections of all relays in the process together; `None`: this one is alone.
     :param site_slots: makes what a site, named by its key, takes connections from, in front of
         this relay's own slots; `None`: those themselves.
+    :param gates: rates that other queues of the same virtual server go by as well; `None`: there
+        are none.
     :param random: chance; replaced in tests.
     :param tracer: is told what happens to each message; `None`: nobody is.
     :param tally: counts it; `None`: nobody reads the numbers.
@@ -93,6 +96,7 @@ class RelayManager(SmartHostESMTPRelayingManager):
         directory: IAddressResolver | None = None,
         pool: Pool | None = None,
         site_slots: Callable[[str, Slots], SiteSlots] | None = None,
+        gates: Gates | None = None,
         random: Random | None = None,
         tracer: Tracer | None = None,
         tally: Tally | None = None,
@@ -121,7 +125,8 @@ class RelayManager(SmartHostESMTPRelayingManager):
             queue, directory, self._settlement, reactor, self, self._follow, tracer, tally
         )
         self._local = LocalQueue(queue, delivery, reactor, self._settle_local, self._follow)
-        self._sites = self._make_sites(site_slots, random or SystemRandom())
+        gates = gates or Gates(reactor)
+        self._sites = self._make_sites(site_slots, random or SystemRandom(), gates)
         self.steward = self._make_steward()
         self.held = HeldMail(
             queue,
@@ -148,7 +153,10 @@ class RelayManager(SmartHostESMTPRelayingManager):
         )
 
     def _make_sites(
-        self, site_slots: Callable[[str, Slots], SiteSlots] | None, random: Random
+        self,
+        site_slots: Callable[[str, Slots], SiteSlots] | None,
+        random: Random,
+        gates: Gates,
     ) -> SiteTable:
         slots = self._slots
         return SiteTable(
@@ -161,6 +169,7 @@ class RelayManager(SmartHostESMTPRelayingManager):
             self.settle,
             self.job_done,
             random,
+            gates,
         )
 
     def _make_steward(self) -> Steward:

@@ -19,11 +19,11 @@ from mailhost.model.outcome import Outcome
 from mailhost.model.queue import QueuedRecipient
 from mailhost.model.schedule import RetrySchedule
 from mailhost.relay.active import ActiveMessage, ActiveWindow
+from mailhost.relay.gates import Gates
 from mailhost.relay.job import Destination, Job
 from mailhost.relay.line import Line
 from mailhost.relay.outcomes import still_in_doubt
 from mailhost.relay.postponing import Overflow, Postponer, bounded, must_be_tried
-from mailhost.relay.rates import RateGate
 from mailhost.relay.sites import Common, SiteQueue
 from mailhost.relay.slots import SiteSlots
 from mailhost.relay.suspension import Suspension, Suspensions
@@ -45,6 +45,7 @@ class SiteTable:
     :ivar settled: told what became of some recipients: one job of their message.
     :ivar job_done: told that a job is over.
     :ivar random: chance.
+    :ivar gates: the rates that hold for them, and perhaps for other queues' sites as well.
     :ivar queues: sites that have mail or connections, by key.
     """
 
@@ -57,9 +58,9 @@ class SiteTable:
     settled: Settle
     job_done: Callable[[ActiveMessage], None]
     random: Random
+    gates: Gates
     queues: dict[str, SiteQueue] = field(factory=dict, init=False)
     suspensions: Suspensions = field(init=False)
-    gates: dict[str, RateGate] = field(factory=dict, init=False)
     _common: Common = field(init=False)
     _stopping: bool = field(default=False, init=False)
 
@@ -67,7 +68,6 @@ class SiteTable:
 
     def __attrs_post_init__(self) -> None:
         self.suspensions = Suspensions(*self.terms.suspension_seconds, self.random)
-        self.gates[""] = RateGate(self._clock, "delivery.rates")
         self._common = Common(
             self.slots,
             self.suspensions,
@@ -88,11 +88,7 @@ class SiteTable:
         shortest, longest = terms.suspension_seconds
         self.suspensions.shortest_seconds = shortest
         self.suspensions.longest_seconds = longest
-        self.gates[""].configure(terms.rates)
-        for name, limits in terms.domain_rates.items():
-            if name not in self.gates:
-                self.gates[name] = RateGate(self._clock, f"domains[{name}].rates")
-            self.gates[name].configure(limits)
+        self.gates.configure(terms)
         for site in list(self.queues.values()):
             site.configure(terms)
 

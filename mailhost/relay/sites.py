@@ -25,6 +25,7 @@ from mailhost.model.queue import QueuedRecipient
 from mailhost.relay.active import ActiveMessage
 from mailhost.relay.connection import Connection
 from mailhost.relay.fair_queue import FairQueue
+from mailhost.relay.gates import Gates
 from mailhost.relay.job import Destination, Job
 from mailhost.relay.line import Line
 from mailhost.relay.outcomes import STUMBLED
@@ -50,7 +51,7 @@ class Common:
 
     :ivar slots: connections of all sites together, as the site of this key sees them.
     :ivar suspensions: which sites are left alone.
-    :ivar gates: rates, by the remote domain's entry; the virtual server's own under ``""``.
+    :ivar gates: the rates that hold for them.
     :ivar settle: told the outcome of each recipient of a job, in order.
     :ivar split: told that a part of a job goes on as a job of its own.
     :ivar hold_back: sends a job back to the store, because of a suspension.
@@ -58,7 +59,7 @@ class Common:
 
     slots: Callable[[str], SiteSlots]
     suspensions: Suspensions
-    gates: dict[str, RateGate]
+    gates: Gates
     settle: Settle
     split: Callable[[Job, Job], None]
     hold_back: Callable[[Job, Suspension], None]
@@ -112,9 +113,7 @@ class SiteQueue:
         self.slots = self.common.slots(self.key)
         self.window = SiteWindow(*self._most_connections())
         self.pace = Pace(self.line.reactor.seconds())
-        gates = self.common.gates
-        rated = self.destination.rated
-        self._gates = (gates[""], gates[rated]) if rated in gates and rated else (gates[""],)
+        self._gates = self.common.gates.of(self.destination)
         if self._suspension() is not None:
             self.window.close()
 
@@ -132,6 +131,10 @@ class SiteQueue:
         """Go by *terms* from now on."""
         self.terms = terms
         self.window.first, self.window.limit = self._most_connections()
+        before, self._gates = self._gates, self.common.gates.of(self.destination)
+        for gate in before:
+            if gate not in self._gates:
+                gate.leave(self)
         self.pump()
 
     def _most_connections(self) -> tuple[int, int | None]:
@@ -281,8 +284,7 @@ class SiteQueue:
 
     def _charge(self, charge: Charge) -> None:
         for gate in self._gates:
-            if not gate.is_open:
-                gate.take(self, charge)
+            gate.take(self, charge)
 
     def _rates_allow(self) -> None:
         self._gate_wait = None

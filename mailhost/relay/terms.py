@@ -38,6 +38,7 @@ class Terms:
     :ivar copy_ndr_to: gets a copy of each failure report.
     :ivar suspension: how long a dead site is left alone.
     :ivar rates: how fast mail leaves, in all.
+    :ivar site_rates: the same for each set of hosts.
     :ivar domain_rates: the same for remote domains that have rates, by their entries' names.
     :ivar queue: how much is worked on, and how much may wait.
     :ivar holds: mail of some remote domains waits to be asked for.
@@ -59,6 +60,7 @@ class Terms:
     first_per_site: int = 5
     suspension: SuspensionKeys = field(factory=SuspensionKeys)
     rates: RateLimits = RateLimits()
+    site_rates: RateLimits = RateLimits()
     domain_rates: Mapping[str, RateLimits] = field(factory=dict)
     queue: QueueKeys = field(factory=QueueKeys)
     long_lines: bool = False
@@ -85,6 +87,7 @@ class Terms:
             connections.first_per_domain,
             delivery.suspension,
             delivery.rates,
+            delivery.rates_per_site,
             {one.name: one.rates for one in settings.domains if not one.rates.none},
             delivery.queue,
             messages.max_line_length is None or messages.max_line_length > MAX_LINE_OCTETS,

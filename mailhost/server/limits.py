@@ -9,7 +9,8 @@ The limits of one virtual server on connections, where several processes run it 
 from __future__ import annotations
 
 from collections.abc import Callable
-from weakref import WeakSet
+from typing import Any
+from weakref import WeakValueDictionary
 
 from attrs import evolve
 
@@ -17,6 +18,7 @@ from mailhost.config.settings import VirtualServerSettings
 from mailhost.intake.desk import Desk
 from mailhost.intake.reception import Reception
 from mailhost.model.session import SessionFacts
+from mailhost.relay.gates import Gates
 from mailhost.relay.slots import SiteSlots, Slots
 from mailhost.server.portion import Portion, SharedReception, SharedSlots, SiteShare
 from mailhost.server.share import Share, incoming_key, outgoing_key, site_key
@@ -28,10 +30,12 @@ class ConnectionLimits:
 
     :param settings: those in force.
     :param share: this process's part of the virtual server.
+    :param reactor: has the time.
     :ivar outgoing: outbound connections, which all its queues share.
+    :ivar gates: the rates of outbound mail, for all its queues as well.
     """
 
-    def __init__(self, settings: VirtualServerSettings, share: Share) -> None:
+    def __init__(self, settings: VirtualServerSettings, share: Share, reactor: Any) -> None:
         self._name = settings.name
         self._share = share
         self._incoming = self._portion(settings.max_connections, incoming_key(self._name))
@@ -39,7 +43,10 @@ class ConnectionLimits:
             self._portion(settings.delivery.connections.max, outgoing_key(self._name))
         )
         self._per_site = settings.delivery.connections.max_per_domain
-        self._sites: WeakSet[SiteShare] = WeakSet()
+        self.gates = Gates(reactor)
+        # Whether connections to one site are counted by several.
+        self._shared = share.lending is not None or bool(share.orphans(settings))
+        self._portions: WeakValueDictionary[str, Portion] = WeakValueDictionary()
 
     def configure(self, settings: VirtualServerSettings) -> None:
         """Go by *settings* from now on."""
@@ -47,9 +54,10 @@ class ConnectionLimits:
         self._incoming.settle()
         self.outgoing.configure(self._share.part(settings.delivery.connections.max))
         self._per_site = settings.delivery.connections.max_per_domain
-        for site in list(self._sites):
-            site.portion.limit = self._share.part(self._per_site)
-            site.portion.settle()
+        for portion in list(self._portions.values()):
+            portion.limit = self._share.part(self._per_site)
+            portion.settle()
+            portion.serve()
 
     # ---- in
 
@@ -68,12 +76,15 @@ class ConnectionLimits:
     @property
     def site_slots(self) -> Callable[[str, Slots], SiteSlots] | None:
         """See `mailhost.relay.manager.RelayManager`."""
-        return None if self._share.lending is None else self._share_site
+        return self._share_site if self._shared else None
 
     def _share_site(self, key: str, slots: Slots) -> SiteShare:
-        made = SiteShare(self._portion(self._per_site, site_key(self._name, key)), slots)
-        self._sites.add(made)
-        return made
+        """Of one site, one portion for each queue that has mail for it."""
+        key = site_key(self._name, key)
+        portion = self._portions.get(key)
+        if portion is None:
+            portion = self._portions[key] = self._portion(self._per_site, key)
+        return SiteShare(portion, slots)
 
     def _portion(self, limit: int | None, key: str) -> Portion:
         return Portion(self._share.part(limit), self._share.lending, key)

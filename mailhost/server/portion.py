@@ -35,6 +35,8 @@ class Portion:
     :ivar key: what is counted, in the lender's words.
     :ivar used: how many are in use.
     :ivar borrowed: how many more than *limit* may be.
+    :ivar waiting: those who share it and want one, in the order of asking, and how each is told
+        that there may be one.
     """
 
     limit: int | None
@@ -42,6 +44,7 @@ class Portion:
     key: str
     used: int = field(default=0, init=False)
     borrowed: int = field(default=0, init=False)
+    waiting: dict[object, Callable[[], None]] = field(factory=dict, init=False)
 
     @property
     def has_room(self) -> bool:
@@ -59,6 +62,12 @@ class Portion:
         """One is not used any more; what was borrowed goes back first."""
         self.used -= 1
         self.settle()
+        self.serve()
+
+    def serve(self) -> None:
+        """Tell those who share it of what is free."""
+        while self.waiting and self.has_room:
+            self.waiting.pop(next(iter(self.waiting)))()
 
     def settle(self) -> None:
         """Give back what was borrowed and is not needed."""
@@ -167,7 +176,7 @@ class SiteShare:
     """
     One site's connections, counted among those of all workers before they are among our own.
 
-    :ivar portion: this worker's part.
+    :ivar portion: this worker's part; several queues of the worker share it.
     :ivar slots: of the site's relay.
     """
 
@@ -193,8 +202,10 @@ class SiteShare:
         """See `mailhost.relay.slots.Slots.take`; *holder* is always the same."""
         self._waiting = (holder, granted, report)
         if not self._admitted and not self.portion.use():
+            self.portion.waiting[self] = self._may_use
             self._ask()
             return False
+        self.portion.waiting.pop(self, None)
         self._admitted = True
         if not self.slots.take(holder, self._slot_granted, report):
             return False
@@ -211,6 +222,7 @@ class SiteShare:
     def leave(self, holder: object) -> None:
         """The site wants no connection any more."""
         self._waiting = None
+        self.portion.waiting.pop(self, None)
         self.slots.leave(holder)
         if self._admitted:
             self._admitted = False
@@ -222,10 +234,13 @@ class SiteShare:
 
     def is_wanted(self) -> bool:
         """Whether somebody may want a connection that is given back; what is borrowed is."""
-        return self.portion.borrowed > 0 or self.slots.is_wanted()
+        portion = self.portion
+        return portion.borrowed > 0 or bool(portion.waiting) or self.slots.is_wanted()
 
     def is_over_share(self, holder: object) -> bool:
         """See `mailhost.relay.slots.Slots.is_over_share`."""
+        if self.portion.waiting and self.slots.held_by(holder) > 1:
+            return True
         return self.slots.is_over_share(holder)
 
     def _slot_granted(self) -> None:
@@ -244,6 +259,12 @@ class SiteShare:
         self.portion.borrowed += 1
         if self._waiting is None or self._admitted:
             self.portion.settle()
+            return
+        self._may_use()
+
+    def _may_use(self) -> None:
+        """One of the portion is free, as far as is known."""
+        if self._waiting is None or self._admitted:
             return
         holder, granted, report = self._waiting
         if self.take(holder, granted, report):

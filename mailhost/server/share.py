@@ -116,6 +116,7 @@ class Share:
             # Its own part, and all that can be lent to it.
             max_per_site=per_site and (self.part(per_site) or 0) + self.spare(per_site),
             rates=self._slower(terms.rates),
+            site_rates=self._slower(terms.site_rates),
             domain_rates={name: self._slower(one) for name, one in terms.domain_rates.items()},
             queue=evolve(
                 queue,

@@ -384,7 +384,7 @@ class VirtualServer:
         settings = self.settings
         categorizer = make_categorizer(settings)
         self._drop, self._badmail = drop, badmail
-        self._limits = ConnectionLimits(settings, self._share)
+        self._limits = ConnectionLimits(settings, self._share, self._reactor)
         self.relay = self._make_relay(store)
         self._held = self._share.held(
             self.relay.held, self.name, lambda: self.held_queues, self._reactor
@@ -472,6 +472,7 @@ class VirtualServer:
             directory=self._directory.resolver,
             pool=self._limits.outgoing,
             site_slots=self._limits.site_slots,
+            gates=self._limits.gates,
             tracer=self.tracer,
             tally=self.tally,
             protocol_log=self._protocol_log,

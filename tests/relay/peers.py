@@ -20,6 +20,7 @@ from mailhost.model.queue import QueuedMessage
 from mailhost.model.reply import Reply
 from mailhost.model.route import HostAddress
 from mailhost.net.outbound import Transcript
+from mailhost.relay.gates import Gates
 from mailhost.relay.job import Destination
 from mailhost.relay.line import Attempt, Opened
 from mailhost.relay.mail_exchange import MailExchangeResolver
@@ -142,7 +143,11 @@ class SchedulingTestCase(SynchronousTestCase):
         self.relay = self.make_relay(make_settings())
 
     def make_relay(
-        self, settings: VirtualServerSettings, pool: Slots | None = None, store: Any = None
+        self,
+        settings: VirtualServerSettings,
+        pool: Slots | None = None,
+        store: Any = None,
+        gates: Gates | None = None,
     ) -> RelayManager:
         names = _EveryDomain()
         exchanges = MailExchangeResolver(names, self.clock)
@@ -155,6 +160,7 @@ class SchedulingTestCase(SynchronousTestCase):
             None,
             None,
             pool=pool,
+            gates=gates,
             random=Random(7),
         )
         line: Any = self.peers

@@ -16,6 +16,7 @@ from mailhost.model.address import Mailbox
 from mailhost.model.outcome import Fate, Outcome
 from mailhost.model.rate import Rate, RateLimits
 from mailhost.model.reply import Reply
+from mailhost.relay.gates import Gates
 from mailhost.relay.slots import Slots
 from mailhost.spool.memory import MemoryQueue
 from tests.relay.peers import SchedulingTestCase, make_badmail
@@ -491,6 +492,45 @@ class RateTests(SchedulingTestCase):
         self.assertEqual(
             ["domains[*.busy.example].rates.recipients"], [wait.setting for wait in view.waits]
         )
+
+    def test_of_each_site(self) -> None:
+        """Sites have a rate each, which holds when a site's queue has been empty as well."""
+        rates = RateLimits(Rate(6, 60))
+        self.relay = self.make_relay(with_delivery(rates_per_site=rates))
+        for number in range(60):
+            self.commit(f"r{number}@busy.example")
+            if number % 20 == 0:
+                self.commit(f"r{number}@quiet.example")
+            self.run_for(1)
+
+        self.assertTrue(6 <= self.peers.count(BUSY) <= 7, self.peers.taken)
+        self.assertEqual(3, self.peers.count(QUIET))
+        self.assertEqual(
+            ["delivery.rates_per_site.messages"], [wait.setting for wait in self.site(BUSY).waits]
+        )
+        for number in range(10):
+            self.commit(f"s{number}@quiet.example")
+            self.run_for(6)  # longer than an idle connection is kept
+        self.assertTrue(3 + 6 <= self.peers.count(QUIET) <= 3 + 7, self.peers.taken)
+
+        self.relay.configure(evolve(self.relay._terms, site_rates=RateLimits()))
+        self.run_for(60)
+        self.assertEqual((60, 13), (self.peers.count(BUSY), self.peers.count(QUIET)))
+
+    def test_of_several_queues(self) -> None:
+        """A process that empties several queues keeps to a rate in all of them together."""
+        gates = Gates(self.clock)
+        settings = with_delivery(rates=RateLimits(Rate(60, 60)))
+        relays = [
+            self.make_relay(settings, store=MemoryQueue(self.clock.seconds), gates=gates)
+            for _ in range(3)
+        ]
+        for number in range(60):
+            for relay in relays:
+                self.commit(f"r{number}@busy.example", relay=relay)
+        self.run_for(30)
+
+        self.assertTrue(29 <= len(self.peers.taken) <= 32, len(self.peers.taken))
 
     def test_connections(self) -> None:
         """Two connections a second, whatever the window allows."""

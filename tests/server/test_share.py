@@ -8,14 +8,16 @@ from tempfile import TemporaryDirectory
 
 from attrs import define, evolve, field
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailhost.config.settings import OutboundConnections, VirtualServerSettings
 from mailhost.model.rate import Rate, RateLimits
 from mailhost.model.session import SessionFacts
-from mailhost.relay.slots import Slots
+from mailhost.relay.slots import SiteSlots, Slots
 from mailhost.relay.terms import Terms
 from mailhost.routing.categorizer import make_categorizer
+from mailhost.server.limits import ConnectionLimits
 from mailhost.server.orphans import remove_queue
 from mailhost.server.portion import Portion, SharedReception, SharedSlots, SiteShare
 from mailhost.server.share import ALONE, Share, site_key, spares, worker_directories
@@ -274,6 +276,68 @@ class SiteShareTests(SynchronousTestCase):
 
         self.assertEqual([1], self.granted)
         self.assertEqual((0, 1), (first.portion.used, second.portion.used))
+
+
+class SeveralQueuesTests(SynchronousTestCase):
+    """One process that has its own queue and those it has adopted."""
+
+    def setUp(self) -> None:
+        folder = TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.home = Path(folder.name)
+        self.granted: list[str] = []
+
+    def limits(self, per_domain: int) -> ConnectionLimits:
+        settings = make_settings(home=self.home)
+        connections = evolve(settings.delivery.connections, max_per_domain=per_domain)
+        delivery = evolve(settings.delivery, connections=connections)
+        return ConnectionLimits(evolve(settings, delivery=delivery), Share(), Clock())
+
+    def take(self, site: SiteSlots, who: str) -> bool:
+        return site.take(who, lambda: self.granted.append(who))
+
+    def test_nothing_adopted(self) -> None:
+        """Nobody counts twice where there is nobody to share with."""
+        self.assertIsNone(self.limits(2).site_slots)
+
+    def test_in_all(self) -> None:
+        """DEL-32: a limit of two to one domain is two in all, and who waits has his turn."""
+        (self.home / "Queue" / "worker-1").mkdir(parents=True)
+        limits = self.limits(2)
+        assert limits.site_slots is not None
+        own, adopted = (limits.site_slots("example.net", Slots(10)) for _ in range(2))
+        elsewhere = limits.site_slots("example.org", Slots(10))
+
+        self.assertTrue(self.take(own, "own"))
+        self.assertTrue(self.take(own, "own"))
+        self.assertFalse(self.take(adopted, "adopted"))
+        self.assertTrue(self.take(elsewhere, "elsewhere"))
+        self.assertTrue(own.is_wanted())
+        self.assertTrue(own.is_over_share("own"))
+        self.assertEqual("delivery.connections.max_per_domain", adopted.setting)
+
+        own.give_back("own")
+        self.assertEqual(["adopted"], self.granted)
+        self.assertFalse(own.is_over_share("own"))
+        self.assertFalse(self.take(own, "own"))
+        own.leave("own")
+        adopted.give_back("adopted")
+        self.assertEqual(["adopted"], self.granted)
+        self.assertTrue(self.take(adopted, "adopted"))
+
+    def test_raised(self) -> None:
+        """A reload that raises the limit serves who waits."""
+        (self.home / "Queue" / "worker-1").mkdir(parents=True)
+        limits = self.limits(1)
+        assert limits.site_slots is not None
+        own, adopted = (limits.site_slots("example.net", Slots(10)) for _ in range(2))
+        self.take(own, "own"), self.take(adopted, "adopted")
+        self.assertEqual([], self.granted)
+
+        settings = make_settings(home=self.home)
+        limits.configure(settings)
+
+        self.assertEqual(["adopted"], self.granted)
 
 
 class SharedReceptionTests(SynchronousTestCase):

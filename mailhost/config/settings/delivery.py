@@ -171,6 +171,12 @@ class DeliverySettings:
     rates: RateLimits = section(
         RateKeys, make=RateKeys.limits, help="How fast mail leaves this virtual server."
     )
+    rates_per_site: RateLimits = section(
+        RateKeys,
+        make=RateKeys.limits,
+        help="How fast mail leaves for one set of hosts, such as the mail exchanges of a large "
+        "provider, whatever its domains; the other rates hold as well.",
+    )
     queue: QueueKeys = section(QueueKeys, help="How much is worked on, and how much may wait.")
     max_hops: int = key(
         whole(1, 1000, unit="Received fields"),
