@@ -12,7 +12,7 @@ must not cost a coroutine, a Deferred or a turn of the reactor.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence, Set
 from typing import Any, TypeAlias, TypeVar
 
 from zope.interface import Attribute, Interface
@@ -27,6 +27,7 @@ from mailhost.model.parameters import MailParameters, RecipientParameters
 from mailhost.model.queue import (
     Expanded,
     Postponement,
+    QueueCensus,
     QueueCounts,
     QueuedMessage,
     Result,
@@ -341,6 +342,16 @@ class IQueueStore(Interface):
 
     def counts() -> Awaitable[QueueCounts]:
         """How much waits."""
+
+    def census(now: float, bounds: Sequence[float], local: Set[str]) -> Awaitable[QueueCensus]:
+        """
+        How much waits, how long, and for what.  It is looked through in parts, so that nobody
+        has to wait, and what changes meanwhile is counted or not.
+
+        :param now: seconds since the epoch.
+        :param bounds: ages between which is counted, seconds, the smallest first.
+        :param local: domains whose mail is served here, in lower case.
+        """
 
     def look_through(wanted: QueueFilter, after: int, limit: int) -> Awaitable[QueuePage]:
         """

@@ -15,16 +15,18 @@ from itertools import islice
 from typing import Any
 
 from attrs import frozen
+from twisted.internet.defer import Deferred
 
 from mailhost.control.steered import Part, Parts
-from mailhost.errors import MailhostError
 from mailhost.interfaces import Maybe
 from mailhost.model.tally import AGE_BOUNDS, COMMIT_BOUNDS, LATENESS_BOUNDS
-from mailhost.relay.manager import RelayManager
+from mailhost.relay.census import Counted
 from mailhost.relay.views import SiteView
 
 #: The instance that IIS has for all virtual servers together.
 ALL_SITES = "_Total"
+#: How old messages are, the youngest first; as `mailhost.relay.census.AGE_BOUNDS`.
+AGES = ("under 5m", "under 1h", "under 1d", "older")
 #: Sites of one virtual server that are told one by one, those with most mail first.
 MAX_SITES = 200
 
@@ -174,8 +176,12 @@ _WINDOWS = _counters(
     ("windows_smtp_categorizer_queue_length", "Look-ups that wait for the directory."),
     ("windows_smtp_remote_queue_length", "Messages that wait in memory for other hosts."),
     (
+        "windows_smtp_local_retry_queue_length",
+        "Messages that were put off and wait for the next attempt to deliver them here.",
+    ),
+    (
         "windows_smtp_remote_retry_queue_length",
-        "Messages that wait on disk for their next attempt, those for here as well.",
+        "Messages that were put off and wait for the next attempt at another host.",
     ),
 )
 
@@ -229,6 +235,10 @@ _OURS = (
     )
     + _gauges(
         ("mailhost_queue_messages", "Messages in the queue."),
+        (
+            "mailhost_queue_messages_by_age",
+            "Messages in the queue, by ``state`` as ``queue list`` shows it, and by ``age``.",
+        ),
         ("mailhost_queue_recipients", "Recipients in the queue."),
         ("mailhost_queue_held_recipients", "Recipients that operators hold."),
         ("mailhost_queue_active_messages", "Messages in memory, on their way."),
@@ -315,10 +325,16 @@ Sample = tuple[str, dict[str, str], Any]
 async def _answer_metrics(parts: Parts) -> dict[str, Any]:
     """All samples of this process, and which process it is: its counters begin with it."""
     samples = [*_dns_samples(parts), *_pulse_samples(parts)]
-    for part in list(parts.values()):
+    # All queues at once: each may be waited for a while.
+    counting = [
+        (part, [Deferred.fromCoroutine(relay.census.latest()) for relay in part.relays])
+        for part in parts.values()
+    ]
+    for part, queues in counting:
+        counted = [await one for one in queues]
         samples += _tally_samples(part)
         samples += _directory_samples(part)
-        samples += await _queue_samples(part)
+        samples += _queue_samples(part, counted)
         samples += _site_samples(part)
         samples += _pool_samples(part)
     return {"pid": os.getpid(), "samples": samples, "states": _answer_states(parts)}
@@ -364,11 +380,14 @@ def _pulse_samples(parts: Parts) -> Iterator[Sample]:
         yield "mailhost_reactor_stalls_total", {}, pulse.stalls
 
 
-async def _queue_samples(part: Part) -> list[Sample]:
+def _queue_samples(part: Part, counted: Sequence[Counted | None]) -> list[Sample]:
+    """
+    :param counted: what is in each of its queues; `None`: that cannot be read now.
+    """
     relays = part.relays
     active = sum(relay.pressure.active for relay in relays)
     sites = [view for relay in relays for view in relay.sites()]
-    numbers = {
+    numbers: dict[str, float] = {
         "windows_smtp_inbound_connections_current": len(part.session_views()),
         "windows_smtp_outbound_connections_current": sum(one.connections for one in sites),
         "windows_smtp_current_messages_in_local_delivery": sum(one.local_busy for one in relays),
@@ -376,29 +395,46 @@ async def _queue_samples(part: Part) -> list[Sample]:
         "windows_smtp_categorizer_queue_length": part.directory_statistics().get("pending", 0),
         "windows_smtp_local_queue_length": sum(relay.local_waiting for relay in relays),
         "windows_smtp_remote_queue_length": sum(one.waiting_messages for one in sites),
-        **await _stored(relays, active),
         "mailhost_queue_active_messages": active,
         "mailhost_waits": sum(len(relay.waits()) for relay in relays),
     }
-    return [(name, {METRICS[name].label: part.name}, n) for name, n in numbers.items()]
+    known = [one for one in counted if one is not None]
+    samples: list[Sample] = []
+    # Nothing while one of them cannot be read: the rest is wanted then.
+    if len(known) == len(counted):
+        now = relays[0].steward.clock.seconds() if relays else 0.0
+        numbers |= _stored(known, now)
+        samples = [*_aged(part.name, known)]
+    samples += [(name, {METRICS[name].label: part.name}, n) for name, n in numbers.items()]
+    return samples
 
 
-async def _stored(relays: Sequence[RelayManager], active: int) -> dict[str, float]:
-    """What the queues hold; nothing while one of them cannot be read: the rest is wanted then."""
-    try:
-        counts = [await relay.store.counts() for relay in relays]
-    except MailhostError:
-        return {}
-    now = relays[0].steward.clock.seconds() if relays else 0.0
-    messages = sum(one.messages for one in counts)
+def _stored(counted: Sequence[Counted], now: float) -> dict[str, float]:
+    """What the queues hold."""
+    counts = [one.census.counts for one in counted]
     oldest = min((one.oldest_at for one in counts if one.oldest_at is not None), default=now)
     return {
-        "windows_smtp_remote_retry_queue_length": max(0, messages - active),
-        "mailhost_queue_messages": messages,
+        "windows_smtp_local_retry_queue_length": sum(one.census.local_retries for one in counted),
+        "windows_smtp_remote_retry_queue_length": sum(one.census.remote_retries for one in counted),
+        "mailhost_queue_messages": sum(one.messages for one in counts),
         "mailhost_queue_recipients": sum(one.recipients for one in counts),
         "mailhost_queue_held_recipients": sum(one.held for one in counts),
         "mailhost_queue_oldest_seconds": max(0.0, now - oldest),
     }
+
+
+def _aged(server: str, counted: Sequence[Counted]) -> Iterator[Sample]:
+    """The same by state and age."""
+    for place, age in enumerate(AGES):
+        found = [(one.census.ages[place], one.active[place]) for one in counted]
+        for state, count in (
+            ("active", sum(active for _, active in found)),
+            ("due", sum(max(0, ages.due - active) for ages, active in found)),
+            ("waiting", sum(ages.waiting for ages, _ in found)),
+            ("held", sum(ages.held for ages, _ in found)),
+        ):
+            where = {"server": server, "state": state, "age": age}
+            yield "mailhost_queue_messages_by_age", where, count
 
 
 def _site_samples(part: Part) -> Iterator[Sample]:

@@ -207,3 +207,34 @@ class QueueCounts:
     held: int = 0
     # As much may wait at another time.
     oldest_at: float | None = field(default=None, eq=False)
+
+
+@frozen
+class AgeCounts:
+    """
+    Messages of about one age, by what the most urgent of their recipients waits for.
+
+    :ivar due: nothing; they are on their way, or about to be.
+    :ivar waiting: a time.
+    :ivar held: the word of an operator.
+    """
+
+    due: int = 0
+    waiting: int = 0
+    held: int = 0
+
+
+@frozen
+class QueueCensus:
+    """
+    How much waits, how long it has done so, and for what.
+
+    :ivar ages: from the youngest to the oldest, between the bounds that were asked for.
+    :ivar local_retries: messages that were put off, with a recipient who is served here.
+    :ivar remote_retries: messages that were put off, with one who is served elsewhere.
+    """
+
+    counts: QueueCounts
+    ages: tuple[AgeCounts, ...]
+    local_retries: int
+    remote_retries: int

@@ -32,6 +32,7 @@ from mailhost.model.route import HostAddress, NextHop
 from mailhost.model.tally import Tally
 from mailhost.protocol_log.log import ProtocolLog
 from mailhost.relay.active import ActiveMessage, ActiveWindow
+from mailhost.relay.census import Census
 from mailhost.relay.dispatch import Dispatcher, Way
 from mailhost.relay.due import DueMail
 from mailhost.relay.expanding import GroupQueue
@@ -79,6 +80,7 @@ class RelayManager(SmartHostESMTPRelayingManager):
     :param protocol_log: is told what is said to other hosts; `None`: nobody is.
     :ivar store: the queue.
     :ivar steward: changes what is in it, as operators say.
+    :ivar census: counts it.
     :ivar held: mail in it that waits until its domain asks for it.
     """
 
@@ -128,6 +130,9 @@ class RelayManager(SmartHostESMTPRelayingManager):
         gates = gates or Gates(reactor)
         self._sites = self._make_sites(site_slots, random or SystemRandom(), gates)
         self.steward = self._make_steward()
+        self.census = Census(
+            queue, reactor, self._window, lambda: self._terms.categorizer.domains.local()
+        )
         self.held = HeldMail(
             queue,
             reactor,

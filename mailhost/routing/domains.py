@@ -103,6 +103,11 @@ class DomainTable:
         every = (*self._exact.values(), *self._below.values())
         return tuple(one for one in every if isinstance(one, RemoteDomain) and one.hold)
 
+    def local(self) -> frozenset[str]:
+        """The names of those whose mail is ours, lower case."""
+        every = self._exact.values()
+        return frozenset(one.name for one in every if isinstance(one, LocalDomain))
+
     def is_local(self, name: str) -> bool:
         """Whether mail for *name* (lower case) is ours."""
         return isinstance(self.find(name), LocalDomain)

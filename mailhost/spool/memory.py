@@ -9,7 +9,8 @@ A queue that forgets everything when the process ends.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence, Set
 from typing import TypeVar
 
 from attrs import define, evolve, field
@@ -23,8 +24,11 @@ from mailhost.model.directory import EnvelopePart
 from mailhost.model.envelope import Envelope
 from mailhost.model.listing import QueueFilter, QueuePage, QueueSelection, page_of
 from mailhost.model.queue import (
+    HELD_AT,
+    AgeCounts,
     Expanded,
     Postponement,
+    QueueCensus,
     QueueCounts,
     QueuedMessage,
     Result,
@@ -232,6 +236,22 @@ class MemoryQueue:
         oldest = min((one.accepted_at for one in self.messages.values()), default=None)
         held = sum(one.held for one in everyone)
         return succeed(QueueCounts(len(self.messages), len(everyone), held, oldest))
+
+    async def census(self, now: float, bounds: Sequence[float], local: Set[str]) -> QueueCensus:
+        """See `IQueueStore`."""
+        ages = [AgeCounts()] * (len(bounds) + 1)
+        retries = [0, 0]
+        for message in self.messages.values():
+            everyone = message.recipients.values()
+            place = bisect_left(bounds, now - message.accepted_at)
+            due_at = min(one.due_at for one in everyone)
+            state = "held" if due_at >= HELD_AT else "waiting" if due_at > now else "due"
+            ages[place] = evolve(ages[place], **{state: getattr(ages[place], state) + 1})
+            put_off = [one for one in everyone if one.attempts and now < one.due_at < HELD_AT]
+            here = [one.host is None and one.forward_path.domain_key in local for one in put_off]
+            retries[0] += any(here)
+            retries[1] += not all(here)
+        return QueueCensus(await self.counts(), tuple(ages), *retries)
 
     def look_through(self, wanted: QueueFilter, after: int, limit: int) -> Deferred[QueuePage]:
         """See `IQueueStore`.  Last outcomes are not kept here."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -41,8 +41,15 @@ from mailhost.model.parameters import (
     MailParameters,
     RecipientParameters,
 )
-from mailhost.model.queue import HELD_AT, QueueCounts, QueuedMessage, QueuedRecipient
+from mailhost.model.queue import (
+    HELD_AT,
+    QueueCensus,
+    QueueCounts,
+    QueuedMessage,
+    QueuedRecipient,
+)
 from mailhost.spool import schema
+from mailhost.spool.census import part_end, take_census
 from mailhost.spool.content import FileContent, MemoryContent, Runner, check_octets
 from mailhost.spool.expanding import GrowthFacts
 from mailhost.spool.files import BODY_SUFFIX, make_directory, sync_directory, write_synced
@@ -176,6 +183,10 @@ class QueueReader:
         with self._snapshot() as connection:
             return QueueCounts(*connection.execute(schema.SELECT_COUNTS, (HELD_AT,)).fetchone())
 
+    def census(self, now: float, bounds: Sequence[float], local: Set[str]) -> QueueCensus:
+        """See `IQueueStore.census`."""
+        return take_census(self._snapshot, now, bounds, local)
+
     # ---- operators
 
     def find(self, ids: Sequence[str]) -> list[QueuedMessage]:
@@ -229,7 +240,7 @@ class QueueReader:
         room = PAGE_RECIPIENTS
         for _ in range(_PARTS_AT_A_TIME):
             with self._snapshot() as connection:
-                bound = _bound(connection, after)
+                bound = part_end(connection, after, _RECIPIENTS_AT_A_TIME)
                 rows = _wanted_part(connection, wanted, after, bound, limit - len(found))
             for key, recipients, count in rows:
                 found.append((key, count))
@@ -359,12 +370,6 @@ def _due_keys(
         yield list(found)
         if len(rows) < _ROWS_AT_A_TIME:
             return
-
-
-def _bound(connection: sqlite3.Connection, after: int) -> int:
-    """The message with which a part of the queue ends; `LAST_KEY`: it is the last part."""
-    row = connection.execute(schema.SELECT_BOUND, (after, _RECIPIENTS_AT_A_TIME)).fetchone()
-    return LAST_KEY if row is None else int(row[0])
 
 
 def _wanted_part(

@@ -145,6 +145,25 @@ SELECT (SELECT count(*) FROM (SELECT DISTINCT key FROM recipients)),
     (SELECT count(*) FROM recipients WHERE due_at >= ?),
     (SELECT accepted_at FROM messages ORDER BY key LIMIT 1)
 """
+SELECT_OLDEST = "SELECT accepted_at FROM messages ORDER BY key LIMIT 1"
+#: Of a range of keys: messages that are due, wait, are held; recipients, those that are held;
+#: messages that were put off for hosts here, and for hosts elsewhere.  A message has a digit of
+#: its own for both, because `CASE` may be worked out only once for a row.
+SELECT_CENSUS = """
+SELECT coalesce(sum(due_at <= ?3), 0), coalesce(sum(due_at > ?3 AND due_at < ?4), 0),
+    coalesce(sum(due_at >= ?4), 0), coalesce(sum(recipients), 0), coalesce(sum(held), 0),
+    coalesce(sum(put_off & 0xffffffff > 0), 0), coalesce(sum(put_off >> 32 > 0), 0)
+FROM (
+    SELECT min(due_at) AS due_at, count(*) AS recipients, sum(due_at >= ?4) AS held, sum(
+        CASE
+            WHEN status IS NULL OR due_at <= ?3 OR due_at >= ?4 THEN 0
+            WHEN host IS NULL AND lower(domain) IN (SELECT value FROM json_each(?5)) THEN 1
+            ELSE 1 << 32
+        END
+    ) AS put_off
+    FROM recipients WHERE key > ?1 AND key <= ?2 GROUP BY key
+)
+"""
 #: What is left of damaged rows; hexadecimal, because it may not even be text.
 SELECT_RAW_MESSAGE = """
 SELECT hex(reverse_path), hex(body), hex(hello), hex(accepted_at), hex(size), hex(digest),

@@ -16,7 +16,7 @@ import os
 import secrets
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
@@ -38,6 +38,7 @@ from mailhost.model.listing import QueueFilter, QueuePage, QueueSelection
 from mailhost.model.queue import (
     Expanded,
     Postponement,
+    QueueCensus,
     QueueCounts,
     QueuedMessage,
     Result,
@@ -489,6 +490,10 @@ class SQLiteQueue:
     def counts(self) -> Deferred[QueueCounts]:
         """See `IQueueStore`."""
         return self._run(self._reader.counts)
+
+    def census(self, now: float, bounds: Sequence[float], local: Set[str]) -> Deferred[QueueCensus]:
+        """See `IQueueStore`."""
+        return self._run(self._reader.census, now, bounds, local)
 
     # ---- operators
 

@@ -22,7 +22,9 @@ from mailhost.model.outcome import Fate, Outcome
 from mailhost.model.parameters import NO_MAIL_PARAMETERS, MailParameters, RecipientParameters
 from mailhost.model.queue import (
     HELD_AT,
+    AgeCounts,
     Postponement,
+    QueueCensus,
     QueueCounts,
     QueuedMessage,
     Result,
@@ -215,6 +217,33 @@ class QueueStoreContract:
         self.assertEqual((0, None), (empty.held, empty.oldest_at))
         self.assertEqual(QueueCounts(2, 3, 1), found)
         self.assertEqual(first.accepted_at, found.oldest_at)
+
+    async def test_census(self) -> None:
+        """By age, by what the most urgent recipient waits for, and by where it is served."""
+        now, day = self.now + 1.0, 86400.0
+        self.assertEqual(
+            QueueCensus(QueueCounts(0, 0), (AgeCounts(), AgeCounts()), 0, 0),
+            await self.store.census(now, (60.0,), {"example.net"}),
+        )
+        mixed = await self.submit(BOB, CAROL)
+        local, held = await self.submit(BOB), await self.submit(BOB, CAROL)
+        await self.submit(BOB)
+        put_off = [Result(number, LATER, self.now + 900) for number in (0, 1)]
+        await self.store.record(mixed, put_off, [], self.now)
+        await self.store.record(local, put_off[:1], [], self.now)
+        await self.store.postpone([Postponement(held, (0, 1), HELD_AT)])
+
+        found = await self.store.census(now, (60.0, day), {"example.net"})
+
+        self.assertEqual(QueueCounts(4, 6, 2), found.counts)
+        self.assertEqual(mixed.accepted_at, found.counts.oldest_at)
+        self.assertEqual((AgeCounts(1, 2, 1), AgeCounts(), AgeCounts()), found.ages)
+        self.assertEqual((2, 1), (found.local_retries, found.remote_retries))
+        old = await self.store.census(now + day, (60.0, day), {"example.org"})
+        self.assertEqual((AgeCounts(), AgeCounts(), AgeCounts(3, 0, 1)), old.ages)
+        self.assertEqual((0, 0), (old.local_retries, old.remote_retries))
+        other = await self.store.census(now, (), {"example.org"})
+        self.assertEqual((1, 2), (other.local_retries, other.remote_retries))
 
     async def test_delayed(self) -> None:
         """A delayed recipient is counted, due later, and remembers its report."""

@@ -304,8 +304,11 @@ class ServiceTests(OutlookCase):
         found = await self.scrape()
         nobody, loops = f"{BAD}_no_recipients_total", f"{BAD}_hop_count_exceeded_total"
         pickup = (nobody, "two"), (loops, "two")
-        while (found[drops, "one"], found[drops, "two"]) != (2, 2) or not all(
-            map(found.__getitem__, pickup)
+        left = (QUEUED, "one"), (QUEUED, "two")
+        while (
+            (found[drops, "one"], found[drops, "two"]) != (2, 2)
+            or not all(map(found.__getitem__, pickup))
+            or any(map(found.__getitem__, left))
         ):
             await deferLater(reactor, 0.05)
             found = await self.scrape()
@@ -397,7 +400,8 @@ class ServiceTests(OutlookCase):
         """What it holds is not known; everything else is told all the same."""
         relay = self.service.virtual_servers["two"].relay
         assert relay is not None
-        self.patch(relay.store, "counts", lambda: fail(SpoolProblem("no disk")))
+        for question in ("counts", "census"):
+            self.patch(relay.store, question, lambda *given: fail(SpoolProblem("no disk")))
 
         found = await self.scrape()
 
@@ -426,3 +430,25 @@ class ServiceTests(OutlookCase):
         self.assertEqual((503, "one is stopped\n"), stopped)
         self.assertEqual(1, counted[RECEIVED, "one"])
         self.assertEqual(2, (await self.scrape())[RECEIVED, "one"])
+
+    async def test_queue_by_age(self) -> None:
+        """What waits, by state and age; what was put off, by where it goes."""
+        drop = self.folder / "two" / "Drop"
+        drop.rmdir()
+        drop.write_text("no directory")
+        await self.send(self.two, "x@two.example", "y@two.example")
+        found = await self.scrape()
+        retry = "windows_smtp_local_retry_queue_length", "two"
+        while not found[retry]:
+            await deferLater(reactor, 0.05)
+            found = await self.scrape()
+
+        counted = {
+            labels: count
+            for (name, labels), count in found.items()
+            if name == "mailhost_queue_messages_by_age" and count
+        }
+        self.assertEqual({"under 5m,two,waiting": 1}, counted)
+        self.assertEqual((1, 1), (found[retry], found[QUEUED, "two"]))
+        self.assertEqual(0, found["windows_smtp_remote_retry_queue_length", "two"])
+        self.assertGreater(found["mailhost_queue_oldest_seconds", "two"], 0)
