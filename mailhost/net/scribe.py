@@ -32,6 +32,7 @@ class Scribe:
     _opening: list[tuple[str, bytes]] = field(factory=list, init=False)
     _current: list[tuple[str, bytes]] = field(factory=list, init=False)
     _left_out: bool = field(default=False, init=False)
+    _chunk_may_come: bool = field(default=False, init=False)
 
     def begin(self) -> None:
         """A transaction begins; the one before is forgotten."""
@@ -39,16 +40,31 @@ class Scribe:
             self._opening = self._current
         self._current = []
         self._left_out = False
+        self._chunk_may_come = True
 
     def said(self, octets: bytes, phase: Phase) -> None:
         """We have said *octets*; *phase* is what we wait for then."""
+        self._note(self._commands(octets, phase), phase)
+
+    def _note(self, commands: bytes, phase: Phase) -> None:
         if phase is Phase.LOGIN:
             self._add("C", b"(login)")
-        elif phase is Phase.CONTENT or phase is Phase.DOT:
-            if not self._current or self._current[-1][1] != b"(content)":
-                self._add("C", b"(content)")
-        else:
-            self._add("C", octets)
+            return
+        if commands:
+            self._add("C", commands)
+        content = phase is Phase.CONTENT or phase is Phase.DOT
+        if content and (not self._current or self._current[-1][1] != b"(content)"):
+            self._add("C", b"(content)")
+
+    def _commands(self, octets: bytes, phase: Phase) -> bytes:
+        """What of *octets* are commands: all, or the BDAT with which a content begins."""
+        if phase is not Phase.CONTENT and phase is not Phase.DOT:
+            if octets.endswith(b"\r\nDATA\r\n") or octets == b"DATA\r\n":
+                self._chunk_may_come = False  # what comes now may look like it, and is content
+            return octets
+        may_come, self._chunk_may_come = self._chunk_may_come, False
+        is_chunk = may_come and octets.startswith(b"BDAT ")
+        return octets[: octets.find(b"\r\n") + 2] if is_chunk else b""
 
     def heard(self, octets: bytes, phase: Phase) -> None:
         """The peer has said *octets* while we waited for *phase*."""
@@ -97,14 +113,14 @@ class LoggedScribe(Scribe):
         """See `Scribe`."""
         if self.remembers:
             super().begin()
+        self._chunk_may_come = True
 
     def said(self, octets: bytes, phase: Phase) -> None:
         """See `Scribe`."""
+        commands = self._commands(octets, phase)
         if self.remembers:
-            super().said(octets, phase)
-        if phase is Phase.CONTENT or phase is Phase.DOT:
-            return
-        for line in octets.split(b"\r\n"):
+            self._note(commands, phase)
+        for line in commands.split(b"\r\n"):
             if not line:
                 continue
             verb, argument = parse_verb(line.decode("utf-8", "backslashreplace"))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailhost.net.scribe import Scribe
+from mailhost.model.protocol_log import OUTBOUND_COMMAND, Turn
+from mailhost.net.scribe import LoggedScribe, Scribe
 from mailhost.smtp.client_events import Phase
 
 
@@ -48,6 +51,36 @@ class ScribeTests(SynchronousTestCase):
             ],
             scribe.text().splitlines(),
         )
+
+    def test_chunk(self) -> None:
+        """BDAT leaves with the content, and is told without it; what only looks like it is not."""
+        facts: list[tuple[str, Turn]] = []
+        log = Mock(outbound=lambda at, peer, port, name, turn: facts.append((name, turn)))
+        for remembers in (True, False):
+            facts.clear()
+            scribe = LoggedScribe(
+                log=log, seconds=lambda: 0.0, peer="192.0.2.1", port=25, remembers=remembers
+            )
+            for envelope, content in (
+                (b"MAIL FROM:<>\r\nRCPT TO:<a@b>\r\n", b"BDAT 7 LAST\r\nprivate"),
+                (b"MAIL FROM:<>\r\nRCPT TO:<a@b>\r\nDATA\r\n", b"BDAT private\r\n"),
+            ):
+                scribe.begin()
+                scribe.said(envelope, Phase.ENVELOPE)
+                scribe.said(content, Phase.CONTENT)
+                scribe.said(b"BDAT private\r\n", Phase.DOT)
+
+            self.assertEqual({OUTBOUND_COMMAND}, {name for name, _ in facts})
+            told = [(turn.verb, turn.argument, turn.sent) for _, turn in facts]
+            sender, recipient = ("MAIL", "FROM:<>", 14), ("RCPT", "TO:<a@b>", 15)
+            self.assertEqual(
+                [sender, recipient, ("BDAT", "7 LAST", 13), sender, recipient, ("DATA", "", 6)],
+                told,
+            )
+        scribe = Scribe()
+        scribe.begin()
+        scribe.said(b"BDAT 7 LAST\r\nprivate", Phase.DOT)
+        self.assertEqual("C: BDAT 7 LAST\nC: (content)", scribe.text())
 
     def test_next_transaction(self) -> None:
         """The opening stays, the transaction before does not."""
