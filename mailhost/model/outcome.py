@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from attrs import frozen
+from attrs import field, frozen
 
 from mailhost.model.reply import Reply
 
@@ -46,6 +46,8 @@ class Outcome:
         (promise P3).
     :ivar dsn: *peer* offers DSN: what is to be told of success it will tell (RFC 3461
         §5.2.2).
+    :ivar transaction: the session with *peer* and which of its transactions it was, for logs;
+        `None`: there was none.
     """
 
     fate: Fate
@@ -55,17 +57,23 @@ class Outcome:
     spoken: bool = False
     in_doubt: bool = False
     dsn: bool = False
+    # Two that say the same of two recipients are told on one line.
+    transaction: tuple[str, int] | None = field(default=None, eq=False)
 
 
-def outcome_of(reply: Reply, peer: str, dsn: bool = False) -> Outcome:
+def outcome_of(
+    reply: Reply, peer: str, dsn: bool = False, transaction: tuple[str, int] | None = None
+) -> Outcome:
     """
     The outcome that a peer's *reply* means for a recipient.
 
     :param dsn: see `Outcome`.
+    :param transaction: the same.
 
     A reply without enhanced status gets ``x.0.0`` (RFC 3463 §2: other or
     undefined status).
     """
     fate = Fate.RELAYED if reply.positive else Fate.DELAYED if reply.temporary else Fate.FAILED
     status = reply.status or f"{max(2, reply.code // 100) if not reply.positive else 2}.0.0"
-    return Outcome(fate, status, str(reply), peer=peer, spoken=True, dsn=dsn)
+    words = str(reply)
+    return Outcome(fate, status, words, peer, spoken=True, dsn=dsn, transaction=transaction)

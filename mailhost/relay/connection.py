@@ -395,7 +395,9 @@ class Connection:
             self._current = None
             self.site.try_again(job)
             return
-        outcomes = transcript_outcomes(transcript, f"{place.host} [{place.address}]", dsn)
+        transaction = self._opened.session_id, self._carried + 1
+        peer = f"{place.host} [{place.address}]"
+        outcomes = transcript_outcomes(transcript, peer, dsn, transaction)
         if not worth_another_host(outcomes):
             self._settle(job, outcomes)
             if lost:

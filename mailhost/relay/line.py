@@ -11,6 +11,7 @@ Opening a session to a site: its hosts, their addresses, one after the other.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from itertools import count
 from typing import Any
 
 from attrs import define, field, frozen
@@ -55,6 +56,8 @@ IMPLICIT_TLS_PORT = 465
 #: What the resolver says of a host that is this machine (RFC 3463 X.4.6).
 LOOPS_BACK = "5.4.6"
 
+_session_numbers = count(1)
+
 Connect = Callable[[HostAddress, Factory], Deferred[OutboundProtocol]]
 
 
@@ -64,11 +67,13 @@ class Opened:
     A session that can take an envelope, and where it leads.
 
     :ivar scribe: remembers what is said in it; `None`: nobody does.
+    :ivar session_id: unique in this process, and no id of a session of clients; for logs.
     """
 
     session: OutboundProtocol
     place: HostAddress
     scribe: Scribe | None = None
+    session_id: str = field(factory=lambda: f"out-{next(_session_numbers):x}", init=False)
 
 
 @frozen

@@ -19,7 +19,12 @@ from mailhost.net.outbound import Transcript
 from mailhost.smtp.client_events import Phase
 
 
-def transcript_outcomes(transcript: Transcript, peer: str, dsn: bool = False) -> list[Outcome]:
+def transcript_outcomes(
+    transcript: Transcript,
+    peer: str,
+    dsn: bool = False,
+    transaction: tuple[str, int] | None = None,
+) -> list[Outcome]:
     """
     One outcome per recipient of the transaction.
 
@@ -27,11 +32,14 @@ def transcript_outcomes(transcript: Transcript, peer: str, dsn: bool = False) ->
     our final dot was on its way.
 
     :param dsn: *peer* offers DSN.
+    :param transaction: see `mailhost.model.outcome.Outcome`.
     """
-    words = f"in doubt: {transcript.words}" if transcript.in_doubt else transcript.words
-    silent = Outcome(Fate.DELAYED, "4.4.2", words, peer=peer, in_doubt=transcript.in_doubt)
+    doubt = transcript.in_doubt
+    words = f"in doubt: {transcript.words}" if doubt else transcript.words
+    silent = Outcome(Fate.DELAYED, "4.4.2", words, peer, in_doubt=doubt, transaction=transaction)
     return [
-        silent if reply is None else outcome_of(reply, peer, dsn) for reply in transcript.replies
+        silent if reply is None else outcome_of(reply, peer, dsn, transaction)
+        for reply in transcript.replies
     ]
 
 
@@ -125,6 +133,7 @@ def expired(last: Outcome, late: bool = False) -> Outcome:
         f"delivery time expired; last: {last.words}",
         peer=last.peer,
         in_doubt=last.in_doubt,
+        transaction=last.transaction,
     )
 
 

@@ -127,12 +127,14 @@ class Recorder:
                 "{id}: to={paths} {fate} {status}{doubt}: {words}",
                 id=message.queue_id,
                 recipients=[one.number for one in first],
+                attempts=[one.attempts + 1 for one in first],
                 paths=_paths(told),
                 fate=outcome.fate.value,
                 status=outcome.status,
                 doubt=" (in doubt)" if outcome.in_doubt else "",
                 peer=outcome.peer,
                 words=outcome.words,
+                **_session_of(outcome),
             )
 
     def tell_rest(self, active: ActiveMessage) -> None:
@@ -303,6 +305,14 @@ def _postponed(
         else Result(r.number, r.outcome, r.due_at)
         for r in results
     )
+
+
+def _session_of(outcome: Outcome) -> dict[str, Any]:
+    """Where *outcome* was heard, as facts for the log."""
+    if outcome.transaction is None:
+        return {}
+    session, transaction = outcome.transaction
+    return {"session": session, "transaction": transaction}
 
 
 def _paths(recipients: Sequence[QueuedRecipient]) -> str:

@@ -80,3 +80,23 @@ class VolumeTests(RelayTestCase):
             ("relayed", "a@site1.example,b@site1.example"), (facts["fate"], facts["paths"])
         )
         self.assertEqual([0, 1], sorted(facts["recipients"]))
+
+    def test_ids(self) -> None:
+        """Where an outcome was heard, and in which attempt; none where nothing was heard."""
+        self.hosts[1].says["RCPT"] = "450 4.2.1 later"
+        message = self.submit("a@site1.example", "b@site1.example")
+        again = self.submit("c@site1.example")
+        self.run_for(15 * MINUTE + 1)
+        self.net.hosts.pop("198.51.100.2")
+        lost = self.submit("d@site2.example")
+
+        first, second = map(event_facts, self.told(message.queue_id))
+        (other, _) = map(event_facts, self.told(again.queue_id))
+        (unheard,) = map(event_facts, self.told(lost.queue_id))
+        self.assertEqual(([1, 1], [2, 2]), (first["attempts"], second["attempts"]))
+        self.assertEqual((1, 2), (first["transaction"], other["transaction"]))
+        self.assertEqual(first["session"], other["session"])
+        self.assertNotEqual(first["session"], second["session"])
+        self.assertTrue(first["session"].startswith("out-"))
+        self.assertNotIn("session", unheard)
+        self.assertEqual([1], unheard["attempts"])
