@@ -107,7 +107,7 @@ class VerifyTests(InquiryCase):
     def test_announced(self) -> None:
         """RFC 5321 §3.5.2."""
         session = self.world.connect()
-        self.assertIn(b"250-VRFY\r\n250 EXPN\r\n", session.send(b"EHLO x\r\n"))
+        self.assertIn(b"250-VRFY\r\n250-EXPN\r\n250 HELP\r\n", session.send(b"EHLO x\r\n"))
         self.assertIn(b" VRFY EXPN HELP ", session.send(b"HELP\r\n"))
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import socket
 from pathlib import Path
+from typing import BinaryIO
 
 from tests.bench.postfix_instance import start_postfix
 from tests.support.peer_case import PeerCase
@@ -114,40 +115,74 @@ CASES: dict[str, list[str | bytes]] = {
 }
 
 
-def play(address: str, steps: list[str | bytes]) -> str:
-    """
-    The codes of all replies, the greeting's first; ``-`` where the connection was closed instead.
+#: A code, and its status where it has one.
+_REPLY = re.compile(rb"(\d{3})(?:[ -](\d\.\d{1,3}\.\d{1,3})\b)?")
 
-    Lines that are no lines of replies would be an error of the test.
+
+def play(address: str, steps: list[str | bytes]) -> list[str]:
     """
-    codes: list[str] = []
+    All replies behind the greeting: their codes and statuses.
+
+    ``-`` stands for a reply in whose place the connection was closed; the last entry is
+    ``closed`` where it was closed behind the last reply.
+    """
+    told: list[str] = []
     with (
         socket.create_connection(split_address(address), PATIENCE_SECONDS) as peer,
         peer.makefile("rb") as reader,
     ):
         for step in (b"", *steps):
-            octets = f"{step}\r\n".encode() if isinstance(step, str) else step
-            try:
-                peer.sendall(octets)
-                line = reader.readline()
-                while line[3:4] == b"-":
-                    line = reader.readline()
-            except OSError:
-                line = b""
-            codes.append(line[:3].decode() or "-")
+            line = _say(peer, reader, f"{step}\r\n".encode() if isinstance(step, str) else step)
+            found = _REPLY.match(line)
+            told.append(b" ".join(filter(None, found.groups())).decode() if found else "-")
             if not line:
                 break
-    return " ".join(codes[1:])
+        else:
+            told += [] if _say(peer, reader, b"NOOP\r\n") else ["closed"]
+    return told[1:]
+
+
+def _say(peer: socket.socket, reader: BinaryIO, octets: bytes) -> bytes:
+    """The last line of the reply to *octets*; nothing: there is none any more."""
+    try:
+        peer.sendall(octets)
+        line = reader.readline()
+        while line[3:4] == b"-":
+            line = reader.readline()
+    except OSError:
+        return b""
+    return line
+
+
+def codes(told: list[str]) -> str:
+    """Without the statuses."""
+    return " ".join(reply[:3] if reply[0].isdigit() else reply for reply in told)
+
+
+def other_statuses(ours: list[str], theirs: list[str]) -> set[tuple[str, str]]:
+    """Replies that have the same code and not the same status."""
+    pairs = zip(ours, theirs, strict=False)
+    return {(one, two) for one, two in pairs if one[:3] == two[:3] and one != two}
 
 
 def listed() -> dict[str, tuple[str, str]]:
-    """Rows of the page: case, our codes, Postfix's."""
+    """Rows of the first table of the page: case, our codes, Postfix's."""
     rows = re.findall(
         r"^   \* - ``(\S+)``\n     - (.+)\n     - (.+)\n     - \S",
         PAGE.read_text("utf-8"),
         re.MULTILINE,
     )
     return {name: (ours, theirs) for name, ours, theirs in rows}
+
+
+def listed_statuses() -> set[tuple[str, str]]:
+    """Rows of the second one: our reply, Postfix's."""
+    rows = re.findall(
+        r"^   \* - (\d[\d .]+)\n     - (\d[\d .]+)\n     - \S",
+        PAGE.read_text("utf-8"),
+        re.MULTILINE,
+    )
+    return set(rows)
 
 
 class QuirksTests(PeerCase):
@@ -169,11 +204,13 @@ class QuirksTests(PeerCase):
         self.addCleanup(running.terminate)
         wait_until(lambda: takes_connections(postfix), "Postfix")
 
-        found = {}
+        found, statuses = {}, set()
         for name, steps in CASES.items():
             ours, theirs = play(server.address, steps), play(postfix, steps)
-            if ours != theirs:
-                found[name] = (ours, theirs)
+            statuses |= other_statuses(ours, theirs)
+            if codes(ours) != codes(theirs):
+                found[name] = (codes(ours), codes(theirs))
 
         self.maxDiff = None
         self.assertEqual(listed(), found)
+        self.assertEqual(listed_statuses(), statuses)

@@ -85,8 +85,8 @@ class OfferTests(SynchronousTestCase):
 
     def test_by_protection(self) -> None:
         """ACC-03: what sends passwords is listed with TLS only, if so ordered."""
-        self.assertEqual([b"250 AUTH SCRAM-SHA-256"], self.keyword(RULES, False))
-        self.assertEqual([b"250 AUTH SCRAM-SHA-256 PLAIN LOGIN"], self.keyword(RULES, True))
+        self.assertEqual([b"250-AUTH SCRAM-SHA-256"], self.keyword(RULES, False))
+        self.assertEqual([b"250-AUTH SCRAM-SHA-256 PLAIN LOGIN"], self.keyword(RULES, True))
         self.assertEqual([], self.keyword(BARE, True))
 
     def test_nothing_before_tls_where_it_is_required(self) -> None:

@@ -508,6 +508,20 @@ class HostilePeerTests(SynchronousTestCase):
 
         self.assertIsInstance(event, SessionOver)
 
+    def test_line_feeds(self) -> None:
+        """A host whose lines end in LF alone; what stands behind one is a reply of its own."""
+        dialogue = ready(PIPELINING.replace(b"\r", b""))
+        self.assertIn("8BITMIME", dialogue.extensions)
+        dialogue.send_envelope(Envelope(A, (A,), "7BIT"), 3)
+        hear(dialogue, b"250 ok\n250 ok\n354 go\n")
+        dialogue.end_content()
+
+        done, over = hear(dialogue, b"550 no <a\n250 taken> and more\r\n")
+
+        assert isinstance(done, TransactionDone)
+        self.assertEqual([550], [reply.code for reply in done.replies])
+        self.assertIsInstance(over, SessionOver)
+
     def test_no_answer(self) -> None:
         """A code that cannot answer the command is no success: nothing was taken."""
         for replies in (

@@ -162,7 +162,7 @@ class TLSTests(SynchronousTestCase):
         """EHLO lists STARTTLS where there is a certificate, and not once TLS is on."""
         subject = ServerDialogue(TLS)
         play(subject, b"EHLO x\r\n", ready)
-        self.assertIn(b"250 STARTTLS\r\n", subject.octets_to_send())
+        self.assertIn(b"250-STARTTLS\r\n", subject.octets_to_send())
 
         play(subject, b"STARTTLS\r\n", ready)
         self.assertTrue(subject.secure)

@@ -105,11 +105,7 @@ def offer(rules: Rules, secure: bool) -> Offer:
     on = [one for one in EXTENSIONS if one.keyword in rules.extensions and one.usable(rules)]
     there = [one for one in on if one.offered(rules, secure)]
     return Offer(
-        tuple(
-            one.ehlo_line(rules, secure)
-            for one in there
-            if one.announced and one.timed_words is None
-        ),
+        tuple(one.ehlo_line(rules, secure) for one in there if one.timed_words is None),
         tuple(
             (one.keyword, partial(one.timed_words, rules))
             for one in there

@@ -49,7 +49,6 @@ class Extension:
     :ivar verbs: commands that are there only with it.
     :ivar usable: whether these rules allow it at any time.
     :ivar offered: whether they offer it with TLS, or without.
-    :ivar announced: EHLO lists it.
     :ivar mail_words: what we say behind MAIL to a host that offers it, with a blank before
         each word; `None`: nothing.
     :ivar rcpt_words: the same for RCPT.
@@ -63,7 +62,6 @@ class Extension:
     verbs: tuple[str, ...] = ()
     usable: Callable[[Rules], bool] = always
     offered: Callable[[Rules, bool], bool] = with_tls_or_without
-    announced: bool = True
     mail_words: Callable[[MailParameters], str] | None = None
     rcpt_words: Callable[[RecipientParameters], str] | None = None
 
