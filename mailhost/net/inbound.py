@@ -261,7 +261,7 @@ class InboundProtocol(Protocol):
         if dialogue.in_content:
             if len(data) == _READ_OCTETS:
                 self._read_more_at_once()
-            now = self._deadlines.clock.seconds()
+            now = self._deadlines.seconds()
             self.deadline_at = min(
                 now + self._timeout_seconds,
                 self.deadline_at + len(data) / _MIN_OCTETS_PER_SECOND,
@@ -336,7 +336,7 @@ class InboundProtocol(Protocol):
         """Have so much patience with the client from now on."""
         self._timeout_seconds = timeout_seconds
         if not self._shaking_hands and not self._dialogue.closed:
-            latest = self._deadlines.clock.seconds() + timeout_seconds
+            latest = self._deadlines.seconds() + timeout_seconds
             self.deadline_at = min(self.deadline_at, latest)
 
     def expire(self) -> None:
@@ -358,7 +358,7 @@ class InboundProtocol(Protocol):
     def _extend_deadline(self) -> None:
         if self._shaking_hands:
             return
-        self.deadline_at = self._deadlines.clock.seconds() + self._timeout_seconds
+        self.deadline_at = self._deadlines.seconds() + self._timeout_seconds
 
     # ---- the pump
 
@@ -411,7 +411,7 @@ class InboundProtocol(Protocol):
         transport: Any = self.transport
         transport.unregisterProducer()
         transport.loseConnection()
-        self.deadline_at = self._deadlines.clock.seconds() + _FAREWELL_SECONDS
+        self.deadline_at = self._deadlines.seconds() + _FAREWELL_SECONDS
 
     def _stop_reading(self, why: _Hold) -> None:
         if not self._hold:
@@ -472,7 +472,7 @@ class InboundProtocol(Protocol):
         factory = self._tls.context_factory() if self._tls is not None else None
         if factory is None:
             return False
-        self.deadline_at = self._deadlines.clock.seconds() + _HANDSHAKE_SECONDS
+        self.deadline_at = self._deadlines.seconds() + _HANDSHAKE_SECONDS
         self._shaking_hands = True
         transport: Any = self.transport
         transport.startTLS(factory)

@@ -486,7 +486,7 @@ class OutboundProtocol(Protocol):
 
     def _extend_deadline(self) -> None:
         patience = min(self._timeout_seconds, self._dialogue.phase.patience_seconds)
-        self.deadline_at = self._deadlines.clock.seconds() + patience
+        self.deadline_at = self._deadlines.seconds() + patience
 
 
 def _nobody() -> None:

@@ -54,7 +54,7 @@ class ProxiedProtocol(Protocol):
 
     def connectionMade(self) -> None:
         """A proxy, or somebody who would like to be one, has connected."""
-        self.deadline_at = self._deadlines.clock.seconds() + _HEADER_SECONDS
+        self.deadline_at = self._deadlines.seconds() + _HEADER_SECONDS
         self._deadlines.watch(self)
         if not self._known:
             self._cut_off("it is not in access.proxies")

@@ -147,7 +147,7 @@ class Rest(_Producing):
         far: Any = passage.transport
         near.registerProducer(passage, True)
         far.registerProducer(self, True)
-        self.deadline_at = self._deadlines.clock.seconds() + FIRST_WORD_SECONDS
+        self.deadline_at = self._deadlines.seconds() + FIRST_WORD_SECONDS
         self._deadlines.watch(self)
 
     def part(self) -> None:
@@ -166,7 +166,7 @@ class Rest(_Producing):
     def say(self, data: bytes) -> None:
         """What the other process says."""
         if self._passage is not None and not self.is_gone:
-            self.deadline_at = self._deadlines.clock.seconds() + SILENT_SECONDS
+            self.deadline_at = self._deadlines.seconds() + SILENT_SECONDS
             transport: Any = self.transport
             transport.write(data)
 
@@ -186,7 +186,7 @@ class Rest(_Producing):
         if self._passage is None:
             self.drop()
             return
-        self.deadline_at = self._deadlines.clock.seconds() + SILENT_SECONDS
+        self.deadline_at = self._deadlines.seconds() + SILENT_SECONDS
         far: Any = self._passage.transport
         far.write(data)
 

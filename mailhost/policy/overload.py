@@ -85,7 +85,7 @@ class Overload:
             self.level, self.cause, self._busy_at = reached, worst, now
         elif held >= before:
             self._busy_at = now
-        elif now - self._busy_at >= CALM_SECONDS:
+        elif not 0 <= now - self._busy_at < CALM_SECONDS:
             self.level, self._busy_at = Level(before - 1), now
         if self.level is Level.NORMAL:
             self.cause = None

@@ -51,7 +51,7 @@ class _Bucket:
 
     def wait_seconds(self, cost: int, now: float) -> float:
         """How long until *cost* is there."""
-        self.tokens = min(self.burst, self.tokens + (now - self.at) * self.rate.per_second)
+        self.tokens = min(self.burst, self.tokens + max(0.0, now - self.at) * self.rate.per_second)
         self.at = now
         missing = min(cost, self.burst) - self.tokens
         return missing / self.rate.per_second if missing > _GRAIN_SECONDS else 0.0

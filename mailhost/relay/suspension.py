@@ -86,11 +86,15 @@ class Suspensions:
         if not self._known:
             return None
         known = self._known.get(key)
-        return known if known is not None and known.until > now else None
+        return known if known is not None and self._holds(known, now) else None
 
     def all_in_force(self, now: float) -> dict[str, Suspension]:
         """Those that forbid attempts at *now*, by site."""
-        return {key: one for key, one in self._known.items() if one.until > now}
+        return {key: one for key, one in self._known.items() if self._holds(one, now)}
+
+    def _holds(self, known: Suspension, now: float) -> bool:
+        # Longer than any: the clock was set back meanwhile.
+        return now < known.until <= now + self.longest_seconds
 
     def suspend(self, key: str, problem: Outcome, now: float) -> Suspension:
         """The site *key* is dead; *problem* is why."""

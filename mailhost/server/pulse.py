@@ -6,7 +6,8 @@ How late the reactor is, and what it was doing when it stood still.
 
 Four times a second the reactor says how much later it came than it was asked to.  A thread
 looks twenty times a second whether that is overdue, and notes then what the reactor's
-thread is in the middle of: the one moment at which it can be seen.
+thread is in the middle of: the one moment at which it can be seen.  It is also this thread
+that sees when the clock of the machine is set, for it waits for no time of day.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 from attrs import define, field
@@ -21,6 +23,8 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from mailhost.model.tally import LATENESS_BOUNDS, Spread
+from mailhost.net.deadlines import steady_seconds
+from mailhost.server.clock_steps import ClockSteps
 
 #: So often the reactor is asked.
 BEAT_SECONDS = 0.25
@@ -37,11 +41,15 @@ _FRAMES = 30
 class Pulse:
     """
     :ivar reactor: is watched, and has the time.
+    :ivar steady: what lateness is measured by.
+    :ivar steps: is asked whether the clock was set.
     :ivar lateness: how late it was, in seconds.
     :ivar stalls: times that it was later than `STALL_SECONDS`.
     """
 
     reactor: Any
+    steady: Callable[[], float] = field(init=False)
+    steps: ClockSteps = field(init=False)
     lateness: Spread = field(factory=lambda: Spread(LATENESS_BOUNDS), init=False)
     stalls: int = field(default=0, init=False)
     _due: float = field(default=float("inf"), init=False)
@@ -53,6 +61,10 @@ class Pulse:
     _told_at: float = field(default=float("-inf"), init=False)
 
     _log = Logger()
+
+    def __attrs_post_init__(self) -> None:
+        self.steady = steady_seconds(self.reactor)
+        self.steps = ClockSteps(self.reactor, self.steady)
 
     def start(self) -> None:
         """Watch from now on; called in the reactor's thread."""
@@ -75,11 +87,11 @@ class Pulse:
             thread.join()
 
     def _ask(self) -> None:
-        self._due = self.reactor.seconds() + BEAT_SECONDS
+        self._due = self.steady() + BEAT_SECONDS
         self._call = self.reactor.callLater(BEAT_SECONDS, self._beat)
 
     def _beat(self) -> None:
-        late = max(0.0, self.reactor.seconds() - self._due)
+        late = max(0.0, self.steady() - self._due)
         self.lateness.add(late)
         seen, self._seen = self._seen, ""
         if late > STALL_SECONDS:
@@ -88,7 +100,7 @@ class Pulse:
         self._ask()
 
     def _tell(self, late: float, seen: str) -> None:
-        now = self.reactor.seconds()
+        now = self.steady()
         if now - self._told_at >= TELL_AGAIN_SECONDS:
             self._told_at = now
             self._log.warn(
@@ -101,11 +113,12 @@ class Pulse:
 
     def _watch(self, watched: int) -> None:
         while not self._ended.wait(LOOK_SECONDS):
+            self.steps.look()
             self.look(watched)
 
     def look(self, watched: int) -> None:
         """See what the thread *watched* is doing, if it is overdue and that is not known yet."""
-        if self._seen or self.reactor.seconds() - self._due <= STALL_SECONDS:
+        if self._seen or self.steady() - self._due <= STALL_SECONDS:
             return
         frame = sys._current_frames().get(watched)
         if frame is not None:

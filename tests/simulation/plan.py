@@ -174,7 +174,7 @@ def draw_plan(seed: int) -> Plan:
             for _ in range(restarts)
         ),
         tuple(
-            (random.uniform(0, 9000), random.choice((-3600, -60, 30, 3600, 40000)))
+            (random.uniform(0, 9000), random.choice((-86400, -3600, -60, 30, 3600, 86400)))
             for _ in range(random.choice((0, 0, 0, 1, 2)))
         ),
     )

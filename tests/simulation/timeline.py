@@ -8,6 +8,7 @@ from typing import Any
 from twisted.internet.base import DelayedCall
 from twisted.internet.task import Clock
 
+from mailhost.server.clock_steps import ClockSteps
 from tests.support.world import START
 
 #: A world that needs more calls than this goes round in circles.
@@ -22,8 +23,8 @@ class Timeline(Clock):
     """
     What everybody's clock shows, and what has really passed.
 
-    When the wall clock jumps, what the server planned for a time of day moves with it; what
-    the rest of the world does takes as long as it takes.
+    When the wall clock jumps, what the server planned stays where it was planned, until the server
+    sees it; what the rest of the world does takes as long as it takes.
     """
 
     def __init__(self) -> None:
@@ -62,6 +63,9 @@ class Timeline(Clock):
         for call in self.calls:
             if id(call) not in planned:
                 call.time += seconds
+        for life in self.lives:
+            if not life.dead:
+                life.steps.look()
         self._sortCalls()
 
 
@@ -72,10 +76,19 @@ class LifeReactor:
         self._timeline = timeline
         self._calls: list[Any] = []
         self.dead = False
+        self.steps = ClockSteps(self, self.steady_seconds)
         timeline.lives.append(self)
 
     def seconds(self) -> float:
         return float(self._timeline.seconds())
+
+    def steady_seconds(self) -> float:
+        """What nobody can set."""
+        return self._timeline.elapsed
+
+    def callFromThread(self, function: Callable[..., Any], *given: Any) -> None:
+        """There are no threads."""
+        function(*given)
 
     def callLater(
         self, delay: float, function: Callable[..., Any], *given: Any, **named: Any

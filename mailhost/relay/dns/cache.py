@@ -46,7 +46,10 @@ class AnswerCache:
     capacity: int
     hits: int = field(default=0, init=False)
     misses: int = field(default=0, init=False)
-    _kept: OrderedDict[Question, tuple[float, Answer]] = field(factory=OrderedDict, init=False)
+    # From when until when it holds: a clock that was set back makes no answer last longer.
+    _kept: OrderedDict[Question, tuple[float, float, Answer]] = field(
+        factory=OrderedDict, init=False
+    )
 
     def find(self, question: Question, now: float) -> Answer | None:
         """The answer to *question* if it still holds at *now*, in seconds."""
@@ -54,20 +57,20 @@ class AnswerCache:
         if entry is None:
             self.misses += 1
             return None
-        if now >= entry[0]:
+        if not entry[0] <= now < entry[1]:
             self.misses += 1
             del self._kept[question]
             return None
         self.hits += 1
         self._kept.move_to_end(question)
-        return entry[1]
+        return entry[2]
 
     def keep(self, answer: Answer, now: float) -> None:
         """Remember *answer*, if it may be."""
         lifetime = lifetime_seconds(answer)
         if lifetime <= 0:
             return
-        self._kept[answer.question] = (now + lifetime, answer)
+        self._kept[answer.question] = (now, now + lifetime, answer)
         self._kept.move_to_end(answer.question)
         if len(self._kept) > self.capacity:
             self._kept.popitem(last=False)

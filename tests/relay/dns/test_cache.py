@@ -39,6 +39,12 @@ class LifetimeTests(SynchronousTestCase):
 
 
 class AnswerCacheTests(SynchronousTestCase):
+    def test_clock_set_back(self) -> None:
+        """An answer from the future is none."""
+        cache, kept = AnswerCache(10), answer("a", 60, Verdict.ANSWERED, "r")
+        cache.keep(kept, now=100_000.0)
+        self.assertIsNone(cache.find(kept.question, now=13_600.0))
+
     def test_holds_for_its_lifetime(self) -> None:
         """An answer is given until its TTL is over, and forgotten then."""
         cache, kept = AnswerCache(10), answer("a", 60, Verdict.ANSWERED, "r")
