@@ -171,7 +171,8 @@ class ClientDialogue:
 
     def send_envelope(self, envelope: Envelope, size: int) -> None:
         """
-        Open a transaction; allowed after `Ready` and `TransactionDone`.
+        Open a transaction; allowed after `Ready`, and after `TransactionDone` while the session
+        has not ended with it.
 
         What was asked for is sent on as far as the peer offers it; whether the mail may go
         there without the rest is for the caller to know.

@@ -23,6 +23,7 @@ from mailhost.smtp import replies
 from mailhost.smtp.client_dialogue import ClientDialogue
 from mailhost.smtp.client_events import (
     ContentWanted,
+    Phase,
     Ready,
     SessionOver,
     TLSWanted,
@@ -207,6 +208,8 @@ def client(octets: bytes) -> None:
                 _offer(subject)
             elif isinstance(event, TransactionDone):
                 told.append(len(event.replies))
+                if subject.phase is not Phase.READY:
+                    continue  # the host has said more than that, and the session is over
                 if len(told) < 3:
                     _offer(subject)
                 else:

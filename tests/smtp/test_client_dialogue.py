@@ -588,6 +588,18 @@ class HostilePeerTests(SynchronousTestCase):
         self.assertIsInstance(done, TransactionDone)
         self.assertIsInstance(over, SessionOver)
 
+    def test_refused_and_more(self) -> None:
+        """An answer that ends a transaction counts, and the session with it takes no other."""
+        dialogue = ready(b"250 x\r\n")
+        dialogue.send_envelope(Envelope(A, (A,), "7BIT"), 3)
+
+        done, over = hear(dialogue, b"450 later\r\n67")
+
+        assert isinstance(done, TransactionDone)
+        self.assertEqual([450], [reply.code for reply in done.replies])
+        self.assertIsInstance(over, SessionOver)
+        self.assertIs(Phase.CLOSED, dialogue.phase)
+
     @given(st.lists(st.binary(max_size=40), max_size=12))
     def test_any_octets(self, pieces: list[bytes]) -> None:
         """Whatever the peer sends becomes events, never an exception."""
