@@ -162,11 +162,13 @@ class MailhostService(Service):
         """
         assert self._reread is not None
         self.manager.reloading()
+        faulty = True
         try:
             self.configure(read_again(self._reread, self._settings))
+            faulty = False
         finally:
             if self.running:
-                self.manager.ready(self.states())
+                self.manager.ready(self.states(), faulty)
         if self.journal is not None:
             self.journal.configure(self._settings.log)
         _log.info("The configuration is reloaded")

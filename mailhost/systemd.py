@@ -49,13 +49,16 @@ class ServiceManager:
             return None
         return int(wanted) / _MICROSECONDS
 
-    def ready(self, states: Mapping[str, str]) -> None:
+    def ready(self, states: Mapping[str, str], faulty: bool = False) -> None:
         """
         The start, or a reload, is over.
 
         :param states: of the virtual servers.
+        :param faulty: the configuration has faults, and the one before is in force.
         """
         words = ", ".join(f"{name} {state}" for name, state in states.items())
+        if faulty:
+            words += "; the new configuration has faults, the one before is in force"
         self._tell("READY=1", f"STATUS={words}")
 
     def reloading(self) -> None:

@@ -200,11 +200,13 @@ class Supervisor(Service):
         :raises mailhost.config.faults.ConfigurationFaults: nothing has changed.
         """
         self.manager.reloading()
+        faulty = True
         try:
             await self._reread_now()
+            faulty = False
         finally:
             if self.running:
-                self.manager.ready(self.states())
+                self.manager.ready(self.states(), faulty)
 
     async def _reread_now(self) -> None:
         settings = read_again(self._reread, self._settings)
