@@ -4,7 +4,8 @@ How fast, beside Postfix on the same machine in the same run.
 ``python -m tests.bench [--rounds N] [--messages N] [--only WORDS]``: each scenario is run
 alternately against each server; the tables have medians, and the ratio to Postfix's.
 Everything is on loopback; each server is durable before its 250; what is relayed goes to
-smtp-sink.  CPU is that of all processes of the server, per message.
+smtp-sink.  CPU is that of all processes of the server, per message.  ``--only logs`` compares
+mailhost with itself: what each kind of log costs.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from tests.bench import idle, latency, parsing, queue, throughput
+from tests.bench import idle, latency, logs, parsing, queue, throughput
 from tests.bench.contestants import MAILHOST, POSTFIX
 
 _IDLE_SESSIONS = 5000
@@ -47,6 +48,8 @@ def main() -> None:
             count = int(given.messages * scenario.share)
             throughput.measure(scenario, taking_part, given.rounds, count)
     contestants = [MAILHOST] if given.without_postfix else [MAILHOST, POSTFIX]
+    if given.only == "logs":
+        logs.measure(given.rounds, given.messages)
     if given.only in "parsing":
         parsing.measure()
     if given.only in "latency":

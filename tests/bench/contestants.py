@@ -11,7 +11,7 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -50,10 +50,18 @@ def start_mailhost(
     port: int,
     next_hop: tuple[str, int],
     files: tuple[Path, Path] | None = None,
+    *,
+    log: Mapping[str, Any] | None = None,
+    protocol_log: Mapping[str, Any] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """The shipped defaults; only addresses, the relay list and the size limits are set."""
+    """
+    The shipped defaults; only addresses, the relay list and the size limits are set.
+
+    :param log: the same settings of the configuration.
+    :param protocol_log: those of the virtual server.
+    """
     home.mkdir(exist_ok=True)
-    server = {
+    server: dict[str, Any] = {
         "name": "bench",
         "home": str(home / "mailroot"),
         "fqdn": "mailhost.example",
@@ -64,8 +72,11 @@ def start_mailhost(
     }
     if files is not None:
         server["access"] |= {"tls": {"certificate": str(files[0]), "key": str(files[1])}}
+    if protocol_log is not None:
+        server["protocol_log"] = {"enabled": True, **protocol_log}
     config = home / "mailhost.yaml"
-    config.write_text(yaml.safe_dump({"workers": workers, "virtual_servers": [server]}), "utf-8")
+    tree = {"workers": workers, "log": dict(log or {}), "virtual_servers": [server]}
+    config.write_text(yaml.safe_dump(tree), "utf-8")
     command = [str(Path(sys.executable).with_name("twistd")), "-n", "--pidfile="]
     with (home / "log").open("ab") as log:
         return subprocess.Popen(
