@@ -89,7 +89,25 @@ def start_mailhost(
         )
 
 
-MAILHOST, TWO_WORKERS, POSTFIX, EXIM, OPENSMTPD = (
+def start_bare_loop(
+    home: Path, port: int, next_hop: tuple[str, int], files: tuple[Path, Path] | None = None
+) -> subprocess.Popen[bytes]:
+    """What one Twisted process can do at most; it knows no TLS."""
+    assert files is None
+    home.mkdir(exist_ok=True)
+    command = [
+        sys.executable,
+        "-m",
+        "tests.bench.bare_loop",
+        str(port),
+        str(next_hop[1]),
+        str(home),
+    ]
+    return subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.DEVNULL)
+
+
+BARE_LOOP, MAILHOST, TWO_WORKERS, POSTFIX, EXIM, OPENSMTPD = (
+    Contestant("bare loop", start_bare_loop),
     Contestant("mailhost", partial(start_mailhost, 1)),
     Contestant("mailhost, 2 workers", partial(start_mailhost, 2)),
     Contestant("Postfix", start_postfix),

@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 from attrs import frozen
 
 from tests.bench.contestants import (
+    BARE_LOOP,
     EXIM,
     MAILHOST,
     OPENSMTPD,
@@ -61,11 +62,12 @@ class Scenario:
 
 
 ALL = (MAILHOST, TWO_WORKERS, POSTFIX)
+WITH_LIMIT = (BARE_LOOP, MAILHOST, POSTFIX)
 #: Where no TLS is asked for, ``--all`` lets these in.
 OTHERS = (EXIM, OPENSMTPD)
 SCENARIOS = (
-    Scenario("relay 4 KB, a connection each", 4096),
-    Scenario("relay 4 KB, kept connections", 4096, kept=True),
+    Scenario("relay 4 KB, a connection each", 4096, contestants=WITH_LIMIT),
+    Scenario("relay 4 KB, kept connections", 4096, kept=True, contestants=WITH_LIMIT),
     Scenario("relay 100 KB, kept connections", 102_400, 0.2, kept=True, contestants=ALL),
     Scenario("relay 1 MB, kept connections", 1_048_576, 0.05, kept=True),
     Scenario("accept 4 KB, next hop down", 4096, relays=False),
