@@ -286,6 +286,8 @@ class InboundProtocol(Protocol):
         self._lost = True
         self._deadlines.forget(self)
         self._tell_rest()
+        # It knows us: what stays in a cycle waits for the garbage collector (ADR 0015).
+        self._dialogue.refused = None
         self._reception.reset()
         self._reception.disconnected()
         self._gone(self)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -252,6 +254,22 @@ class EndTests(SynchronousTestCase):
         self.assertIn(b"250 2.6.0", last)
         self.assertTrue(last.endswith(replies.STOPPING.octets))
         self.successResultOf(ended)
+
+    def test_nothing_is_left_for_the_garbage_collector(self) -> None:
+        """ADR 0015: a session that has ended is in no cycle, whatever was refused in it."""
+        world = World()
+        session = world.connect()
+        session.send(b"EHLO client.example\r\nNONSENSE\r\n" + ENVELOPE + b"QUIT\r\n")
+        protocol, ended = session.protocol, weakref.ref(session.protocol)
+        gc.collect()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        protocol.connectionLost()
+        # What the transports of this test and Twisted's hold is not the session's own.
+        protocol.transport = session.protocol = session.transport.protocol = None
+        session.transport.producer = None
+        del protocol
+        self.assertIsNone(ended())
 
     def test_ended_by_the_operator(self) -> None:
         """Between two commands it is told, in content it is cut off."""
