@@ -150,14 +150,14 @@ def asks(command: Callable[..., None]) -> Callable[..., None]:
 
     @click.option(
         "--control",
-        type=click.Path(path_type=Path),
+        type=click.Path(path_type=Path, readable=False),  # what is wrong is told by who opens it
         envvar="MAILHOST_CONTROL",
         help="The server's local socket; else the one its configuration names.",
     )
     @click.option(
         "--config",
         "-c",
-        type=click.Path(path_type=Path),
+        type=click.Path(path_type=Path, readable=False),  # what is wrong is told by who opens it
         help="The server's configuration; else etc/mailhost.yaml or .ini here, or in "
         "/etc/mailhost.",
     )

@@ -149,3 +149,17 @@ class SilenceTests(PeerCase):
 
         self.patch(LocalConnection, "connect", refuse)
         self.assertIn("only root and the user that the server is", self.told(Path("x")))
+
+    def test_unreadable(self) -> None:
+        """Such a socket given on the command line is no mistake in writing: the same answer."""
+
+        def refuse(connection: LocalConnection) -> None:
+            raise PermissionError(13, "Permission denied")
+
+        path = Path(self.mktemp())
+        path.touch()
+        self.patch(LocalConnection, "connect", refuse)
+        with patch("os.access", return_value=False):  # root may read everything
+            result = CliRunner().invoke(main, ["status", "--control", str(path)])
+        self.assertEqual(3, result.exit_code)
+        self.assertIn("only root and the user that the server is", result.output)
