@@ -84,7 +84,7 @@ class _Producing(Protocol):
     """Reads no faster than the other side takes it; their ends are looked after elsewhere."""
 
     def pauseProducing(self) -> None:
-        """Read nothing for now."""
+        """Stop reading."""
         transport: Any = self.transport
         transport.pauseProducing()
 

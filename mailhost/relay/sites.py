@@ -378,7 +378,7 @@ class SiteQueue:
             self.failed(outcome)
 
     def settle(self, job: Job, outcomes: Sequence[Outcome]) -> None:
-        """*job* is over for now."""
+        """*job* has had its attempt."""
         self.pace.note(self.line.reactor.seconds())
         self.common.settle(job, outcomes)
 

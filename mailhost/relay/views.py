@@ -44,7 +44,7 @@ class SiteView:
     :ivar per_second: transactions that came to an end lately.
     :ivar suspended_until: seconds since the epoch; `None`: it is not.
     :ivar last_problem: the last connection's trouble, in words; empty: none known.
-    :ivar waits: what its mail waits for now.
+    :ivar waits: what its mail waits for.
     """
 
     key: str
