@@ -3,6 +3,7 @@ The ``mailhost`` command.
 
 :Room: ``cli`` (floor 7); never imports the reactor.
 :Exit status: 0 done, 1 refused or not found, 2 usage, 3 the server cannot be reached.
+    141: who was to read it has closed the pipe.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from mailhost.cli.badmail import badmail
 from mailhost.cli.check import check
 from mailhost.cli.explain import explain
 from mailhost.cli.ldap import ldap
+from mailhost.cli.outlet import Outlet
 from mailhost.cli.passwd import passwd
 from mailhost.cli.queue import queue
 from mailhost.cli.send import send
@@ -26,7 +28,7 @@ from mailhost.cli.trace import trace
 __all__ = ["main"]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Outlet, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="mailhost")
 def main() -> None:
     """Look after the SMTP virtual servers of mailhost."""

@@ -21,7 +21,7 @@ import click
 from attrs import define, field, frozen
 
 from mailhost.cli.link import REFUSED, Link
-from mailhost.cli.words import counted, echo_json, escaped
+from mailhost.cli.words import counted, echo_json, escaped, on_terminal
 
 #: Messages in one batch.
 BATCH = 1000
@@ -196,7 +196,7 @@ def interruptible() -> Iterator[Callable[[], bool]]:
 @contextmanager
 def progress(title: str, total: int, size: int = BATCH) -> Iterator[Callable[[int], None]]:
     """A bar on a terminal, where ``rich`` is installed and more than one batch is to be done."""
-    if total <= size or not sys.stderr.isatty():
+    if total <= size or not on_terminal(sys.stderr):
         yield lambda count: None
         return
     try:

@@ -15,7 +15,7 @@ from typing import Protocol
 import click
 
 from mailhost.cli.link import Link
-from mailhost.cli.words import escaped
+from mailhost.cli.words import escaped, on_terminal
 
 
 class Output(Protocol):
@@ -49,7 +49,9 @@ def export_content(
                 _copy(link, path, size, file, before)
         except OSError as problem:
             raise click.ClickException(f"{output}: {problem.strerror}") from None
-    elif sys.stdout.isatty():
+    elif sys.stdout is None:
+        raise click.ClickException("there is no output; say --output FILE")
+    elif on_terminal(sys.stdout):
         _copy(link, path, size, EscapingOutput(), before)
     else:
         _copy(link, path, size, sys.stdout.buffer, before)

@@ -35,6 +35,9 @@ The command cannot be understood.
 .TP
 .B 3
 The server cannot be reached.
+.TP
+.B 141
+Who was to read the output has closed the pipe; what came of the command was not told.
 .SH ENVIRONMENT
 .TP
 .B MAILHOST_CONTROL

@@ -13,7 +13,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import IO, Any
 
 import click
 
@@ -39,9 +39,18 @@ def echo_table(columns: Mapping[str, str], rows: Sequence[Mapping[str, object]])
 
     :param columns: the keys of a row to show, with their titles.
     """
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    for line in table_lines(columns, rows, width):
+    for line in table_lines(columns, rows, _width()):
         click.echo(line)
+
+
+def _width() -> int | None:
+    """Characters in a line of the terminal; `None`: there is none, or no output at all."""
+    return shutil.get_terminal_size().columns if on_terminal(sys.stdout) else None
+
+
+def on_terminal(stream: IO[str] | None) -> bool:
+    """Whether *stream* is read by people; `None`: it was closed before we began."""
+    return stream is not None and stream.isatty()
 
 
 def table_lines(
@@ -94,8 +103,7 @@ class Table:
         """
         if not rows and (self._begun or not whole):
             return
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        for line in self.lines(rows, width):
+        for line in self.lines(rows, _width()):
             click.echo(line)
 
     def lines(self, rows: Sequence[Mapping[str, object]], width: int | None) -> Iterator[str]:

@@ -394,7 +394,13 @@ def _wanted_part(
 def _read_messages(
     connection: sqlite3.Connection, keys: Sequence[int], ids: QueueIds
 ) -> list[QueuedMessage]:
-    """:raises _RowDamaged: one of them is not to be understood."""
+    """
+    The messages *keys*, without those that are not there.
+
+    Keys that another snapshot has found may have left the queue since.
+
+    :raises _RowDamaged: one of them is not to be understood.
+    """
     found: dict[int, QueuedMessage] = {}
     for row in connection.execute(schema.select_messages(len(keys)), keys):
         key, path, body, hello, accepted_at, size, asked = row
@@ -414,7 +420,7 @@ def _read_messages(
         )
         if special != _NOTHING_SPECIAL:
             recipient.handle(_handling(*special))
-    return [found[key] for key in keys]
+    return [found[key] for key in keys if key in found]
 
 
 def _handling(host: object, group: object, asked: object) -> Handling:

@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from mailhost.cli import main
 from mailhost.cli.bulk import interruptible
 from mailhost.cli.content import EscapingOutput
+from mailhost.cli.outlet import READER_GONE
 from tests.cli.test_steer import SteerCase
 from tests.support.many import make_queue
 from tests.support.process import (
@@ -195,26 +196,46 @@ class SingleTests(QueueCase):
         self.assertIn("Delete 1 message, 1 recipient? [y/N]", result.stderr)
         self.assertEqual(1, len(self.rows()))
 
-    def test_broken_pipe(self) -> None:
-        """Who reads no more ends it quietly."""
+    def test_gone_reader(self) -> None:
+        """Who reads no more ends it quietly, and what was read is true."""
         self.start()
         self.submit("x@d.example")
-        self.wait_for(1)
+        self.submit("y@d.example")
+        gone, stays = self.wait_for(2)
+        self.run_command("queue", "delete", gone["id"], "--yes")
         script = "from mailhost.cli import main; main()"
-        done = subprocess.run(
-            [
-                "sh",
-                "-c",
-                '"$0" -c "$1" queue list --config "$2" | true',
-                sys.executable,
-                script,
-                str(self.mailhost.configuration),
-            ],
-            env=project_environment(),
-            capture_output=True,
-            text=True,
-        )
-        self.assertEqual("", done.stderr)
+        arguments = ["queue", "list", "--json", "--config", str(self.mailhost.configuration)]
+        for reads, given in ((1, 0), (0, READER_GONE)):
+            process = subprocess.Popen(
+                [sys.executable, "-c", script, *arguments],
+                env=project_environment(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+            self.addCleanup(process.kill)
+            assert process.stdout is not None
+            if reads:
+                self.assertEqual(stays["id"], json.loads(process.stdout.readline())["id"])
+            process.stdout.close()
+            _, told = process.communicate(timeout=30)
+            self.assertEqual((given, b""), (process.returncode, told))
+
+    def test_full_output(self) -> None:
+        """An output without room is told in words; none at all is no fault."""
+        self.start()
+        words = ["status", "--config", str(self.mailhost.configuration)]
+        script = "from mailhost.cli import main; main()"
+        for where, given, told in (
+            (">/dev/full", 1, "the output cannot be written: No space left on device\n"),
+            (">&-", 0, ""),
+        ):
+            done = subprocess.run(
+                ["sh", "-c", f'"$@" {where}', "sh", sys.executable, "-c", script, *words],
+                env=project_environment(),
+                capture_output=True,
+                text=True,
+            )
+            self.assertEqual((given, told), (done.returncode, done.stderr))
 
     def test_large_queue(self) -> None:
         """A hundred thousand messages: in seconds, with bounded memory, in pages."""

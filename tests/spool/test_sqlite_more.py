@@ -10,8 +10,10 @@ from twisted.trial.unittest import TestCase
 
 from mailhost.errors import SpoolProblem
 from mailhost.model.envelope import Envelope
+from mailhost.model.listing import QueueFilter
 from mailhost.model.queue import Postponement, QueueCounts, Result
 from mailhost.spool import group
+from mailhost.spool.reader import QueueReader
 from tests.contracts.queue_store import BOB, CAROL, DONE, LATER, whole
 from tests.spool.test_sqlite import LARGE, SQLiteTestCase
 
@@ -88,6 +90,17 @@ class OverlapTests(SQLiteTestCase, TestCase):
         await self.store.record(message, [Result(0, DONE), Result(1, DONE)], [], self.now)
 
         self.assertEqual(QueueCounts(0, 0), await self.store.counts())
+
+    async def test_listed_while_it_leaves(self) -> None:
+        """A message that leaves between two looks at the queue is not listed; the others are."""
+        leaving, staying = await self.submit(), await self.submit()
+        found = self.store._reader._wanted_rows(QueueFilter(), 0, 10)
+        await self.store.record(leaving, [Result(0, DONE)], [], self.now)
+
+        self.patch(QueueReader, "_wanted_rows", lambda *given: found)
+        page = await self.store.look_through(QueueFilter(), 0, 10)
+
+        self.assertEqual([staying.queue_id], [one.queue_id for one in page.messages])
 
     async def test_stop_waits_for_large_contents(self) -> None:
         """A content that is being synced when the stop comes is committed (P1)."""
