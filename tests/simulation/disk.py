@@ -57,9 +57,14 @@ class Accepted:
 
 @frozen
 class Recorded:
-    """An outcome that came onto the disk."""
+    """
+    An outcome that came onto the disk.
+
+    :ivar place: see `Timeline.next_place`.
+    """
 
     elapsed: float
+    place: int
     at: float
     life: int
     queue_id: str
@@ -121,6 +126,7 @@ class Disk:
         self.recorded += [
             Recorded(
                 self.timeline.elapsed,
+                self.timeline.next_place(),
                 self.timeline.seconds(),
                 life,
                 message.queue_id,

@@ -27,11 +27,13 @@ class Dot:
     """
     A host has a whole message, and somebody ended it.
 
+    :ivar place: see `Timeline.next_place`.
     :ivar taken: the host keeps it.
     :ivar told: the relay has read the reply.
     """
 
     elapsed: float
+    place: int
     life: int
     host: str
     content: bytes = field(repr=False)
@@ -286,7 +288,9 @@ class Wire:
 
     def _end_of_content(self, content: bytes) -> None:
         net = self.net
-        dot = Dot(net.timeline.elapsed, self.life, self.plan.address, content, tuple(self._paths))
+        timeline, paths = net.timeline, tuple(self._paths)
+        place = timeline.next_place()
+        dot = Dot(timeline.elapsed, place, self.life, self.plan.address, content, paths)
         net.dots.append(dot)
         fault = self._fault(".")
         dot.taken = fault.startswith("taken") or not fault

@@ -178,7 +178,7 @@ class _Judge:
             if dot.taken and dot.told:
                 known.add(dot.life)
         for end in self.terminal.get(key, [])[:1]:
-            if any(dot.elapsed > end.elapsed for dot in dots if dot.life > end.life):
+            if any(dot.place > end.place for dot in dots):
                 self.found.append(f"{key}: sent after its end was written down")
 
     def _doubts(self, key: _Recipient, dots: list[Dot]) -> None:
@@ -191,14 +191,14 @@ class _Judge:
                 for one in self.world.disk.recorded
                 if (one.queue_id, one.path) == key
                 and one.life == dot.life
-                and one.elapsed >= dot.elapsed
+                and one.place > dot.place
             ]
             if not after:
                 continue
             if not after[0].outcome.in_doubt:
                 self.found.append(f"P3: {key} was in doubt, and {after[0].outcome} was recorded")
             later = dots[number + 1 : number + 2]
-            if later and later[0].life == dot.life and later[0].elapsed < after[0].elapsed:
+            if later and later[0].life == dot.life and later[0].place < after[0].place:
                 self.found.append(f"P3: {key} went to {later[0].host} in the same attempt")
 
     # ---- Drop, Badmail, reports

@@ -33,11 +33,17 @@ class Timeline(Clock):
         self.lives: list[LifeReactor] = []
         self._jumped = 0.0
         self._count = 0
+        self._happened = 0
 
     @property
     def elapsed(self) -> float:
         """Seconds that have passed, whatever the clock shows."""
         return self.seconds() - START - self._jumped
+
+    def next_place(self) -> int:
+        """The place in the order of all that happens; much of it at one and the same time."""
+        self._happened += 1
+        return self._happened
 
     def callLater(  # type: ignore[override]  # upstream has no annotations
         self, delay: float, function: Callable[..., Any], *given: Any, **named: Any
