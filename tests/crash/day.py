@@ -30,6 +30,7 @@ from mailhost.spool.badmail import Badmail, BadMessage
 from mailhost.spool.space import DiskSpace
 from mailhost.spool.sqlite import SQLiteQueue
 from mailhost.spool.steps import Step
+from tests.contracts.queue_store import whole
 from tests.crash.ledger import LedgerWriter, digest
 
 #: Contents beyond it are files.
@@ -132,6 +133,7 @@ class Day:
         await self._mail()
         for octets in (SMALL, LARGE):
             await self._list(octets)
+            await self._retry(octets)
         await self._damage()
         await self._full_disk()
         await self._failing_disk()
@@ -264,6 +266,18 @@ class Day:
                 await self._work()
         self.ledger.note("settled", message.queue_id)
 
+    async def _retry(self, octets: int) -> None:
+        """Attempts that fail, each with the content read anew; a report in the end."""
+        message = await self.submit(octets)
+        if message is None:
+            return
+        for attempt in range(2):
+            await whole(self.store.open_content(message))
+            later = [Result(0, LATER, self.now + 60 * attempt)]
+            if not await self._recorded(message, later, []):
+                await self._work()
+        await self.settle(message, report=True)
+
     async def _change_of_mind(self) -> None:
         incoming = self.store.new_message(b"", LARGER)
         try:
@@ -338,8 +352,10 @@ class Day:
             stem = await badmail.store(old, content(0, SMALL), self.now)
             # Half of its age is enough, and the second one's is not.
             await badmail.purge(0.0, None, time.time() + 3600)
-            stem = await badmail.store(new, content(0, SMALL), self.now)
-            self.ledger.note("bad", stem)
+            for octets in (LARGE, LARGE, SMALL):
+                # Once more as after a crash before its outcome was written down.
+                stem = await badmail.store(new, content(0, octets), self.now)
+                self.ledger.note("bad", stem)
         except DirectoryProblem as problem:
             self.failures.append(str(problem))
 

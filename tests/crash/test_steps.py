@@ -1,5 +1,6 @@
 """
-Every step of the queue's work, and at each: a kill, three errors, a delay.
+Every step of the queue's work, and at each: a kill, three errors, a delay; in its first pass and
+in later ones, which are other messages, attempts, reports and triples.
 
 After each the queue is opened again: everything that was acknowledged is there and whole,
 everything else is there whole or not at all, nothing is left over, and mail is taken.
@@ -28,6 +29,16 @@ _CHILD_SECONDS = 30
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(["tests.crash.day"])
 _passes: Counter[Step] = Counter()
+
+
+def passes_of(last: int) -> list[int]:
+    """
+    The passes at which something happens, of a step that is passed *last* times in a day.
+
+    :returns: the first, the second, one half-way and a late one.  How many groups there are in
+        all depends on what the disk lets gather, so that the last of many may never come.
+    """
+    return sorted({1, min(2, last), (last + 1) // 2, last if last < 5 else last * 4 // 5})
 
 
 class StepCase(TestCase):
@@ -79,8 +90,7 @@ class KillTests(StepCase):
     async def kill_at(self, step: Step) -> None:
         last = (await self.passes())[step]
         children = []
-        # How many groups there are in all depends on what the disk lets gather.
-        for pass_number in sorted({1, (last + 1) // 2}):
+        for pass_number in passes_of(last):
             home = self.home()
             child = _processes.Process(
                 target=live_in_child, args=(str(home), step.name, pass_number)
@@ -94,27 +104,33 @@ class KillTests(StepCase):
 
 
 class ErrorTests(StepCase):
-    """The system call after the step fails, once."""
+    """The system call after the step fails, once in a day."""
 
     async def fail_at(self, step: Step, number: int) -> None:
-        home = self.home()
-        day = await self.lived(home, Watch(step, 1, failing(number)))
+        last = (await self.passes())[step]
+        for pass_number in passes_of(last):
+            home = self.home()
+            day = await self.lived(home, Watch(step, pass_number, failing(number)))
 
-        self.assertGreaterEqual(day.watch.counts[step], 1)
-        await self.assert_recovers(home, f"{errno.errorcode[number]} at {step}: {day.failures}")
+            self.assertGreaterEqual(day.watch.counts[step], pass_number)
+            await self.assert_recovers(
+                home,
+                f"{errno.errorcode[number]} at {step}, pass {pass_number} of {last}: "
+                f"{day.failures}",
+            )
 
 
 class DelayTests(StepCase):
     """The system call after the step takes its time."""
 
     async def delay_at(self, step: Step) -> None:
-        home = self.home()
-        undisturbed = await self.passes()
-        day = await self.lived(home, Watch(step, (undisturbed[step] + 1) // 2, slow))
+        for pass_number in passes_of((await self.passes())[step]):
+            home = self.home()
+            day = await self.lived(home, Watch(step, pass_number, slow))
 
-        ledger = await self.assert_recovers(home, f"slow at {step}")
-        self.assertEqual(1, len(day.failures), day.failures)
-        self.assertGreaterEqual(len(ledger.accepted), 10)
+            ledger = await self.assert_recovers(home, f"slow at {step}, pass {pass_number}")
+            self.assertEqual(1, len(day.failures), day.failures)
+            self.assertGreaterEqual(len(ledger.accepted), 10)
 
 
 def _named(case: type[StepCase], name: str, doc: str, run: Callable[[StepCase], object]) -> None:
