@@ -341,7 +341,7 @@ class IQueueStore(Interface):
         """
 
     def counts() -> Awaitable[QueueCounts]:
-        """How much waits."""
+        """How much waits; asked often, so a store tells it without looking through the queue."""
 
     def census(now: float, bounds: Sequence[float], local: Set[str]) -> Awaitable[QueueCensus]:
         """

@@ -53,6 +53,7 @@ class DueMail:
     reserved: set[int] = field(factory=set, init=False)
     queued: int | None = field(default=None, init=False)
     _loading: bool = field(default=False, init=False)
+    _counting: bool = field(default=False, init=False)
     # Done with while the store was being asked: its answer may still name them.
     _done_meanwhile: set[int] = field(factory=set, init=False)
     _stopping: bool = field(default=False, init=False)
@@ -116,8 +117,9 @@ class DueMail:
             for message in due:
                 if message.key not in self._done_meanwhile and message.key not in self.reserved:
                     self.admit(message)
-            if self.queued is None:
-                self.queued = (await self.store.counts()).messages
+            if self.queued is None and not self._counting:
+                # A long walk, for which nothing that is due has to wait.
+                self.follow(self._count())
             # Last: a timer that goes off while this is under way is not heard.
             self.wake_at(await self.store.next_due_at(now + GRAIN_SECONDS))
         except MailhostError as problem:
@@ -128,6 +130,15 @@ class DueMail:
             self._loading = False
         if more:
             self.look()
+
+    async def _count(self) -> None:
+        self._counting = True
+        try:
+            self.queued = (await self.store.counts()).messages
+        except MailhostError as problem:
+            self._log.error("The queue cannot be counted now: {problem}", problem=str(problem))
+        finally:
+            self._counting = False
 
     def _sleep(self, seconds: float | None) -> None:
         timer, self._timer = self._timer, None

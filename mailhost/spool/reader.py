@@ -44,7 +44,6 @@ from mailhost.model.parameters import (
 from mailhost.model.queue import (
     HELD_AT,
     QueueCensus,
-    QueueCounts,
     QueuedMessage,
     QueuedRecipient,
 )
@@ -178,10 +177,11 @@ class QueueReader:
             (found,) = connection.execute(schema.SELECT_NEXT_DUE, (after,)).fetchone()
             return None if found is None else float(found)
 
-    def counts(self) -> QueueCounts:
-        """See `IQueueStore.counts`."""
+    def held_and_oldest(self) -> tuple[int, float | None]:
+        """Recipients that an operator holds; when the oldest message came, if there is one."""
         with self._snapshot() as connection:
-            return QueueCounts(*connection.execute(schema.SELECT_COUNTS, (HELD_AT,)).fetchone())
+            held, oldest = connection.execute(schema.SELECT_HELD_AND_OLDEST, (HELD_AT,)).fetchone()
+            return held, oldest
 
     def census(self, now: float, bounds: Sequence[float], local: Set[str]) -> QueueCensus:
         """See `IQueueStore.census`."""

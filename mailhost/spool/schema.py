@@ -141,8 +141,13 @@ SELECT_NEXT_DUE = "SELECT min(due_at) FROM recipients WHERE due_at > ?"
 #: The rows of messages carry contents and are not to be walked; each has a recipient.
 SELECT_COUNTS = """
 SELECT (SELECT count(*) FROM (SELECT DISTINCT key FROM recipients)),
-    (SELECT count(*) FROM recipients),
-    (SELECT count(*) FROM recipients WHERE due_at >= ?),
+    (SELECT count(*) FROM recipients)
+"""
+#: Takes the snapshot of a transaction that has begun.
+SELECT_ANYTHING = "SELECT 1 FROM meta LIMIT 1"
+#: Neither is a walk: what is held is a range of an index.
+SELECT_HELD_AND_OLDEST = """
+SELECT (SELECT count(*) FROM recipients WHERE due_at >= ?),
     (SELECT accepted_at FROM messages ORDER BY key LIMIT 1)
 """
 SELECT_OLDEST = "SELECT accepted_at FROM messages ORDER BY key LIMIT 1"

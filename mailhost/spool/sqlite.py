@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorFromThreads, IReactorThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
@@ -47,6 +47,7 @@ from mailhost.model.queue import (
 from mailhost.model.route import NextHop
 from mailhost.spool import schema
 from mailhost.spool.content import MemoryContent
+from mailhost.spool.counting import KeptCounts
 from mailhost.spool.database import connect, ids_of, prepare, sweep, wake
 from mailhost.spool.expanding import GrowthFacts, apply_growth, plan_expansion
 from mailhost.spool.files import PART_SUFFIX, make_directory, problem_of, sync_directory
@@ -119,10 +120,12 @@ class SQLiteQueue:
         self._finishing = 0
         self._finished: list[Deferred[None]] = []
         self._recording: Counter[int] = Counter()
+        self._stopped = False
         # Threads are expensive to start and cheap to keep: one that commits, a
         # few for files.  Never the reactor's own pool (P9).
         self._writer = GroupWriter(reactor, directory, clock, self._space, passed)
         self._files = ThreadPool(0, 4, f"files {directory.parent.name}")
+        self._counts = KeptCounts(directory, self._writer.ask, self._run)
 
     @property
     def pools(self) -> dict[str, ThreadPool]:
@@ -166,12 +169,14 @@ class SQLiteQueue:
 
     async def stop(self) -> None:
         """See `IQueueStore`."""
+        self._counts.stop()
         while self._finishing:
             finished: Deferred[None] = Deferred()
             self._finished.append(finished)
             await finished
         await self._writer.idle()
         self._writer.stop()
+        self._stopped = True
         self._files.stop()
         self._reader.close()
         self._lock.release()
@@ -275,12 +280,20 @@ class SQLiteQueue:
 
         def succeeded(nothing: None) -> QueuedMessage:
             incoming.stored()
+            self._accepted(accept.message)
             self._hold(accept)
             return accept.message
 
-        committed = change.done.addCallback(succeeded)
+        def failed(failure: Failure) -> Failure:
+            self._counts.doubt()
+            return failure
+
+        committed = change.done.addCallbacks(succeeded, failed)
         self._writer.submit(change)
         return committed
+
+    def _accepted(self, message: QueuedMessage) -> None:
+        self._counts.add(1, len(message.recipients))
 
     def _accept(
         self, body: StoredBody, queue_id: str, envelope: Envelope, hello: str, now: float
@@ -334,6 +347,7 @@ class SQLiteQueue:
         before = dict(message.recipients)
         grouped = message.has_groups
         message.recipients = apply_results(before, results)
+        left = len(before) - len(message.recipients)
         # A record beside it may fail: then its recipients' rows must still be there.
         whole = not message.recipients and not self._recording[message.key]
         accepts = [self._accept_report(report, now) for report in reports]
@@ -343,12 +357,15 @@ class SQLiteQueue:
         def succeeded(nothing: None) -> list[QueuedMessage]:
             self._recorded(message.key)
             self._held.let_go(message.key)
+            self._counts.add(0, -left)
             self._remove_if_finished(message)
             for accept in accepts:
+                self._accepted(accept.message)
                 self._hold(accept)
             return [accept.message for accept in accepts]
 
         def failed(failure: Failure) -> Failure:
+            self._counts.doubt()
             self._recorded(message.key)
             mine = {result.number: before[result.number] for result in results}
             message.recipients = dict(sorted((message.recipients | mine).items()))
@@ -365,6 +382,7 @@ class SQLiteQueue:
 
     def _remove_if_finished(self, message: QueuedMessage) -> None:
         if not message.recipients and not self._recording[message.key]:
+            self._counts.add(-1, 0)
             self._remove_body(message)
 
     def expand(
@@ -395,6 +413,7 @@ class SQLiteQueue:
             next_number = facts.next_number + len(plan.added)
             growth = Growth(message.key, number, plan.added, next_number, plan.copies, facts.large)
             await self._grow(message, Change(accepts, (), (), (growth,)))
+            self._counts.add(0, len(plan.added) - 1)
         finally:
             self._finishing -= 1
             self._recorded(message.key)
@@ -404,7 +423,10 @@ class SQLiteQueue:
         self._remove_if_finished(message)
         for accept in accepts:
             self._hold(accept)
-        return Expanded(plan.added, (*plan.copies, *(one.message for one in accepts)))
+        new = (*plan.copies, *(one.message for one in accepts))
+        for one in new:
+            self._accepted(one)
+        return Expanded(plan.added, new)
 
     async def _grow(self, message: QueuedMessage, change: Change) -> None:
         large = [copy for one in change.growths if one.large for copy in one.copies]
@@ -414,9 +436,11 @@ class SQLiteQueue:
                 await self._run(self._link_body, self._reader.body_path(message.queue_id), names)
             self._writer.submit(change)
             await change.done
-        except SpoolFull:
-            for copy, name in zip(large, names, strict=True):
-                await self._remove_orphan(copy.queue_id, name)
+        except SpoolProblem as problem:
+            self._counts.doubt()
+            if isinstance(problem, SpoolFull):
+                for copy, name in zip(large, names, strict=True):
+                    await self._remove_orphan(copy.queue_id, name)
             raise
 
     def _link_body(self, body: Path, names: Sequence[Path]) -> None:
@@ -489,7 +513,17 @@ class SQLiteQueue:
 
     def counts(self) -> Deferred[QueueCounts]:
         """See `IQueueStore`."""
-        return self._run(self._reader.counts)
+        return Deferred.fromCoroutine(self._count())
+
+    async def _count(self) -> QueueCounts:
+        self._finishing += 1
+        try:
+            held, oldest_at = await self._run(self._reader.held_and_oldest)
+            messages, recipients = await self._counts.latest()
+        finally:
+            self._finishing -= 1
+            self._tell_finished()
+        return QueueCounts(messages, recipients, held, oldest_at)
 
     def census(self, now: float, bounds: Sequence[float], local: Set[str]) -> Deferred[QueueCensus]:
         """See `IQueueStore`."""
@@ -527,7 +561,9 @@ class SQLiteQueue:
         return self._run(self._reader.content_part, message, start, size)
 
     def _run(self, function: Any, *arguments: Any) -> Deferred[Any]:
-        """In a thread for files."""
+        """In a thread for files; behind the stop there is none, and nobody is to wait for it."""
+        if self._stopped:
+            return fail(SpoolProblem("the queue has stopped"))
         return deferToThreadPool(self._reactor, self._files, function, *arguments)
 
 

@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,7 +22,8 @@ from mailhost.errors import ContentDamaged, SpoolFull, SpoolInUse, SpoolProblem,
 from mailhost.model.envelope import Handling
 from mailhost.model.parameters import MailParameters
 from mailhost.model.queue import QueueCounts, QueuedMessage, Result
-from mailhost.spool import files, group
+from mailhost.spool import files, group, schema
+from mailhost.spool.database import database_path
 from mailhost.spool.held import HeldContents
 from mailhost.spool.space import DiskSpace
 from mailhost.spool.sqlite import SQLiteQueue
@@ -66,6 +68,8 @@ class SQLiteTestCase(QueueStoreContract):
             **{"space": space, "small_octets": SMALL, **given},
         )
         store.start()
+        # From now on what is told is what was added to it; see `stop`.
+        store.counts().addErrback(lambda failure: failure.trap(SpoolProblem))
         self.stopped = False
         self.addCleanup(self.stop)
         return store
@@ -73,7 +77,19 @@ class SQLiteTestCase(QueueStoreContract):
     async def stop(self) -> None:
         if not self.stopped:
             self.stopped = True
+            await self.check_counts()
             await self.store.stop()
+
+    async def check_counts(self) -> None:
+        """What is told from memory is what is in the database."""
+        await self.store._writer.idle()
+        try:
+            told = await self.store.counts()
+        except SpoolProblem:
+            return  # a queue that cannot be read has nothing to tell
+        with closing(sqlite3.connect(database_path(self.home / "Queue"))) as connection:
+            there = connection.execute(schema.SELECT_COUNTS).fetchone()
+        self.assertEqual(there, (told.messages, told.recipients))
 
     async def reopen(self) -> None:
         await self.stop()
@@ -370,6 +386,7 @@ class GroupTests(SQLiteTestCase, TestCase):
 
 CHILD = """
 import sys
+from contextlib import closing
 from pathlib import Path
 from time import time
 from twisted.internet import reactor
