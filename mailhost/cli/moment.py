@@ -12,22 +12,25 @@ from typing import Any, Protocol
 
 from attrs import frozen
 
-from mailhost.cli.words import span
+from mailhost.cli.words import shortened, span
 
 #: Of the counters those that are shown as rates, with their titles.
 RATES = {
-    "sessions": "SESSIONS/s",
     "accepted_messages": "IN/s",
     "relayed_messages": "OUT/s",
     "delivered_messages": "DROP/s",
     "delayed_recipients": "DELAYED/s",
     "failed_recipients": "FAILED/s",
+    "sessions": "SESSIONS/s",
 }
+#: What matters most stands on the left: a terminal of 80 columns shows it up to DROP/s.
 SERVER_TITLES = (
-    *("SERVER", "STATE", "SESSIONS", *RATES.values()),
-    *("MESSAGES", "RECIPIENTS", "OLDEST"),
+    *("SERVER", "STATE", "MESSAGES", "OLDEST", "SESSIONS"),
+    *(*RATES.values(), "RECIPIENTS"),
 )
-SITE_TITLES = ("SITE", "SERVER", "CONNECTIONS", "WAITING", "PER SECOND", "WAITS FOR")
+SITE_TITLES = ("SITE", "SERVER", "WAITING", "CONNECTIONS", "PER SECOND", "WAITS FOR")
+#: A site may have a dozen hosts in its key; `mailhost sites` shows them all.
+_SITE_CHARACTERS = 26
 SESSION_TITLES = ("ID", "SERVER", "NAME", "SOURCE", "CONNECTED", "STATE", "TLS", "MESSAGES")
 #: Rows of sites and sessions that are shown.
 MOST_ROWS = 50
@@ -111,11 +114,11 @@ def server_rows(before: Moment | None, now: Moment) -> list[tuple[str, ...]]:
             (
                 one["name"],
                 one["state"],
+                _count(one["messages"]),
+                span(oldest) if oldest is not None else "",
                 str(one["sessions"]),
                 *(f"{mine.get(name, 0.0):.1f}" for name in RATES),
-                _count(one["messages"]),
                 _count(one["recipients"]),
-                span(oldest) if oldest is not None else "",
             )
         )
     return rows
@@ -130,10 +133,10 @@ def site_rows(now: Moment) -> list[tuple[str, ...]]:
     busiest = sorted(now.sites, key=lambda one: (-one["waiting_messages"], -one["connections"]))
     return [
         (
-            one["key"],
+            shortened(one["key"], _SITE_CHARACTERS),
             one["server"],
-            f"{one['connections']} of {one['window']}",
             str(one["waiting_messages"]),
+            f"{one['connections']} of {one['window']}",
             f"{one['per_second']:.1f}",
             "; ".join(wait["reason"] for wait in one["waits"]) or one["last_problem"],
         )

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from mailhost.cli.link import REFUSED, Link, as_json, asks, part
+from mailhost.cli.link import NOT_REACHED, REFUSED, Link, as_json, asks, part
 from mailhost.cli.words import echo_json, echo_table, escaped, span
 
 _SERVER_COLUMNS = {
@@ -54,7 +54,15 @@ def status(link: Link, in_json: bool) -> None:
     found = link.get("/v1/status")
     if in_json:
         echo_json(found)
-        return
+    elif found["servers"]:
+        _tell_status(found)
+    if not found["servers"]:
+        # There is at least one virtual server, but whoever serves it says nothing.
+        click.echo("No worker answers; what the virtual servers do is not known.", err=True)
+        raise click.exceptions.Exit(NOT_REACHED)
+
+
+def _tell_status(found: dict[str, Any]) -> None:
     rows = [{**one, "listens": _addresses(one["addresses"])} for one in found["servers"]]
     for row in rows:
         row["messages"] = "?" if row["messages"] is None else row["messages"]

@@ -127,11 +127,12 @@ class Table:
             return
         for line in (titles, *cells) if first else cells:
             text = _GAP.join(cell.ljust(n) for cell, n in zip(line, self._widths, strict=True))
-            yield _cut(text.rstrip(), width)
+            yield shortened(text.rstrip(), width)
 
 
-def _cut(line: str, width: int | None) -> str:
-    return line if width is None or len(line) <= width else f"{line[: width - 1]}…"
+def shortened(text: str, width: int | None) -> str:
+    """*text*, its end left out where it is longer than *width*; `None`: as long as it is."""
+    return text if width is None or len(text) <= width else f"{text[: width - 1]}…"
 
 
 def counted(count: int, noun: str) -> str:

@@ -236,6 +236,20 @@ class UnreadableTests(SynchronousTestCase):
         self.assertIn("one: the queue cannot be read: \\x1b", result.output)
 
 
+class SilentTests(SynchronousTestCase):
+    def test_no_worker_answers(self) -> None:
+        """No table without rows, but words, and not the status of something that is done."""
+        found = {"servers": [], "waits": [], "warnings": [], "missing_workers": [0, 1]}
+        self.patch(Link, "get", lambda link, path: found)
+
+        result = CliRunner().invoke(main, ["status", "--control", "x"])
+        in_json = CliRunner().invoke(main, ["status", "--json", "--control", "x"])
+
+        words = "No worker answers; what the virtual servers do is not known.\n"
+        self.assertEqual((3, "", words), (result.exit_code, result.stdout, result.stderr))
+        self.assertEqual((3, found), (in_json.exit_code, json.loads(in_json.stdout)))
+
+
 class UnreachedTests(PeerCase):
     def run_on(self, text: str, *words: str) -> Result:
         path = file_for(self, text, "mailhost.yaml")

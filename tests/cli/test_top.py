@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -16,6 +17,7 @@ from mailhost.cli import main, moment
 from mailhost.cli.link import Link, Unreached
 from mailhost.cli.screen import Screen
 from tests.support.peer_case import PeerCase
+from tests.support.process import wait_until
 
 SERVER = {
     "name": "one", "state": "running", "addresses": [], "sessions": 3, "messages": 7,
@@ -122,18 +124,40 @@ class ScreenTests(SynchronousTestCase):
         screen = Screen(MadeUp(), 3600, lambda: float(next(ticks)))
 
         async def act(pilot: Any) -> None:
-            self.assertEqual("0.0", self.cells(screen, "servers")[0][4])
+            self.assertEqual("0.0", self.cells(screen, "servers")[0][5])
             self.assertEqual("[bold]\\x1b[31mx", self.cells(screen, "sessions")[0][2])
             self.assertIn("1 of 1 virtual servers run, 3 sessions", self.head(screen))
             await pilot.press("r")
             await self.settle(screen, pilot)
-            self.assertEqual("10.0", self.cells(screen, "servers")[0][4])
+            self.assertEqual("10.0", self.cells(screen, "servers")[0][5])
             self.assertEqual("mx.example.net", self.cells(screen, "sites")[0][0])
             remarks = str(screen.query_one("#remarks", Static).render())
             self.assertIn("too much mail", remarks)
             await pilot.press("q")
 
         self.pilot(screen, act)
+
+    def test_80_columns(self) -> None:
+        """What matters most is seen there, of a large queue and a site of many hosts too."""
+        link = MadeUp()
+        screen = Screen(link, 3600)
+        many = {"messages": 1_000_000, "recipients": 1_200_000, "sessions": 1000}
+        hosts = ",".join(f"mx{n}.provider.example" for n in range(9))
+        self.patch(sys.modules[__name__], "SERVER", {**SERVER, "name": "default", **many})
+        self.patch(sys.modules[__name__], "SITE", {**SITE, "key": hosts, "server": "default"})
+
+        async def act(pilot: Any) -> None:
+            tables = [screen.query_one(f"#{name}", DataTable) for name in ("servers", "sites")]
+            shown = [one.render_line(line).text for one in tables for line in range(3)]
+            (servers,) = [one for one in shown if "running" in one]
+            for words in ("default", "1000000", "2h 5m", " 1000 ", " 0.0"):
+                self.assertIn(words, servers)
+            (titles,) = [one for one in shown if "OLDEST" in one]
+            self.assertIn("DROP/s", titles)
+            (site, *_) = [one for one in shown if "mx0.provider" in one]
+            self.assertIn("2 of 5", site)
+
+        self.pilot(screen, act, size=(80, 24))
 
     def test_server_goes(self) -> None:
         """Said, waited for, and shown again; also on a terminal of 40 columns."""
@@ -198,11 +222,17 @@ class CommandTests(PeerCase):
         control = server.mailhost.configuration.with_name("mailroot") / "control.sock"
         with server.client() as client:
             client.ehlo("client.example.net")
-            found = moment.look(Link(control), 1.0)
+            # The file is there a moment before its outcome is recorded.
+            found = wait_until(lambda: self.when_delivered(control), "the outcome")
         self.assertEqual("one", moment.server_rows(None, found)[0][0])
         self.assertEqual("client.example.net", moment.session_rows(found)[0][2])
         (counted,) = found.counters.values()
         self.assertEqual((1, 1), (counted["accepted_messages"], counted["delivered_messages"]))
+
+    def when_delivered(self, control: Path) -> moment.Moment | None:
+        found = moment.look(Link(control), 1.0)
+        (counted,) = found.counters.values()
+        return found if counted["delivered_messages"] else None
 
     def test_cannot(self) -> None:
         """No server: 3, before the screen is taken; without the extra: 2, and what to do."""
