@@ -35,7 +35,7 @@ from mailhost.net.certificates import (
     load,
     names_in,
 )
-from mailhost.net.tls import trusted_roots
+from mailhost.net.tls import leaves_nothing, trusted_roots
 from mailhost.secrets import file_stamp
 
 #: So often the files are looked at, at most: when a client connects.
@@ -98,6 +98,7 @@ class _Creator:
 
     def serverConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
         """Called by Twisted for each connection."""
+        leaves_nothing(tlsProtocol)
         connection = SSL.Connection(self.context, None)
         connection.set_app_data(tlsProtocol)
         if self.visitors.policy is ClientCertificates.ASK:

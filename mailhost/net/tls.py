@@ -25,16 +25,60 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 from service_identity import CertificateError, VerificationError
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from twisted.internet.protocol import connectionDone
 from twisted.internet.ssl import Certificate as TrustedCertificate
 from twisted.internet.ssl import (
     CertificateOptions,
     platformTrust,
     trustRootFromCertificates,
 )
+from twisted.protocols.tls import BufferingTLSTransport
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mailhost.model.security import TLSFacts
 from mailhost.net.certificates import CertificateProblem, read_certificate_file
+
+# ---- what stays of a connection
+
+
+class _TidyTLS(BufferingTLSTransport):
+    """
+    Twisted's TLS of one connection, which is in no cycle when the connection is gone.
+
+    What stays in one waits for the garbage collector, and with it what OpenSSL has of the
+    session (ADR 0015).
+    """
+
+    def _tlsShutdownFinished(self, reason: Failure | None) -> None:
+        """
+        See `BufferingTLSTransport`.
+
+        Its caller's frame knows the failure, and the failure the frame.
+        """
+        if reason is not None:
+            reason.cleanFailure()  # type: ignore[no-untyped-call]  # upstream
+        super()._tlsShutdownFinished(reason)  # type: ignore[no-untyped-call]  # upstream
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """See `BufferingTLSTransport`."""
+        super().connectionLost(reason)
+        self._producer = None
+        if not self._connectWrapped:
+            # `startTLS` has given methods of ours to the transport, which is left to itself now.
+            self.transport = None
+
+
+def leaves_nothing(tls_protocol: Any) -> None:
+    """
+    Let *tls_protocol* leave nothing in a cycle when its connection is gone.
+
+    Twisted makes it, and asks nobody of which class; but it is given to who makes the
+    connection of pyOpenSSL before it has done anything.
+    """
+    if type(tls_protocol) is BufferingTLSTransport:
+        tls_protocol.__class__ = _TidyTLS
+
 
 # ---- the client's side
 
@@ -47,6 +91,7 @@ class _Creator:
 
     def clientConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
         """Called by Twisted for each connection."""
+        leaves_nothing(tlsProtocol)
         connection = SSL.Connection(self.context, None)
         connection.set_app_data(tlsProtocol)
         if self.server_name:
