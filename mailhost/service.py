@@ -27,6 +27,7 @@ from mailhost.control.answers import answer
 from mailhost.control.steered import Answer, Answers
 from mailhost.model.view import ServerView, ServiceView, WorkerView, merged
 from mailhost.relay.dns.resolver import DNSResolver
+from mailhost.server.limits import AllOutgoing
 from mailhost.server.pulse import Pulse
 from mailhost.server.share import ALONE, Share
 from mailhost.server.virtual_server import CannotStart, QueueInUse, VirtualServer
@@ -75,7 +76,8 @@ class MailhostService(Service):
         self._settings = settings
         self._reactor = reactor
         self._reread = reread
-        self._share = share
+        self._outgoing = AllOutgoing(settings.max_outbound_connections, share)
+        self._share = evolve(share, outgoing=self._outgoing.slots)
         self._resting = dict(resting or {})
         self._changed = changed
         self.virtual_servers: dict[str, VirtualServer] = {}
@@ -176,6 +178,7 @@ class MailhostService(Service):
     def configure(self, settings: Settings) -> None:
         """Go by *settings* from now on, without dropping a session."""
         self._settings = settings
+        self._outgoing.configure(settings.max_outbound_connections)
         wanted = {server.name: server for server in settings.virtual_servers}
         for name in set(self.virtual_servers) - set(wanted):
             _log.info("{server} is not configured any more", server=name)

@@ -248,7 +248,7 @@ class RelayManager(SmartHostESMTPRelayingManager):
         if self._slots.waiting_count:
             open_count, sites = self._slots.open_count, self._slots.waiting_count
             reason = f"{open_count} connections are open, and {sites} sites wait for one"
-            found.append(Wait(reason, self._slots.setting))
+            found.append(Wait(reason, self._slots.used_up().setting))
         if self._due.backlog:
             reason = f"{len(self._window)} messages are being worked on, and more are due"
             found.append(Wait(reason, "delivery.queue.max_active"))

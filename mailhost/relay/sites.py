@@ -256,7 +256,9 @@ class SiteQueue:
         slots = self.slots
         if slots.take(self, self._slot_granted, self.waiting.has_reports):
             return True
-        self._tell_once(slots.setting, Wait(f"all {slots.limit} connections", slots.setting))
+        used_up = slots.used_up()
+        wait = Wait(f"all {used_up.limit} connections", used_up.setting)
+        self._tell_once(wait.setting, wait)
         return False
 
     def _slot_granted(self) -> None:
@@ -471,7 +473,9 @@ class SiteQueue:
         waits = [self._gate_wait] if self._gate_wait is not None else []
         slots = self.slots
         if slots.is_waiting(self):
-            waits.append(Wait(f"all {slots.limit} connections are in use", slots.setting))
+            used_up = slots.used_up()
+            words = f"all {used_up.limit} connections are in use"
+            waits.append(Wait(words, used_up.setting))
         allowed = self.window.allowed
         if len(self._connections) >= allowed:
             at_limit = allowed == self.window.limit

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Protocol
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 #: One slot in so many is kept for reports, and one for holders that have none.
 _RESERVE_ONE_IN = 20
@@ -35,6 +35,19 @@ class Need(IntEnum):
     REPORT = 0
     FIRST = 1
     MORE = 2
+
+
+@frozen
+class UsedUp:
+    """
+    Why somebody has to wait for a slot.
+
+    :ivar limit: so many are in use; `None`: no number.
+    :ivar setting: the key with that limit.
+    """
+
+    limit: int | None
+    setting: str
 
 
 class Pool(Protocol):
@@ -55,17 +68,12 @@ class Pool(Protocol):
     def is_over_share(self, holder: object) -> bool:
         """See `Slots.is_over_share`."""
 
+    def used_up(self) -> UsedUp:
+        """See `Slots.used_up`."""
+
 
 class SiteSlots(Pool, Protocol):
     """The slots as one site sees them."""
-
-    @property
-    def limit(self) -> int | None:
-        """What is used up when it has to wait; `None`: no number."""
-
-    @property
-    def setting(self) -> str:
-        """The key with that limit."""
 
     def is_waiting(self, holder: object) -> bool:
         """See `Slots.is_waiting`."""
@@ -161,6 +169,13 @@ class Slots:
         if first is not None and self.held_by(holder) >= self.held_by(first) + 2:
             return True
         return self.pool is not None and self.pool.is_over_share(self)
+
+    def used_up(self) -> UsedUp:
+        """What those who stand in line wait for: this limit, or that of all together."""
+        need = next((one for one in Need if self._lines[one]), None)
+        if self.pool is not None and need is not None and self._has_room(need):
+            return self.pool.used_up()
+        return UsedUp(self.limit, self.setting)
 
     # ---- helpers
 

@@ -19,7 +19,7 @@ class Wait:
 
     :ivar reason: in words, with the number that says why.
     :ivar setting: the key that would change it, as in ``docs/settings.rst``, from the
-        virtual server's table on; empty where no setting is behind it.
+        virtual server's table on or from the top; empty where no setting is behind it.
     :ivar until: seconds since the epoch; `None`: until something else ends.
     """
 

@@ -21,7 +21,33 @@ from mailhost.model.session import SessionFacts
 from mailhost.relay.gates import Gates
 from mailhost.relay.slots import SiteSlots, Slots
 from mailhost.server.portion import Portion, SharedReception, SharedSlots, SiteShare
-from mailhost.server.share import Share, incoming_key, outgoing_key, site_key
+from mailhost.server.share import ALL_OUTGOING, Share, incoming_key, outgoing_key, site_key
+
+
+class AllOutgoing:
+    """
+    The limit on outbound connections of all virtual servers together.
+
+    :param limit: of all processes; `None`: any number.
+    :param share: this process's part of the service.
+    :ivar slots: where the virtual servers of this process take them; who has fewer comes first.
+    """
+
+    def __init__(self, limit: int | None, share: Share) -> None:
+        setting = "max_outbound_connections"
+        self._share = share
+        self._portion: SharedSlots | None = None
+        if share.lending is not None:
+            portion = Portion(share.part(limit), share.lending, ALL_OUTGOING)
+            self._portion = SharedSlots(portion, limit, setting)
+        self.slots = Slots(limit, setting, self._portion)
+
+    def configure(self, limit: int | None) -> None:
+        """Go by *limit* from now on; what is open beyond it ends by itself."""
+        self.slots.limit = limit
+        if self._portion is not None:
+            self._portion.configure(self._share.part(limit), limit)
+        self.slots.serve()
 
 
 class ConnectionLimits:
@@ -39,8 +65,9 @@ class ConnectionLimits:
         self._name = settings.name
         self._share = share
         self._incoming = self._portion(settings.max_connections, incoming_key(self._name))
+        most = settings.delivery.connections.max
         self.outgoing = SharedSlots(
-            self._portion(settings.delivery.connections.max, outgoing_key(self._name))
+            self._portion(most, outgoing_key(self._name)), most, pool=share.outgoing
         )
         self._per_site = settings.delivery.connections.max_per_domain
         self.gates = Gates(reactor)
@@ -52,7 +79,8 @@ class ConnectionLimits:
         """Go by *settings* from now on."""
         self._incoming.limit = self._share.part(settings.max_connections)
         self._incoming.settle()
-        self.outgoing.configure(self._share.part(settings.delivery.connections.max))
+        most = settings.delivery.connections.max
+        self.outgoing.configure(self._share.part(most), most)
         self._per_site = settings.delivery.connections.max_per_domain
         for portion in list(self._portions.values()):
             portion.limit = self._share.part(self._per_site)

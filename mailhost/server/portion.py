@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 from mailhost.intake.reception import Reception
 from mailhost.interfaces import Maybe
 from mailhost.model.reply import Reply
-from mailhost.relay.slots import Slots
+from mailhost.relay.slots import Pool, Slots, UsedUp
 from mailhost.server.share import Lending
 from mailhost.smtp import replies
 
@@ -98,17 +98,26 @@ class SharedSlots:
     has the part of its face that is used there.
 
     :ivar portion: this worker's part.
+    :ivar limit: of all workers together; `None`: any number.
+    :ivar setting: the key with the limit.
+    :ivar pool: of all virtual servers; each one taken here is taken there too.
     """
 
     portion: Portion
+    limit: int | None = None
+    setting: str = "delivery.connections.max"
+    pool: Pool | None = None
     _held: Counter[object] = field(factory=Counter, init=False)
     # In the order of asking, each holder once.
     _line: dict[object, Callable[[], None]] = field(factory=dict, init=False)
     _asked: Deferred[None] | None = field(default=None, init=False)
+    # One of the portion is in use for the first in line, and the pool has none for it yet.
+    _admitted: bool = field(default=False, init=False)
 
-    def configure(self, limit: int | None) -> None:
-        """This worker's own part is *limit* from now on."""
-        self.portion.limit = limit
+    def configure(self, part: int | None, limit: int | None) -> None:
+        """The limit is *limit* from now on, and this worker's own part of it *part*."""
+        self.limit = limit
+        self.portion.limit = part
         self._serve()
 
     def take(self, holder: object, granted: Callable[[], None], report: bool = False) -> bool:
@@ -118,46 +127,87 @@ class SharedSlots:
         :param granted: then called once, when *holder* has one: it was taken for it.
         :param report: is for the slots below, which keep some back.
         """
-        self._line.pop(holder, None)
-        if not self._line and self.portion.use():
+        # Who stands in line already keeps the place, however often it asks.
+        self._line[holder] = granted
+        if next(iter(self._line)) is holder and self._use(report):
+            del self._line[holder]
             self._held[holder] += 1
             return True
-        self._line[holder] = granted
         self._ask()
         return False
 
     def give_back(self, holder: object) -> None:
         """A connection of *holder*'s has ended."""
         self._held[holder] -= 1
+        if not self._held[holder]:
+            del self._held[holder]
         self.portion.free()
+        if self.pool is not None:
+            self.pool.give_back(self)
         self._serve()
 
     def leave(self, holder: object) -> None:
         """*holder* wants no slot any more."""
         self._line.pop(holder, None)
+        if self._admitted and not self._line:
+            assert self.pool is not None, "nobody else lets it wait"
+            self._admitted = False
+            self.pool.leave(self)
+            self.portion.free()
 
     def is_wanted(self) -> bool:
         """Whether somebody would take a slot that is given back; what is borrowed is wanted."""
-        return bool(self._line) or self.portion.borrowed > 0
+        if self._line or self.portion.borrowed > 0:
+            return True
+        return self.pool is not None and self.pool.is_wanted()
 
     def is_over_share(self, holder: object) -> bool:
         """Whether somebody waits who has clearly less than *holder*."""
         first = next(iter(self._line), None)
-        return first is not None and self._held[holder] >= self._held[first] + 2
+        if first is not None and self._held[holder] >= self._held[first] + 2:
+            return True
+        return self.pool is not None and self.pool.is_over_share(self)
+
+    def used_up(self) -> UsedUp:
+        """See `mailhost.relay.slots.Slots.used_up`."""
+        if self._admitted and self.pool is not None:
+            return self.pool.used_up()
+        return UsedUp(self.limit, self.setting)
+
+    def _use(self, report: bool = False) -> bool:
+        """Use one more of the portion, and one of the pool."""
+        if not self._admitted:
+            if not self.portion.use():
+                return False
+            self._admitted = True
+        # Who asks again goes to the end of the pool's line: others have had no turn meanwhile.
+        if self.pool is not None and not self.pool.take(self, self._granted, report):
+            return False
+        self._admitted = False
+        return True
+
+    def _granted(self) -> None:
+        """The pool has one for who is the first in line."""
+        self._admitted = False
+        self._grant()
+        self._serve()
+
+    def _grant(self) -> None:
+        holder = next(iter(self._line))
+        self._held[holder] += 1
+        self._line.pop(holder)()
 
     def _serve(self) -> None:
         """Hand out what is free to those who wait; give back what nobody needs."""
-        while self._line and self.portion.use():
-            holder = next(iter(self._line))
-            self._held[holder] += 1
-            self._line.pop(holder)()
+        while self._line and self._use():
+            self._grant()
         self.portion.settle()
         self._ask()
 
     def _ask(self) -> None:
-        """Borrow, one at a time, while somebody waits."""
+        """Borrow, one at a time, while somebody waits for want of it."""
         lending = self.portion.lending
-        if self._line and self._asked is None and lending is not None:
+        if self._line and not self._admitted and self._asked is None and lending is not None:
             self._asked = lending.borrow(self.portion.key)
             self._asked.addCallbacks(self._lent, self._not_lent)
 
@@ -188,15 +238,11 @@ class SiteShare:
     _admitted: bool = field(default=False, init=False)
     _asked: Deferred[None] | None = field(default=None, init=False)
 
-    @property
-    def limit(self) -> int | None:
-        """What is used up when the site has to wait."""
-        return self.slots.limit if self._admitted else self.portion.limit
-
-    @property
-    def setting(self) -> str:
-        """The key with that limit."""
-        return self.slots.setting if self._admitted else "delivery.connections.max_per_domain"
+    def used_up(self) -> UsedUp:
+        """See `mailhost.relay.slots.Slots.used_up`."""
+        if self._admitted:
+            return self.slots.used_up()
+        return UsedUp(self.portion.limit, "delivery.connections.max_per_domain")
 
     def take(self, holder: object, granted: Callable[[], None], report: bool = False) -> bool:
         """See `mailhost.relay.slots.Slots.take`; *holder* is always the same."""

@@ -16,9 +16,10 @@ from typing import Any, Protocol
 from attrs import evolve, field, frozen
 from twisted.internet.defer import Deferred
 
-from mailhost.config.settings import ListenAddress, VirtualServerSettings
+from mailhost.config.settings import ListenAddress, Settings, VirtualServerSettings
 from mailhost.interfaces import IHeldMail
 from mailhost.model.rate import Rate, RateLimits
+from mailhost.relay.slots import Pool
 from mailhost.relay.terms import Terms
 from mailhost.server.held import Colleagues, SharedHeldMail
 from mailhost.server.listening import bind
@@ -74,6 +75,8 @@ class Share:
     :ivar sockets: where listening sockets come from.
     :ivar lending: lends what is left over of limits; `None` where there is one worker.
     :ivar colleagues: the other workers; `None` where there is one.
+    :ivar outgoing: outbound connections of all virtual servers together; `None`: nobody counts
+        them.
     """
 
     number: int = 0
@@ -81,6 +84,7 @@ class Share:
     sockets: Sockets = field(factory=OwnSockets)
     lending: Lending | None = None
     colleagues: Colleagues | None = None
+    outgoing: Pool | None = None
 
     @property
     def owns_pickup(self) -> bool:
@@ -165,19 +169,25 @@ def outgoing_key(server: str) -> str:
     return f"out {server}"
 
 
+#: What a lender calls the outbound connections of all virtual servers together.
+ALL_OUTGOING = "all out"
+
+
 def site_key(server: str, site: str = "") -> str:
     """What a lender calls the connections of *server* to *site*; without one, to any."""
     return f"site {server}\n{site}"
 
 
-def spares(settings: VirtualServerSettings, count: int) -> dict[str, int]:
-    """What is left over of each limit of *settings* when each of *count* workers has its part."""
-    share = Share(count=count)
-    return {
-        incoming_key(settings.name): share.spare(settings.max_connections),
-        outgoing_key(settings.name): share.spare(settings.delivery.connections.max),
-        site_key(settings.name): share.spare(settings.delivery.connections.max_per_domain),
-    }
+def spares(settings: Settings) -> dict[str, int]:
+    """What is left over of each limit of *settings* when each worker has its part."""
+    share = Share(count=settings.workers)
+    found = {ALL_OUTGOING: share.spare(settings.max_outbound_connections)}
+    for one in settings.virtual_servers:
+        connections = one.delivery.connections
+        found[incoming_key(one.name)] = share.spare(one.max_connections)
+        found[outgoing_key(one.name)] = share.spare(connections.max)
+        found[site_key(one.name)] = share.spare(connections.max_per_domain)
+    return found
 
 
 #: The only process there is.

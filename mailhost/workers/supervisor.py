@@ -176,13 +176,7 @@ class Supervisor(Service):
     def _hold(self, settings: Settings) -> dict[Place, Any]:
         """Bind what is new, and lend what is left over of the limits."""
         made = self._sockets.hold(places(settings))
-        self._lender.set_spares(
-            {
-                key: spare
-                for one in settings.virtual_servers
-                for key, spare in spares(one, settings.workers).items()
-            }
-        )
+        self._lender.set_spares(spares(settings))
         return made
 
     def reload(self) -> None:

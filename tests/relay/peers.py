@@ -26,7 +26,7 @@ from mailhost.relay.line import Attempt, Opened
 from mailhost.relay.mail_exchange import MailExchangeResolver
 from mailhost.relay.manager import RelayManager
 from mailhost.relay.outcomes import unreachable
-from mailhost.relay.slots import Slots
+from mailhost.relay.slots import Pool
 from mailhost.relay.terms import Terms
 from mailhost.routing.categorizer import make_categorizer
 from mailhost.spool.badmail import Badmail
@@ -145,7 +145,7 @@ class SchedulingTestCase(SynchronousTestCase):
     def make_relay(
         self,
         settings: VirtualServerSettings,
-        pool: Slots | None = None,
+        pool: Pool | None = None,
         store: Any = None,
         gates: Gates | None = None,
     ) -> RelayManager:

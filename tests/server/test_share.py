@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailhost.config.settings import OutboundConnections, VirtualServerSettings
+from mailhost.config.settings import OutboundConnections, Settings, VirtualServerSettings
 from mailhost.model.rate import Rate, RateLimits
 from mailhost.model.session import SessionFacts
 from mailhost.relay.slots import SiteSlots, Slots
@@ -66,9 +66,16 @@ class ShareTests(SynchronousTestCase):
         """Inbound and outbound connections are lent apart."""
         settings = evolve(limited(5, 100), max_connections=3)
 
-        self.assertEqual({"in test": 1, "out test": 1, site_key("test"): 0}, spares(settings, 2))
-        self.assertEqual(1, spares(limited(5, 1), 2)[site_key("test")])
-        self.assertEqual({0}, set(spares(settings, 1).values()))
+        def of(one: VirtualServerSettings, workers: int, most: int | None = None) -> dict[str, int]:
+            return spares(
+                Settings(workers, None, max_outbound_connections=most, virtual_servers=(one,))
+            )
+
+        self.assertEqual(
+            {"all out": 1, "in test": 1, "out test": 1, site_key("test"): 0}, of(settings, 2, 7)
+        )
+        self.assertEqual(1, of(limited(5, 1), 2)[site_key("test")])
+        self.assertEqual({0}, set(of(settings, 1).values()))
 
     def test_terms(self) -> None:
         """100 per domain is 100 in all, a rate is a rate in all; alone nothing changes."""
@@ -148,7 +155,7 @@ class SharedSlotsTests(SynchronousTestCase):
         """A limit that was raised serves those who wait."""
         self.take("a"), self.take("b")
 
-        self.slots.configure(2)
+        self.slots.configure(2, 4)
 
         self.assertEqual(["b"], self.granted)
 
@@ -259,7 +266,7 @@ class SiteShareTests(SynchronousTestCase):
         self.assertTrue(worker.slots.take("other", lambda: None))
 
         self.assertFalse(self.take([worker], 0))
-        self.assertEqual("delivery.connections.max", worker.setting)
+        self.assertEqual("delivery.connections.max", worker.used_up().setting)
         self.assertTrue(worker.is_waiting(0))
         worker.slots.give_back("other")
 
@@ -314,7 +321,7 @@ class SeveralQueuesTests(SynchronousTestCase):
         self.assertTrue(self.take(elsewhere, "elsewhere"))
         self.assertTrue(own.is_wanted())
         self.assertTrue(own.is_over_share("own"))
-        self.assertEqual("delivery.connections.max_per_domain", adopted.setting)
+        self.assertEqual("delivery.connections.max_per_domain", adopted.used_up().setting)
 
         own.give_back("own")
         self.assertEqual(["adopted"], self.granted)

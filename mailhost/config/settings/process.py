@@ -119,6 +119,13 @@ class Settings:
         "lives (/healthz) and is ready (/readyz). Who can connect may read: keep it on the "
         "loopback interface, or behind a firewall. null: nowhere.",
     )
+    max_outbound_connections: int | None = key(
+        whole(1, unit="connections", lifted=True),
+        "unlimited",
+        help="Connections to other hosts of all virtual servers together. While it is reached the "
+        "virtual servers take turns: one with more gives up connections, between two messages, to "
+        "one with fewer. Each has its own limit below it, delivery.connections.max.",
+    )
     log: LogSettings = section(LogSettings, help="The log of the whole service.")
     resolver: ResolverSettings = section(ResolverSettings, help="How names are looked up.")
     virtual_servers: tuple[VirtualServerSettings, ...] = sections(
