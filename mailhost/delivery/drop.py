@@ -24,7 +24,7 @@ gives it a group and opens it for that group (``chgrp``, ``chmod g+rwxs``).
 recipients, and every octet of the file is decided at acceptance.  If the
 process dies after the file has its name but before the outcome is recorded,
 the attempt after the restart makes the same name, finds the same octets there
-and is done.  Two cases remain in which the message comes twice, which is
+and puts its own in their place.  Two cases remain in which the message comes twice, which is
 allowed (promise P1): a program has taken the file out or changed it in the
 meantime, or the second attempt is for another set of recipients.
 """
@@ -78,6 +78,7 @@ class DropDelivery:
     run: Run
     quota_octets: int | None = None
     _quota: DropQuota = field(init=False)
+    _failed_to_start: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._quota = DropQuota(self.quota_octets)
@@ -88,17 +89,20 @@ class DropDelivery:
 
         :returns: how many unfinished files were removed.
         :raises DirectoryProblem: the directory cannot be used now.  `deliver`
-            may work later all the same.
+            begins with another start then.
         """
         try:
+            self._failed_to_start = True
             make_directory(self.directory)
             directory_fd = open_directory(self.directory)
             try:
-                return remove_left_over(directory_fd)
+                removed = remove_left_over(directory_fd)
             finally:
                 os.close(directory_fd)
         except OSError as error:
             raise problem_of(error) from error
+        self._failed_to_start = False
+        return removed
 
     def deliver(
         self, message: QueuedMessage, recipients: Sequence[Mailbox], content: IStoredContent
@@ -121,6 +125,9 @@ class DropDelivery:
         reservation = _Reservation(self._quota, octets)
         file = PartFile(self.directory, lambda salt: name_of(salt=salt), reservation.make)
         try:
+            if self._failed_to_start:
+                # A directory that was there is never made anew: it may be on a disk that is away.
+                await self.run(self.start)
             reservation.is_new = await self._copy(file, fields, content)
         except Exception:
             await self.run(file.abandon)

@@ -135,8 +135,8 @@ class PartFile:
         """
         Append *blocks* and give the file its name, durably.
 
-        A file that is there already under this name is never replaced.  If it
-        holds the same octets, it is this delivery's, published before a crash.
+        A file that is there already under this name is replaced only where it holds the
+        same octets: then it is this delivery's, published before a crash or a failed sync.
 
         :returns: whether there is a new file.
         :raises DirectoryProblem: as for `write`.  A failed sync is not tried
@@ -145,8 +145,8 @@ class PartFile:
         with self._lock:
             try:
                 self._write(blocks)
-                os.fsync(self._fd)
                 os.fchmod(self._fd, FILE_MODE)
+                os.fsync(self._fd)
                 is_new = self._take_name()
                 # Also where an earlier attempt gave the name: it may have
                 # crashed, or failed, before this very call.
@@ -231,14 +231,13 @@ class PartFile:
         for salt in range(_MAX_SALT):
             name = f"{self._name_of(salt)}.eml"
             state = self._compare(name)
-            if state is None:
+            if state is not False:
+                # Also over an equal one: after a sync that failed nobody knows whether the
+                # disk has that name, and another sync might find nothing to do.
                 os.rename(
                     self._part, name, src_dir_fd=self._directory_fd, dst_dir_fd=self._directory_fd
                 )
-                return True
-            if state:
-                os.unlink(self._part, dir_fd=self._directory_fd)
-                return False
+                return state is None
         raise DirectoryProblem("the Drop directory holds other files under this message's names")
 
     def _compare(self, name: str) -> bool | None:

@@ -15,13 +15,15 @@ recipients, never from anything the network said:
 ====  ====================================================================
 
 All three are written and synced under hidden names, ``.STEM.BAD.part`` and so
-on, and only then renamed in the order of the table.  A crash leaves:
+on, and only then renamed in the order of the table; before the last one the directory is synced,
+because a disk may keep names in another order than ours.  A crash leaves:
 
 ===========================  ===========================================
 what `Badmail.start` finds   what it does
 ===========================  ===========================================
 ``.STEM.BAD.part``           removes all parts: the message is still queued
 .BAD, ``.STEM.BDR.part``     renames the rest: all three were synced before
+``.STEM.BDR.part`` alone     removes it: the disk has lost names, and the message is still queued
 .BAD, .BDP, .BDR             nothing
 ===========================  ===========================================
 
@@ -36,7 +38,7 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Awaitable, Callable, Iterable, Set
+from collections.abc import Awaitable, Callable, Iterable, Sequence, Set
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -336,8 +338,14 @@ def _part(stem: str, kind: str) -> str:
 
 
 def _rename(stem: str, kind: str, directory_fd: int) -> None:
-    """Give one synced part its name."""
-    os.rename(_part(stem, kind), f"{stem}.{kind}", src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
+    """Give one synced part its name, unless the start of another process has just done so."""
+    try:
+        os.rename(
+            _part(stem, kind), f"{stem}.{kind}", src_dir_fd=directory_fd, dst_dir_fd=directory_fd
+        )
+    except FileNotFoundError:
+        if not _is_named(stem, {kind}, directory_fd):
+            raise
 
 
 def _unlink(stem: str, kind: str, directory_fd: int) -> None:
@@ -369,11 +377,36 @@ def _recover(directory_fd: int, passed: Passed) -> None:
 def _recover_one(stem: str, kinds: set[str], directory_fd: int) -> None:
     if "BAD" in kinds:
         _remove_unlocked(stem, directory_fd)
-    elif "BDR" in kinds:
-        for kind in sorted(kinds):
-            _rename(stem, kind, directory_fd)
+    elif "BDR" in kinds and _is_named(stem, {"BAD", "BDP"} - kinds, directory_fd):
+        _rename_all(stem, sorted(kinds), directory_fd)
     else:
-        _unlink(stem, "BDP", directory_fd)
+        for kind in kinds:
+            _unlink(stem, kind, directory_fd)
+
+
+def _is_named(stem: str, kinds: Set[str], directory_fd: int) -> bool:
+    """Whether there are files of all *kinds* under their names."""
+    for kind in kinds:
+        try:
+            os.stat(f"{stem}.{kind}", dir_fd=directory_fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+    return True
+
+
+def _rename_all(
+    stem: str, kinds: Sequence[str], directory_fd: int, passed: Callable[[], None] = lambda: None
+) -> None:
+    """
+    Give *kinds*, the reason last, their names.
+
+    The others' names are durable before the reason has its own: with it the triple is there.
+    """
+    for kind in kinds:
+        if kind == _KINDS[-1]:
+            os.fsync(directory_fd)
+        _rename(stem, kind, directory_fd)
+        passed()
 
 
 def _remove_unlocked(stem: str, directory_fd: int) -> None:
@@ -431,10 +464,11 @@ class _Triple:
             self._close()
 
     def _name(self) -> None:
-        for kind in _KINDS:
-            _rename(self._stem, kind, self._directory_fd)
+        def passed() -> None:
             self._naming = True
             self._passed(Step.BAD_NAMED)
+
+        _rename_all(self._stem, _KINDS, self._directory_fd, passed)
         self._passed(Step.TRIPLE_NAMED)
         os.fsync(self._directory_fd)
         self._passed(Step.TRIPLE_STORED)
@@ -479,13 +513,18 @@ class _Triple:
             try:
                 fd = self._create("BAD")
             except FileExistsError:
-                # Left by an attempt that could not clean up.
+                # Left by an attempt that could not clean up; another process's goes on.
                 _remove_unlocked(self._stem, self._directory_fd)
-                fd = self._create("BAD")
-            # The start of another worker may have swept it away before it was locked.
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            if os.fstat(fd).st_nlink:
-                return fd
+                continue
+            try:
+                # The start of another worker may have swept it away before it was locked.
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                if os.fstat(fd).st_nlink:
+                    return fd
+            except BaseException:
+                # Its lock would keep every later attempt out.
+                os.close(fd)
+                raise
             os.close(fd)
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 

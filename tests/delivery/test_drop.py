@@ -200,7 +200,6 @@ class CrashTests(DropTestCase):
     def test_again_after_a_crash(self) -> None:
         """The attempt after the restart finds the file there, and does not double it."""
         self.successResultOf(self.deliver())
-        before = self.only_file().stat().st_ino
         self.drop = self.make()
         self.drop.start()
 
@@ -208,7 +207,7 @@ class CrashTests(DropTestCase):
         self.successResultOf(self.deliver())
 
         names = self.names()
-        self.assertEqual(before, (self.directory / f"{self.stem()}.eml").stat().st_ino)
+        self.assertEqual(EXPECTED, (self.directory / f"{self.stem()}.eml").read_bytes())
         # The first of the two named the recipients in another order.
         self.assertEqual(2, len(names))
 
@@ -379,6 +378,19 @@ class DirectoryTests(DropTestCase):
 
         self.assert_delayed("No such file")
 
+    def test_start_is_made_up_for(self) -> None:
+        """Trouble at the start is over with the trouble, and not with the next start."""
+        self.directory.rmdir()
+        with patch.object(os, "makedirs", failing(errno.EIO)):
+            self.assertRaises(DirectoryProblem, self.drop.start)
+            self.assert_delayed("Input/output")
+
+        self.successResultOf(self.deliver())
+
+        self.assertEqual(EXPECTED, self.only_file().read_bytes())
+        self.directory.rename(self.directory.parent / "away")
+        self.assert_delayed("No such file")
+
     def test_comes_back(self) -> None:
         """Nothing has to be restarted once it is there again."""
         self.directory.rmdir()
@@ -445,7 +457,11 @@ class DirectoryTests(DropTestCase):
         self.assertEqual(EXPECTED, self.only_file().read_bytes())
 
     def test_directory_sync_fails(self) -> None:
-        """The file has its name but may not keep it: put off, and found there the next time."""
+        """
+        The file has its name but may not keep it: put off, and given it anew the next time.
+
+        A sync that is only tried again may find nothing to do.
+        """
         fsync = os.fsync
 
         def fail_on_directories(fd: int) -> None:
@@ -455,12 +471,14 @@ class DirectoryTests(DropTestCase):
 
         with patch.object(os, "fsync", fail_on_directories):
             self.assert_delayed("Input/output")
+        before = self.only_file().stat().st_ino
         self.successResultOf(self.deliver())
 
         self.assertEqual(EXPECTED, self.only_file().read_bytes())
+        self.assertNotEqual(before, self.only_file().stat().st_ino)
 
     def test_synced_before_named(self) -> None:
-        """Content, then name, then directory: the order in which a power cut may come."""
+        """Content and mode, then name, then directory: the order in which power cuts may come."""
         calls: list[str] = []
 
         def noting(name: str) -> Callable[..., Any]:
@@ -476,12 +494,12 @@ class DirectoryTests(DropTestCase):
             return note
 
         with ExitStack() as stack:
-            for name in ("write", "fsync", "rename"):
+            for name in ("write", "fchmod", "fsync", "rename"):
                 stack.enter_context(patch.object(os, name, noting(name)))
             self.successResultOf(self.deliver())
 
-        self.assertEqual(["fsync file", "rename", "fsync dir"], calls[-3:])
-        self.assertEqual({"write"}, set(calls[:-3]))
+        self.assertEqual(["fchmod", "fsync file", "rename", "fsync dir"], calls[-4:])
+        self.assertEqual({"write"}, set(calls[:-4]))
 
     def test_new_parents(self) -> None:
         """A home that is missing is made with the directory."""

@@ -310,6 +310,13 @@ class DirectoryTests(BadmailTestCase):
             self.assert_triple(stem)
             rmtree(self.directory)
 
+    def test_cannot_be_locked(self) -> None:
+        """What was created and not locked keeps no later attempt out."""
+        with patch.object(fcntl, "flock", failing(errno.ENOLCK)):
+            self.assert_refused("No locks")
+
+        self.assert_triple(self.successResultOf(self.store()))
+
     def test_damaged(self) -> None:
         """A damaged content leaves nothing, however much was written."""
         for blocks in (1, 8):
@@ -394,6 +401,51 @@ class CrashTests(BadmailTestCase):
         self.patch(fcntl, "flock", late)
 
         self.assert_triple(self.successResultOf(self.store()))
+
+    def test_names_that_a_disk_has_lost(self) -> None:
+        """Without message and envelope a reason is nothing; the message is still queued."""
+        self.directory.mkdir()
+        parts = {kind: self.directory / f".{QUEUE_ID}.{kind}.part" for kind in ("BDP", "BDR")}
+        for kinds in (("BDR",), ("BDP", "BDR")):
+            for kind in kinds:
+                parts[kind].write_bytes(b"")
+
+            self.badmail.start()
+
+            self.assertEqual([], self.names())
+
+    def test_named_by_another_process(self) -> None:
+        """A start while a triple is being named names the rest; its writer has it all the same."""
+        rename = os.rename
+
+        def late(*names: str, **options: int) -> None:
+            if names[1].endswith(".BDR"):
+                with patch.object(os, "rename", rename):
+                    Badmail(self.directory, execute).start()
+            rename(*names, **options)
+
+        with patch.object(os, "rename", late):
+            stem = self.successResultOf(self.store())
+
+        self.assert_triple(stem)
+
+    def test_synced_before_the_reason(self) -> None:
+        """The names of message and envelope are durable before that of the reason."""
+        calls: list[str] = []
+        rename, fsync = os.rename, os.fsync
+
+        def noting_rename(*names: str, **options: int) -> None:
+            calls.append(names[1][-3:])
+            rename(*names, **options)
+
+        def noting_fsync(fd: int) -> None:
+            calls.append("directory" if stat.S_ISDIR(os.fstat(fd).st_mode) else "file")
+            fsync(fd)
+
+        with patch.object(os, "rename", noting_rename), patch.object(os, "fsync", noting_fsync):
+            self.successResultOf(self.store())
+
+        self.assertEqual([*["file"] * 3, "BAD", "BDP", "directory", "BDR", "directory"], calls[-8:])
 
     def test_left_by_itself(self) -> None:
         """An envelope alone cannot be completed; it goes.  What is not ours stays."""
