@@ -38,7 +38,7 @@ class AllOutgoing:
         self._share = share
         self._portion: SharedSlots | None = None
         if share.lending is not None:
-            portion = Portion(share.part(limit), share.lending, ALL_OUTGOING)
+            portion = Portion(share.small_part(limit), share.lending, ALL_OUTGOING)
             self._portion = SharedSlots(portion, limit, setting)
         self.slots = Slots(limit, setting, self._portion)
 
@@ -46,7 +46,7 @@ class AllOutgoing:
         """Go by *limit* from now on; what is open beyond it ends by itself."""
         self.slots.limit = limit
         if self._portion is not None:
-            self._portion.configure(self._share.part(limit), limit)
+            self._portion.configure(self._share.small_part(limit), limit)
         self.slots.serve()
 
 
@@ -64,10 +64,14 @@ class ConnectionLimits:
     def __init__(self, settings: VirtualServerSettings, share: Share, reactor: Any) -> None:
         self._name = settings.name
         self._share = share
-        self._incoming = self._portion(settings.max_connections, incoming_key(self._name))
+        self._incoming = self._portion(
+            share.small_part(settings.max_connections), incoming_key(self._name)
+        )
         most = settings.delivery.connections.max
         self.outgoing = SharedSlots(
-            self._portion(most, outgoing_key(self._name)), most, pool=share.outgoing
+            self._portion(share.small_part(most), outgoing_key(self._name)),
+            most,
+            pool=share.outgoing,
         )
         self._per_site = settings.delivery.connections.max_per_domain
         self.gates = Gates(reactor)
@@ -77,10 +81,10 @@ class ConnectionLimits:
 
     def configure(self, settings: VirtualServerSettings) -> None:
         """Go by *settings* from now on."""
-        self._incoming.limit = self._share.part(settings.max_connections)
+        self._incoming.limit = self._share.small_part(settings.max_connections)
         self._incoming.settle()
         most = settings.delivery.connections.max
-        self.outgoing.configure(self._share.part(most), most)
+        self.outgoing.configure(self._share.small_part(most), most)
         self._per_site = settings.delivery.connections.max_per_domain
         for portion in list(self._portions.values()):
             portion.limit = self._share.part(self._per_site)
@@ -111,8 +115,8 @@ class ConnectionLimits:
         key = site_key(self._name, key)
         portion = self._portions.get(key)
         if portion is None:
-            portion = self._portions[key] = self._portion(self._per_site, key)
+            portion = self._portions[key] = self._portion(self._share.part(self._per_site), key)
         return SiteShare(portion, slots)
 
-    def _portion(self, limit: int | None, key: str) -> Portion:
-        return Portion(self._share.part(limit), self._share.lending, key)
+    def _portion(self, part: int | None, key: str) -> Portion:
+        return Portion(part, self._share.lending, key)

@@ -98,12 +98,27 @@ class Share:
         return SharedHeldMail(own, server, queues, self.colleagues, reactor)
 
     def part(self, limit: int | None) -> int | None:
-        """What this worker has of *limit* without asking; `None`: no limit."""
+        """An equal part of *limit* for each worker; `None`: no limit."""
         return None if limit is None else limit // self.count
 
     def spare(self, limit: int | None) -> int:
         """What is left over of *limit* when each worker has its part: it is lent."""
         return 0 if limit is None else limit % self.count
+
+    def small_part(self, limit: int | None) -> int | None:
+        """
+        What this worker has of *limit* without asking, where much of it is lent.
+
+        Half of the limit is divided, so that a worker with much to do has most of it while the
+        others have little.
+        """
+        if limit is None or self.count == 1:
+            return limit
+        return limit // 2 // self.count
+
+    def large_spare(self, limit: int | None) -> int:
+        """What is lent of *limit* when each worker has a small part."""
+        return 0 if limit is None else limit - (self.small_part(limit) or 0) * self.count
 
     def terms(self, terms: Terms) -> Terms:
         """
@@ -181,11 +196,11 @@ def site_key(server: str, site: str = "") -> str:
 def spares(settings: Settings) -> dict[str, int]:
     """What is left over of each limit of *settings* when each worker has its part."""
     share = Share(count=settings.workers)
-    found = {ALL_OUTGOING: share.spare(settings.max_outbound_connections)}
+    found = {ALL_OUTGOING: share.large_spare(settings.max_outbound_connections)}
     for one in settings.virtual_servers:
         connections = one.delivery.connections
-        found[incoming_key(one.name)] = share.spare(one.max_connections)
-        found[outgoing_key(one.name)] = share.spare(connections.max)
+        found[incoming_key(one.name)] = share.large_spare(one.max_connections)
+        found[outgoing_key(one.name)] = share.large_spare(connections.max)
         found[site_key(one.name)] = share.spare(connections.max_per_domain)
     return found
 

@@ -85,8 +85,8 @@ class World:
     def __init__(self, of_all: int | None, of_each: int | None, workers: int, servers: int) -> None:
         self.lender = Lender()
         share = Share(count=workers)
-        spares = {ALL_OUTGOING: share.spare(of_all)}
-        spares |= {outgoing_key(str(n)): share.spare(of_each) for n in range(servers)}
+        spares = {ALL_OUTGOING: share.large_spare(of_all)}
+        spares |= {outgoing_key(str(n)): share.large_spare(of_each) for n in range(servers)}
         self.lender.set_spares(spares)
         self.spares = spares
         self.ways = [Way(self.lender, number) for number in range(workers)]
@@ -97,7 +97,9 @@ class World:
             outgoing = AllOutgoing(of_all, share)
             self.all.append(outgoing)
             for server in range(servers):
-                portion = Portion(share.part(of_each), share.lending, outgoing_key(str(server)))
+                portion = Portion(
+                    share.small_part(of_each), share.lending, outgoing_key(str(server))
+                )
                 shared = SharedSlots(portion, of_each, pool=outgoing.slots)
                 slots = Slots(of_each, pool=shared)
                 self.sites[number, server] = [Site(slots) for _ in range(2)]
@@ -164,6 +166,28 @@ class LimitTests(SynchronousTestCase):
         self.assertEqual((1, 0), (site.held, other.held))
         site.give_back()
         self.assertEqual(1, other.held)
+
+    def test_idle_workers(self) -> None:
+        """Who has all the work has nearly all connections, and gives them up when others come."""
+        world = World(40, 40, 4, 1)
+        busy, idle = world.sites[0, 0][0], world.sites[1, 0][0]
+        for _ in range(100):
+            busy.take()
+            world.settle()
+        # Three workers have parts of five, and of forty connections four are kept.
+        self.assertEqual(25, busy.held)
+        for _ in range(5):
+            idle.take()
+        self.assertEqual(5, idle.held)
+        idle.take()
+        world.settle()
+        self.assertEqual(5, idle.held)
+        self.assertTrue(busy.slots.is_wanted())
+        # Both want one more, and have it in turn.
+        for _ in range(2):
+            busy.give_back()
+            world.settle()
+        self.assertEqual((24, 6), (busy.held, idle.held))
 
     def test_any_order(self) -> None:
         """Never more than a limit, in all and of each; nobody waits for what is free."""

@@ -60,7 +60,10 @@ class ShareTests(SynchronousTestCase):
                 shares = [Share(number, count) for number in range(count)]
                 parts = [share.part(limit) or 0 for share in shares]
                 self.assertEqual(limit, sum(parts) + shares[0].spare(limit))
+                small = [share.small_part(limit) or 0 for share in shares]
+                self.assertEqual(limit, sum(small) + shares[0].large_spare(limit))
         self.assertIsNone(Share(0, 3).part(None))
+        self.assertIsNone(Share(0, 3).small_part(None))
 
     def test_spares_of_a_server(self) -> None:
         """Inbound and outbound connections are lent apart."""
@@ -72,7 +75,7 @@ class ShareTests(SynchronousTestCase):
             )
 
         self.assertEqual(
-            {"all out": 1, "in test": 1, "out test": 1, site_key("test"): 0}, of(settings, 2, 7)
+            {"all out": 5, "in test": 3, "out test": 3, site_key("test"): 0}, of(settings, 2, 7)
         )
         self.assertEqual(1, of(limited(5, 1), 2)[site_key("test")])
         self.assertEqual({0}, set(of(settings, 1).values()))
