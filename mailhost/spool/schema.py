@@ -183,8 +183,11 @@ FROM recipients WHERE key = ? ORDER BY number
 SELECT_RAW_OCTETS = "SELECT CAST(octets AS BLOB) FROM messages WHERE key = ?"
 SELECT_IS_QUEUED = "SELECT 1 FROM messages WHERE key = ?"
 #: Keys rise with time, so those of the future are few.
+#: By the key, of which nearly always none is that high; not by the times of a whole queue, which
+#: the plus signs keep out of it.
 WAKE = """
-UPDATE recipients SET due_at = ? WHERE key > ? AND due_at > ? AND due_at < ? AND attempts = 0
+UPDATE recipients SET due_at = ?
+WHERE key > ? AND +due_at > ? AND +due_at < ? AND attempts = 0
 """
 #: Where so many recipients from a message on end.
 SELECT_BOUND = "SELECT key FROM recipients WHERE key > ? ORDER BY key LIMIT 1 OFFSET ?"

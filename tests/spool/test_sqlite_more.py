@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred
@@ -12,7 +13,8 @@ from mailhost.errors import SpoolProblem
 from mailhost.model.envelope import Envelope
 from mailhost.model.listing import QueueFilter
 from mailhost.model.queue import Postponement, QueueCounts, Result
-from mailhost.spool import group
+from mailhost.spool import group, schema
+from mailhost.spool.database import connect
 from mailhost.spool.reader import QueueReader
 from tests.contracts.queue_store import BOB, CAROL, DONE, LATER, whole
 from tests.spool.test_sqlite import LARGE, SQLiteTestCase
@@ -123,6 +125,21 @@ class OverlapTests(SQLiteTestCase, TestCase):
         )
 
         self.failureResultOf(committed, SpoolProblem)
+
+
+class PlanTests(SQLiteTestCase, TestCase):
+    async def test_a_start_walks_through_no_queue(self) -> None:
+        """What is asked at a start is found by an index that has few, however much is queued."""
+        await self.stop()
+        with closing(connect(self.home / "Queue")) as connection:
+            for statement, values, index in (
+                (schema.WAKE, (0.0, 1, 0.0, 1.0), "PRIMARY KEY (key>?)"),
+                (schema.SELECT_LARGE, (), "messages_large"),
+                (schema.SELECT_DUE, (0.0, 1, 0), "recipients_due (due_at<?)"),
+                (schema.SELECT_NEXT_DUE, (0.0,), "recipients_due (due_at>?)"),
+            ):
+                plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
+                self.assertIn(index, plan[0][3], statement)
 
 
 class RestartTests(SQLiteTestCase, TestCase):
