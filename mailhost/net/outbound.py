@@ -94,6 +94,10 @@ class Transcript:
         return self.ended_in in (Phase.STARTTLS, Phase.SECURING)
 
 
+#: Told what a transaction came to.
+Over = Callable[[Transcript | Exception], None]
+
+
 @frozen
 class Protection:
     """
@@ -160,7 +164,7 @@ class OutboundProtocol(Protocol):
         self._timeout_seconds = timeout_seconds
         self._deadlines = deadlines
         self._gone = gone
-        self._waiting: Deferred[Transcript] | None = None
+        self._waiting: Over | None = None
         self._asked: Deferred[Reply | None] | None = None
         self._content: IStoredContent | None = None
         self._recipient_count = 0
@@ -189,25 +193,25 @@ class OutboundProtocol(Protocol):
             return None
         return facts_of(connection_of(self.transport))
 
-    def send(self, envelope: Envelope, content: IStoredContent) -> Deferred[Transcript]:
+    def send(self, envelope: Envelope, content: IStoredContent, over: Over) -> None:
         """
         Carry one transaction; allowed when the last one is over.
 
         :param content: read block by block; when it turns out to be damaged or
             to hold a bare CR or LF the connection is dropped before the final dot.
+        :param over: called once, with the transcript or with what is wrong with the content;
+            before this returns where the connection is gone.
         """
-        waiting: Deferred[Transcript] = Deferred()
         if self._scribe is not None:
             self._scribe.begin()
-        self._waiting = waiting
+        self._waiting = over
         self._content = content
         self._recipient_count = count = len(envelope.forward_paths)
         if self._lost or self._dialogue.phase is not Phase.READY:
             self._answer(Transcript((None,) * count, "connection lost", False, False))
-            return waiting
+            return
         self._dialogue.send_envelope(envelope, content.size)
         self._flush()
-        return waiting
 
     def ask(self, command: str) -> Deferred[Reply | None]:
         """
@@ -425,9 +429,7 @@ class OutboundProtocol(Protocol):
         self._dialogue.receive_end(str(problem))
         event = self._dialogue.next_event()
         if isinstance(event, SessionOver):
-            waiting, self._waiting = self._waiting, None
-            if waiting is not None:
-                waiting.errback(problem)
+            self._answer(problem)
         self.drop()
 
     # ---- results
@@ -467,11 +469,11 @@ class OutboundProtocol(Protocol):
         if asked is not None:
             asked.callback(reply)
 
-    def _answer(self, transcript: Transcript) -> None:
-        waiting, self._waiting = self._waiting, None
+    def _answer(self, result: Transcript | Exception) -> None:
+        over, self._waiting = self._waiting, None
         self._content = None
-        if waiting is not None:
-            waiting.callback(transcript)
+        if over is not None:
+            over(result)
 
     # ---- octets and time
 

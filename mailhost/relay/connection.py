@@ -8,12 +8,11 @@ One session with a site, from its opening to its end.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
 
 from attrs import define, evolve, field
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -23,6 +22,7 @@ from mailhost.interfaces import IStoredContent, next_block, open_stored
 from mailhost.model.address import Mailbox
 from mailhost.model.envelope import Envelope
 from mailhost.model.outcome import Fate, Outcome
+from mailhost.model.parameters import NO_MAIL_PARAMETERS
 from mailhost.model.queue import QueuedRecipient
 from mailhost.net.outbound import OutboundProtocol, Transcript
 from mailhost.relay.fitting import Misfit, fitted, takes
@@ -51,51 +51,61 @@ TURNED_IDLE_SECONDS = 1.0
 
 @define(eq=False)
 class Connection:
-    """One session with the site, from its opening to its end."""
+    """
+    One session with the site, from its opening to its end.
+
+    Between its opening and its end no step of an ordinary transaction is a coroutine or a
+    Deferred: there are several for each message (ADR 0016).
+
+    :ivar opening: nobody has answered yet.
+    :ivar deadline_at: when an idle one is given up, on the clock of `Line.deadlines`.
+    """
 
     site: SiteQueue
     opening: bool = field(default=True, init=False)
+    deadline_at: float = field(default=0.0, init=False)
     _opened: Opened | None = field(default=None, init=False)
     _carried: int = field(default=0, init=False)
-    _job: Deferred[Job | None] | None = field(default=None, init=False)
-    _timer: IDelayedCall | None = field(default=None, init=False)
-    _living: Deferred[None] | None = field(default=None, init=False)
+    _idle: bool = field(default=False, init=False)
+    _ended: bool = field(default=False, init=False)
+    _opening: Deferred[None] | None = field(default=None, init=False)
     # The job that has no outcome yet.
     _current: Job | None = field(default=None, init=False)
+    # Of the transaction under way.
+    _content: IStoredContent | None = field(default=None, init=False)
 
     _log = Logger()
 
     def start(self, job: Job) -> None:
         """Open, carry *job*, and go on as long as there is work."""
-        self._living = Deferred.fromCoroutine(self._live(job))
-        self._living.addErrback(self._failed)
-
-    def _failed(self, failure: Failure) -> None:
-        if failure.check(CancelledError):  # type: ignore[no-untyped-call]  # upstream
-            return
-        self._log.failure("A connection has failed", failure)
-        self.drop()
-        if self._current is not None:
-            self._settle_all(self._current, STUMBLED)
+        self._current = job
+        self._opening = self._wait_for(self._open(job))
 
     def give_up(self) -> None:
         """Stop opening it; its job stays in the store as it is."""
-        if self._living is not None:
-            self._living.cancel()
+        if self._opening is not None:
+            self._opening.cancel()
 
     @property
     def spot(self) -> tuple[str, int]:
         """The address and port that it leads to."""
-        assert self._opened is not None, "it is asked for work when it is open"
-        return self._opened.place.address, self._opened.place.port
+        place = self._open_session.place
+        return place.address, place.port
 
     def give(self, job: Job) -> None:
         """An idle connection gets work."""
-        self._wake(job)
+        self._rouse()
+        self._serve(job)
 
     def finish(self) -> None:
         """An idle connection says goodbye."""
-        self._wake(None)
+        if self._idle:
+            self._rouse()
+            self._end()
+
+    def expire(self) -> None:
+        """There was no work for it for so long."""
+        self.finish()
 
     def drop(self) -> None:
         """End it now."""
@@ -104,30 +114,107 @@ class Connection:
 
     # ---- its life
 
-    async def _live(self, first: Job) -> None:
-        self._current = first
-        try:
-            tracer = self.site.line.tracer
-            attempts: list[Attempt] | None = [] if tracer.on else None
-            opened = await self.site.line.open(
-                first.destination,
-                first.tried,
-                self._gone,
-                attempts,
-                first.message.parameters.requiretls,
-            )
-            self.opening = False
-            if attempts:
-                self._trace_attempts(first, attempts)
-            if not isinstance(opened, Opened):
-                self._current = None
-                if opened is None:
-                    self.site.not_connected()
-                self.site.cannot_open(self, first, opened)
-                return
+    async def _open(self, first: Job) -> None:
+        tracer = self.site.line.tracer
+        attempts: list[Attempt] | None = [] if tracer.on else None
+        opened = await self.site.line.open(
+            first.destination,
+            first.tried,
+            self.finish,
+            attempts,
+            first.message.parameters.requiretls,
+        )
+        self.opening = False
+        if attempts:
+            self._trace_attempts(first, attempts)
+        if isinstance(opened, Opened):
             self._opened = opened
-            await self._serve(opened.session, first)
-        finally:
+            self._serve(first)
+            return
+        self._current = None
+        if opened is None:
+            self.site.not_connected()
+        self.site.cannot_open(self, first, opened)
+        self._gone()
+
+    def _wait_for(self, step: Coroutine[Deferred[Any], Any, None]) -> Deferred[None]:
+        return Deferred.fromCoroutine(step).addErrback(self._failed)
+
+    def _stumbled(self) -> None:
+        """An exception that nobody has foreseen."""
+        self._failed(Failure())  # type: ignore[no-untyped-call]  # upstream
+
+    def _failed(self, failure: Failure) -> None:
+        content, self._content = self._content, None
+        if content is not None:
+            content.close()
+        if not failure.check(CancelledError):  # type: ignore[no-untyped-call]  # upstream
+            self._log.failure("A connection has failed", failure)
+            self.drop()
+            if self._current is not None:
+                self._settle_all(self._current, STUMBLED)
+        self._gone()
+
+    @property
+    def _open_session(self) -> Opened:
+        assert self._opened is not None, "it is asked for work when it is open"
+        return self._opened
+
+    def _serve(self, job: Job | None) -> None:
+        """Carry *job*, and what there is then, until something has to be waited for."""
+        try:
+            while job is not None:
+                self._current = job
+                alive = self._carry(job)
+                if alive is None:
+                    return
+                job = self._next(alive)
+        except Exception:
+            self._stumbled()
+
+    def _next(self, alive: bool) -> Job | None:
+        """The job to carry now, behind the one that is done; if there is none, rest or end."""
+        self._carried += 1
+        if alive and not self._has_carried_enough():
+            job = self.site.next_job(self)
+            if job is not None:
+                return job
+            if not self.site.is_closing:
+                self._rest()
+                return None
+        self._end()
+        return None
+
+    def _has_carried_enough(self) -> bool:
+        site = self.site
+        if site.peer_limits.mails is not None and self._carried >= site.peer_limits.mails:
+            return True
+        if site.destination.is_turned:
+            return False
+        most = site.terms.max_messages
+        return (most is not None and self._carried >= most) or site.must_yield()
+
+    def _rest(self) -> None:
+        """Wait for work, for a while."""
+        turned = self.site.destination.is_turned
+        deadlines = self.site.line.deadlines
+        self.deadline_at = deadlines.seconds() + (TURNED_IDLE_SECONDS if turned else IDLE_SECONDS)
+        deadlines.watch(self)
+        self._idle = True
+        self.site.became_idle(self)
+
+    def _rouse(self) -> None:
+        self._idle = False
+        self.site.line.deadlines.forget(self)
+        self.site.no_longer_idle(self)
+
+    def _end(self) -> None:
+        self._open_session.session.quit()
+        self._gone()
+
+    def _gone(self) -> None:
+        if not self._ended:
+            self._ended = True
             self.opening = False
             self.site.ended(self)
 
@@ -155,8 +242,7 @@ class Connection:
         A transaction in clear that everybody was taken in has nothing that the outcomes do not
         tell.
         """
-        assert self._opened is not None
-        opened = self._opened
+        opened = self._open_session
         good = transcript.alive and all(r is not None and r.positive for r in transcript.replies)
         if good and opened.session.tls is None:
             return
@@ -171,73 +257,89 @@ class Connection:
                 "attempt",
                 how if good or not transcript.words else f"{how}; {transcript.words}",
                 paths=_paths(job),
-                peer=f"{opened.place.host} [{opened.place.address}]:{opened.place.port}",
+                peer=f"{opened.peer}:{opened.place.port}",
                 dialogue=said,
             )
         )
 
-    async def _serve(self, session: OutboundProtocol, first: Job) -> None:
-        job: Job | None = first
-        while job is not None:
-            alive = await self._carry(session, job)
-            self._carried += 1
-            turned = self.site.destination.is_turned
-            most = None if turned else self.site.terms.max_messages
-            limit = _fewest(most, self.site.peer_limits.mails)
-            if not alive or (limit is not None and self._carried >= limit):
-                break
-            if not turned and self.site.must_yield():
-                break
-            job = self.site.next_job(self) or await self._wait_for_job()
-        session.quit()
-
-    def _wait_for_job(self) -> Deferred[Job | None]:
-        self._job = Deferred()
-        if self.site.stopping or self.site.slots.is_wanted():
-            job, self._job = self._job, None
-            job.callback(None)
-            return job
-        seconds = TURNED_IDLE_SECONDS if self.site.destination.is_turned else IDLE_SECONDS
-        self._timer = self.site.line.reactor.callLater(seconds, self._wake, None)
-        self.site.became_idle(self)
-        return self._job
-
-    def _gone(self) -> None:
-        """The peer has closed the connection."""
-        self._wake(None)
-
-    def _wake(self, job: Job | None) -> None:
-        waiting, self._job = self._job, None
-        if waiting is None:
-            return
-        if self._timer is not None:
-            timer, self._timer = self._timer, None
-            if timer.active():
-                timer.cancel()
-        if self in self.site.idle:
-            self.site.idle.remove(self)
-        waiting.callback(job)
-
     # ---- one transaction
 
-    async def _carry(self, session: OutboundProtocol, job: Job) -> bool:
-        """:returns: whether the session can carry another."""
+    def _carry(self, job: Job) -> bool | None:
+        """:returns: whether the session can carry another; `None`: it is not known yet."""
+        opened = self._open_session
+        peer = opened.session.extensions
+        job.tried.add((opened.place.address, opened.place.port))
         message = job.message
-        assert self._opened is not None
-        place = self._opened.place
-        job.tried.add((place.address, place.port))
-        self._current = job
+        if (
+            message.parameters is not NO_MAIL_PARAMETERS
+            or "LIMITS" in peer
+            or not takes(message, peer, self.site.terms.long_lines)
+            or job.is_international
+        ):
+            self._wait_for(self._carry_specially(job))
+            return None
+        try:
+            content = self.site.store.open_content(message)
+        except SpoolProblem as problem:
+            return self._unopened(job, problem)
+        if isinstance(content, Awaitable):
+            self._wait_for(self._carry_later(job, content))
+            return None
+        return self._transact(job, self._envelope(job), content)
+
+    def _envelope(self, job: Job) -> Envelope:
+        return job.envelope(self.site.terms.categorizer.masquerade(job.message.reverse_path))
+
+    async def _carry_later(self, job: Job, opening: Awaitable[IStoredContent]) -> None:
+        """Its content is on its way."""
+        try:
+            content = await opening
+        except SpoolProblem as problem:
+            self._go_on(self._unopened(job, problem))
+        else:
+            self._go_on(self._transact(job, self._envelope(job), content))
+
+    async def _carry_specially(self, job: Job) -> None:
+        """It asks for more than a host that takes any mail, or the host takes less."""
+        ready = await self._fit(job)
+        if ready is None:
+            self._go_on(True)
+        else:
+            self._go_on(self._transact(*ready))
+
+    def _go_on(self, alive: bool | None) -> None:
+        """What had to be waited for is there."""
+        if alive is not None:
+            self._serve(self._next(alive))
+
+    def _unopened(self, job: Job, problem: SpoolProblem) -> bool | None:
+        if isinstance(problem, ContentDamaged):
+            self._wait_for(self._settle_damaged(job, problem, True))
+            return None
+        self._settle_all(job, Outcome(Fate.DELAYED, "4.3.0", str(problem)))
+        return True
+
+    async def _settle_damaged(self, job: Job, problem: ContentDamaged, alive: bool) -> None:
+        self._settle_all(job, await damaged(self.site.store, job.message, problem))
+        self._go_on(alive)
+
+    async def _fit(self, job: Job) -> tuple[Job, Envelope, IStoredContent] | None:
+        """
+        What of *job* this host gets, and how; `None`: nothing, and that has been seen to.
+        """
+        opened, message = self._open_session, job.message
+        session, host = opened.session, opened.place.host
         international = job.is_international
         spoken = "SMTPUTF8" in session.extensions
         if message.parameters.returns_late and not self._may_be_in_time(session, job):
-            return True
+            return None
         if message.parameters.requiretls and "REQUIRETLS" not in session.extensions:
-            self._try_elsewhere(job, without_requiretls(place.host))
-            return True
+            self._try_elsewhere(job, without_requiretls(host))
+            return None
         if international and not spoken:
             left = await self._without_utf8(job)
             if left is None:
-                return True
+                return None
             job = self._current = left
         job = self._within_limits(session, job)
         store, peer, fit = self.site.store, session.extensions, None
@@ -246,27 +348,27 @@ class Connection:
                 fit = await fitted(store, message, peer)
             content = await open_stored(store, message) if fit is None else fit.content
         except Misfit as problem:
-            self._try_elsewhere(job, misfit(problem.status, place.host, str(problem)))
-            return True
+            self._try_elsewhere(job, misfit(problem.status, host, str(problem)))
+            return None
         except ContentDamaged as problem:
-            self._settle_all(job, await damaged(self.site.store, message, problem))
-            return True
+            self._settle_all(job, await damaged(store, message, problem))
+            return None
         except SpoolProblem as problem:
             self._settle_all(job, Outcome(Fate.DELAYED, "4.3.0", str(problem)))
-            return True
-        sender = self.site.terms.categorizer.masquerade(message.reverse_path)
-        envelope = job.international(sender, spoken) if international else job.envelope(sender)
+            return None
+        envelope = self._envelope(job)
+        if international:
+            envelope = job.international(envelope, spoken)
         if fit is not None:
             ready = envelope.wire_ready and not fit.converted
             envelope = evolve(envelope, body=fit.body, wire_ready=ready)
         if message.parameters.by[1]:
             envelope = job.in_time(envelope, self.site.line.reactor.seconds())
-        return await self._transact(session, job, envelope, content)
+        return job, envelope, content
 
     def _may_be_in_time(self, session: OutboundProtocol, job: Job) -> bool:
         """Mail that is worth nothing later goes to hosts that know of that (RFC 2852 §4.1.4)."""
-        assert self._opened is not None
-        host = self._opened.place.host
+        host = self._open_session.place.host
         words = session.extensions.get("DELIVERBY")
         if words is None:
             outcome = Outcome(Fate.FAILED, "5.3.3", f"{host} does not offer DELIVERBY", peer=host)
@@ -300,8 +402,7 @@ class Connection:
 
         A domain has a form in ASCII, a local part and a header have none.
         """
-        assert self._opened is not None
-        host, sender = self._opened.place.host, job.message.reverse_path
+        host, sender = self._open_session.place.host, job.message.reverse_path
         speakable = [one for one in job.recipients if one.forward_path.in_ascii.is_ascii]
         status, what = "5.6.7", "an address"
         if sender is not None and not sender.in_ascii.is_ascii:
@@ -352,28 +453,42 @@ class Connection:
         self._current = None
         self.site.try_elsewhere(evolve(job, so_far=outcomes, session_lost=False))
 
-    async def _transact(
-        self, session: OutboundProtocol, job: Job, envelope: Envelope, content: IStoredContent
-    ) -> bool:
-        assert self._opened is not None
-        message = job.message
+    def _transact(self, job: Job, envelope: Envelope, content: IStoredContent) -> bool | None:
+        self._current, self._content = job, content
+        self._open_session.session.send(envelope, content, self._transacted)
+        return None
+
+    def _transacted(self, result: Transcript | Exception) -> None:
+        """The transaction is over."""
+        if self._ended:
+            return
         try:
-            transcript = await session.send(envelope, content)
-        except ContentDamaged as problem:
-            self._settle_all(job, await damaged(self.site.store, message, problem))
-            return False
-        except SpoolProblem as problem:
-            # A content that must not be sent (P6) will not become better.
-            fate = Fate.DELAYED if "bare" not in str(problem) else Fate.FAILED
-            status = "4.3.0" if fate is Fate.DELAYED else "5.6.0"
-            self._settle_all(job, Outcome(fate, status, str(problem)))
-            return False
-        finally:
-            content.close()
-        if self.site.line.tracer.on:
-            self._trace_transaction(job, transcript)
-        self._settle_transcript(job, transcript, "DSN" in session.extensions)
-        return transcript.alive
+            alive = self._settle_result(result)
+        except Exception:
+            self._stumbled()
+        else:
+            self._go_on(alive)
+
+    def _settle_result(self, result: Transcript | Exception) -> bool | None:
+        job, content = self._current, self._content
+        assert job is not None and content is not None, "a transaction was under way"
+        self._content = None
+        content.close()
+        if isinstance(result, Transcript):
+            if self.site.line.tracer.on:
+                self._trace_transaction(job, result)
+            self._settle_transcript(job, result)
+            return result.alive
+        if isinstance(result, ContentDamaged):
+            self._wait_for(self._settle_damaged(job, result, False))
+            return None
+        if not isinstance(result, SpoolProblem):
+            raise result
+        # A content that must not be sent (P6) will not become better.
+        bare = "bare" in str(result)
+        fate, status = (Fate.FAILED, "5.6.0") if bare else (Fate.DELAYED, "4.3.0")
+        self._settle_all(job, Outcome(fate, status, str(result)))
+        return False
 
     def _settle_all(self, job: Job, outcome: Outcome) -> None:
         self._settle(job, [outcome] * len(job.recipients))
@@ -382,9 +497,9 @@ class Connection:
         self._current = None
         self.site.settle(job, outcomes)
 
-    def _settle_transcript(self, job: Job, transcript: Transcript, dsn: bool) -> None:
-        assert self._opened is not None
-        place = self._opened.place
+    def _settle_transcript(self, job: Job, transcript: Transcript) -> None:
+        opened = self._open_session
+        place = opened.place
         lost = _is_lost(transcript)
         if not lost:
             self.site.succeeded()
@@ -395,9 +510,9 @@ class Connection:
             self._current = None
             self.site.try_again(job)
             return
-        transaction = self._opened.session_id, self._carried + 1
-        peer = f"{place.host} [{place.address}]"
-        outcomes = transcript_outcomes(transcript, peer, dsn, transaction)
+        transaction = opened.session_id, self._carried + 1
+        dsn = "DSN" in opened.session.extensions
+        outcomes = transcript_outcomes(transcript, opened.peer, dsn, transaction)
         if not worth_another_host(outcomes):
             self._settle(job, outcomes)
             if lost:
@@ -420,11 +535,6 @@ class Connection:
             self._settle(job, [o for _, o in final])
         self._current = None
         self.site.try_elsewhere(rest)
-
-
-def _fewest(one: int | None, other: int | None) -> int | None:
-    given = [limit for limit in (one, other) if limit is not None]
-    return min(given, default=None)
 
 
 def _paths(job: Job) -> tuple[Mailbox, ...]:

@@ -87,13 +87,13 @@ class Job:
         )
         return evolve(envelope, parameters=evolve(envelope.parameters, by=(left, mode)))
 
-    def international(self, reverse_path: Mailbox | None, spoken: bool) -> Envelope:
+    def international(self, plain: Envelope, spoken: bool) -> Envelope:
         """
-        The envelope of a mail that may need SMTPUTF8.
+        The envelope *plain* for a mail that may need SMTPUTF8.
 
         :param spoken: the peer offers it; else all of it has an ASCII form.
         """
-        plain = self.envelope(reverse_path)
+        reverse_path = plain.reverse_path
         parameters = evolve(plain.parameters, smtputf8=spoken)
         if spoken:
             return evolve(plain, parameters=parameters)
@@ -107,11 +107,10 @@ class Job:
     def envelope(self, reverse_path: Mailbox | None) -> Envelope:
         """What MAIL and RCPT are to say, with *reverse_path*."""
         message = self.message
-        special = {
-            place: Handling(parameters=one.parameters)
-            for place, one in enumerate(self.recipients)
-            if one.parameters is not NO_RECIPIENT_PARAMETERS
-        }
+        special: dict[int, Handling] = {}
+        for place, one in enumerate(self.recipients):
+            if one.parameters is not NO_RECIPIENT_PARAMETERS:
+                special[place] = Handling(parameters=one.parameters)
         return Envelope(
             reverse_path,
             tuple([one.forward_path for one in self.recipients]),

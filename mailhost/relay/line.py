@@ -67,6 +67,7 @@ class Opened:
     A session that can take an envelope, and where it leads.
 
     :ivar scribe: remembers what is said in it; `None`: nobody does.
+    :ivar peer: host and address, as reports name them.
     :ivar session_id: unique in this process, and no id of a session of clients; for logs.
     """
 
@@ -74,6 +75,11 @@ class Opened:
     place: HostAddress
     scribe: Scribe | None = None
     session_id: str = field(factory=lambda: f"out-{next(_session_numbers):x}", init=False)
+    peer: str = field(init=False)
+
+    @peer.default
+    def _name_peer(self) -> str:
+        return f"{self.place.host} [{self.place.address}]"
 
 
 @frozen
@@ -113,6 +119,7 @@ class Line:
     :ivar tls: contexts for what leaves.
     :ivar connect: opens a connection; replaced in tests.
     :ivar tokens: access tokens for logins.
+    :ivar deadlines: where the patience with peers, and with idle sessions, is looked after.
     :ivar tracer: where it is on, sessions are remembered.
     :ivar tally: counts connections.
     :ivar protocol_log: where it is on, it is told of all that is said.
@@ -133,14 +140,14 @@ class Line:
     tally: Tally = field(factory=Tally)
     protocol_log: ProtocolLog = field(factory=ProtocolLog)
     turned: dict[str, Opened] = field(factory=dict, init=False)
-    _deadlines: Deadlines = field(init=False)
+    deadlines: Deadlines = field(init=False)
     # There are threads from the first login on that needs them.
     _threads: ThreadPool | None = field(default=None, init=False)
 
     _log = Logger()
 
     def __attrs_post_init__(self) -> None:
-        self._deadlines = Deadlines(self.reactor)
+        self.deadlines = Deadlines(self.reactor)
         self.tokens = TokenBroker(self.reactor, self._in_thread)
 
     async def open(
@@ -207,7 +214,7 @@ class Line:
             self.hello_name,
             False,
             self.timeout_seconds,
-            self._deadlines,
+            self.deadlines,
             gone,
             None,
             scribe,
@@ -343,7 +350,7 @@ class Line:
                 self.hello_name,
                 destination.helo,
                 self.timeout_seconds,
-                self._deadlines,
+                self.deadlines,
                 gone,
                 protection,
                 scribe,

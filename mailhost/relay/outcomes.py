@@ -15,6 +15,7 @@ from mailhost.errors import ContentDamaged, MailhostError, ResolveProblem
 from mailhost.interfaces import IQueueStore
 from mailhost.model.outcome import Fate, Outcome, outcome_of
 from mailhost.model.queue import QueuedMessage
+from mailhost.model.reply import Reply
 from mailhost.net.outbound import Transcript
 from mailhost.smtp.client_events import Phase
 
@@ -34,13 +35,24 @@ def transcript_outcomes(
     :param dsn: *peer* offers DSN.
     :param transaction: see `mailhost.model.outcome.Outcome`.
     """
+    outcomes: list[Outcome] = []
+    known: Reply | None = None
+    for reply in transcript.replies:
+        # As a rule all have the reply to the final dot.
+        if outcomes and reply is known:
+            outcomes.append(outcomes[-1])
+        elif reply is not None:
+            outcomes.append(outcome_of(reply, peer, dsn, transaction))
+        else:
+            outcomes.append(_silence(transcript, peer, transaction))
+        known = reply
+    return outcomes
+
+
+def _silence(transcript: Transcript, peer: str, transaction: tuple[str, int] | None) -> Outcome:
     doubt = transcript.in_doubt
     words = f"in doubt: {transcript.words}" if doubt else transcript.words
-    silent = Outcome(Fate.DELAYED, "4.4.2", words, peer, in_doubt=doubt, transaction=transaction)
-    return [
-        silent if reply is None else outcome_of(reply, peer, dsn, transaction)
-        for reply in transcript.replies
-    ]
+    return Outcome(Fate.DELAYED, "4.4.2", words, peer, in_doubt=doubt, transaction=transaction)
 
 
 def unopened_outcome(transcript: Transcript, peer: str, requiretls: bool = False) -> Outcome:

@@ -173,7 +173,6 @@ class SiteQueue:
             job = self.next_job(connection)
             if job is None:
                 break
-            self.idle.pop()
             connection.give(job)
         # So many at most: openings that fail at once are to leave the others their turn.
         for _ in range(self.window.allowed):
@@ -220,6 +219,11 @@ class SiteQueue:
             return None
         self._charge(charge)
         return job
+
+    @property
+    def is_closing(self) -> bool:
+        """No connection is kept without work: all ends, or others want its slot."""
+        return self.stopping or self.slots.is_wanted()
 
     def must_yield(self) -> bool:
         """Whether a connection is to be given up for somebody who has fewer."""
@@ -302,6 +306,10 @@ class SiteQueue:
     def became_idle(self, connection: Connection) -> None:
         """It has nothing to do."""
         self.idle.append(connection)
+
+    def no_longer_idle(self, connection: Connection) -> None:
+        """It has work, or ends."""
+        self.idle.remove(connection)
 
     def succeeded(self) -> None:
         """A transaction came to its end: the site can take a little more."""
@@ -410,8 +418,6 @@ class SiteQueue:
     def ended(self, connection: Connection) -> None:
         """It is gone."""
         self._connections.discard(connection)
-        if connection in self.idle:
-            self.idle.remove(connection)
         self.slots.give_back(self)
         # In a turn of its own: an opening that fails at once would otherwise
         # call this again before it has returned, once for every waiting job.

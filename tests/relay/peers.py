@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 from attrs import define, field
-from twisted.internet.defer import Deferred, execute
+from twisted.internet.defer import execute
 from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -19,6 +19,7 @@ from mailhost.model.outcome import Outcome
 from mailhost.model.queue import QueuedMessage
 from mailhost.model.reply import Reply
 from mailhost.model.route import HostAddress
+from mailhost.net.deadlines import Deadlines
 from mailhost.net.outbound import Transcript
 from mailhost.relay.gates import Gates
 from mailhost.relay.job import Destination
@@ -47,13 +48,11 @@ class Session:
     extensions: dict[str, str] = field(factory=lambda: {"8BITMIME": ""})
     over: bool = False
 
-    def send(self, envelope: Envelope, content: Any) -> Deferred[Transcript]:
-        return deferLater(
-            self.peers.reactor,
+    def send(self, envelope: Envelope, content: Any, over: Callable[[Transcript], None]) -> None:
+        sender, recipients = envelope.reverse_path, list(envelope.forward_paths)
+        self.peers.reactor.callLater(
             self.peers.seconds.get(self.key, self.peers.usual_seconds),
-            self._taken,
-            envelope.reverse_path,
-            list(envelope.forward_paths),
+            lambda: over(self._taken(sender, recipients)),
         )
 
     def _taken(self, reverse_path: Any, recipients: list[Mailbox]) -> Transcript:
@@ -102,6 +101,10 @@ class Peers:
     most_open: Counter[str] = field(factory=Counter)
     most_in_all: int = 0
     tracer: Tracer = field(factory=Tracer)
+    deadlines: Deadlines = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.deadlines = Deadlines(self.reactor)
 
     async def open(
         self,
