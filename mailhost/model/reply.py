@@ -31,6 +31,10 @@ def _lines(words: str | tuple[str, ...]) -> tuple[str, ...]:
     return tuple(printable(line)[:_MAX_WORDS] for line in given) or ("",)
 
 
+#: Codes after which the connection ends (RFC 5321 §3.8).
+CLOSING = frozenset({221, 421})
+
+
 @frozen
 class Reply:
     """
@@ -84,7 +88,7 @@ class Reply:
     @property
     def closes(self) -> bool:
         """Whether the connection ends after it: 221 and 421."""
-        return self.code in (221, 421)
+        return self.code in CLOSING
 
     def __str__(self) -> str:
         status = f"{self.status} " if self.status else ""

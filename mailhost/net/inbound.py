@@ -61,6 +61,7 @@ from mailhost.smtp.events import (
     VerifyGiven,
     Wait,
 )
+from mailhost.smtp.order import State
 from mailhost.smtp.recorded_dialogue import RecordedDialogue
 from mailhost.smtp.rules import Rules
 from mailhost.smtp.server_dialogue import ServerDialogue
@@ -80,6 +81,9 @@ _FAREWELL_SECONDS = 15.0
 _REFUSALS_TOLD = 20
 #: The exchange of a login tells of its end itself.
 _TOLD_ELSEWHERE = frozenset({replies.LOGIN_FAILED, replies.LOGIN_NOT_NOW})
+
+# Looked up here, because a member of an enumeration costs several times as much.
+_NEED_DATA, _PAUSED, _CLOSED = Wait.NEED_DATA, Wait.PAUSED, State.CLOSED
 
 _facts = FactLog()
 
@@ -255,7 +259,7 @@ class InboundProtocol(Protocol):
         """Octets from the client."""
         self._tally.received_octets += len(data)
         dialogue = self._dialogue
-        if dialogue.closed:
+        if dialogue.state is _CLOSED:
             return  # the last reply is on its way out
         dialogue.receive_octets(data)
         if dialogue.in_content:
@@ -266,7 +270,7 @@ class InboundProtocol(Protocol):
                 now + self._timeout_seconds,
                 self.deadline_at + len(data) / _MIN_OCTETS_PER_SECOND,
             )
-        if dialogue.paused or self._hold:
+        if self._hold or dialogue.paused:
             if dialogue.held_octets > _MAX_HELD_OCTETS:
                 self._stop_reading(_Hold.INPUT_FULL)
             return
@@ -367,18 +371,19 @@ class InboundProtocol(Protocol):
     def _pump(self) -> None:
         """Take events while there are any, then send what has gathered, once."""
         self._pumping = True
-        try:
+        waiting = self._take_events()
+        self._pumping = False
+        dialogue = self._dialogue
+        if self._farewell and waiting is _NEED_DATA and not dialogue.in_content:
+            dialogue.close(self._farewell)
             waiting = self._take_events()
-        finally:
-            self._pumping = False
-        if waiting is Wait.NEED_DATA and self._farewell and not self._dialogue.in_content:
-            self._dialogue.close(self._farewell)
-            waiting = self._take_events()
-        octets = self._dialogue.octets_to_send()
+        octets = dialogue.octets_to_send()
         if octets:
-            if not self._dialogue.in_content:
+            if not dialogue.in_content:
                 self._extend_deadline()
             self._write(octets)
+        if waiting is _NEED_DATA or waiting is _PAUSED:
+            return
         if waiting is Wait.CLOSED:
             self._hang_up()
         elif waiting is Wait.TURNED:
@@ -390,11 +395,13 @@ class InboundProtocol(Protocol):
 
     def _take_events(self) -> Wait | None:
         while not self._hold:
+            # Another session's may have taken its place (XCLIENT).
             event = self._dialogue.next_event()
-            if isinstance(event, Wait):
-                return event
+            decide = _EVENTS.get(type(event))
+            if decide is None:
+                return cast("Wait", event)
             try:
-                _EVENTS[type(event)](self, event)
+                decide(self, event)
             except Exception:
                 self._log.failure("A decision has failed")
                 if self._dialogue.paused:

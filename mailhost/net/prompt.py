@@ -21,7 +21,13 @@ from twisted.internet.tcp import Connection
 
 def write_promptly(transport: Any, octets: bytes) -> None:
     """Send *octets* behind everything *transport* has been given before."""
-    if isinstance(transport, Connection) and _is_idle(transport):
+    if (
+        isinstance(transport, Connection)
+        and transport.connected
+        # Nothing waits, and nobody else writes to the socket.
+        and not (transport.dataBuffer or transport._tempDataBuffer or transport.TLS)
+        and not (transport.disconnecting or transport._writeDisconnected)
+    ):
         try:
             sent = transport.socket.send(octets)
         except OSError:
@@ -32,14 +38,3 @@ def write_promptly(transport: Any, octets: bytes) -> None:
             return
         octets = octets[sent:]
     transport.write(octets)
-
-
-def _is_idle(transport: Any) -> bool:
-    return (
-        transport.connected
-        and not transport.disconnecting
-        and not transport._writeDisconnected
-        and not transport.dataBuffer
-        and not transport._tempDataBuffer
-        and getattr(transport, "TLS", False) is False
-    )

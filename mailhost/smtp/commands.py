@@ -12,6 +12,7 @@ that somebody must decide, or into the reply itself where nothing is to be decid
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import cast
 
 from mailhost.errors import SyntaxProblem
@@ -45,6 +46,14 @@ _INTERNATIONAL = frozenset({"ORCPT"})
 #: Commands that may have an address outside ASCII.
 _WITH_ADDRESS = (b"MAIL ", b"RCPT ", b"VRFY ", b"EXPN ")
 _CONTENT_ASKED = ContentAsked()
+#: RFC 2033 §4.1.
+_IN_LMTP = {"LHLO": "EHLO", "EHLO": "", "HELO": ""}
+#: A line that is not longer is remembered.
+_REMEMBERED_OCTETS = 128
+#: How AUTH begins.
+_OF_SECRETS = b"Aa"
+
+Understood = tuple[str, "Event | ChunkGiven | Reply | None"]
 _TLS_ASKED = TLSAsked()
 
 
@@ -206,7 +215,38 @@ def _quit(argument: str, offer: Offer) -> Event | Reply:
     return replies.BAD_ARGUMENTS if argument else QUIT_ACCEPTED
 
 
-def decoded(line: bytes, offer: Offer, utf8: bool) -> str | Reply:
+def understood(line: bytes, offer: Offer, lmtp: bool, utf8: bool) -> Understood:
+    """
+    What a command line says.
+
+    The same lines come again and again, and are remembered; none that may tell a password.
+
+    :param line: without its CRLF.
+    :param lmtp: LHLO is what EHLO was, and there is neither EHLO nor HELO (RFC 2033 §4.1).
+    :param utf8: the transaction was begun with SMTPUTF8.
+    :returns: the verb in upper case and what it means, which is `None` for a verb that is not in
+        the table; no verb, and why, for a line that is no text.
+    """
+    if len(line) > _REMEMBERED_OCTETS or line[:1] in _OF_SECRETS:
+        return _understand(line, offer, lmtp, utf8)
+    return _remembered(line, offer, lmtp, utf8)
+
+
+def _understand(line: bytes, offer: Offer, lmtp: bool, utf8: bool) -> Understood:
+    text = line.decode("ascii") if line.isascii() else _decoded(line, offer, utf8)
+    if isinstance(text, Reply):
+        return "", text
+    verb, argument = grammar.parse_verb(text)
+    if lmtp:
+        verb = _IN_LMTP.get(verb, verb)
+    row = TABLE.get(verb)
+    return verb, row(argument, offer) if row is not None else None
+
+
+_remembered = lru_cache(maxsize=1024)(_understand)
+
+
+def _decoded(line: bytes, offer: Offer, utf8: bool) -> str | Reply:
     """
     A command line that is not ASCII (RFC 6531 §3.3), or why it cannot be one.
 

@@ -204,6 +204,8 @@ Event = (
     | TransactionOver
 )
 
+#: What happened, and nothing is to be said about it.
+UNANSWERED = frozenset({ContentBlock, TransactionOver})
 #: Which command leads to an event and to another state.
 VERB_OF: dict[type, str] = {
     ProxyGiven: "XCLIENT",

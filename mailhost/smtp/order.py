@@ -122,6 +122,4 @@ def refusal(state: State, verb: str) -> Reply | None:
 
 def after(state: State, verb: str, reply: Reply) -> State:
     """The state once *verb* was answered with *reply*."""
-    if not reply.positive:
-        return state
-    return NEXT[state].get(verb, state)
+    return NEXT[state].get(verb, state) if reply.code < 400 else state

@@ -21,24 +21,24 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from attrs import define, field
 
-from mailhost.model.reply import Reply, without_status
+from mailhost.model.reply import CLOSING, Reply, without_status
 from mailhost.smtp import order, replies
 from mailhost.smtp.chunks import ChunkedContent
 from mailhost.smtp.commands import (
     ENDING,
     HELP_GIVEN,
     QUIT_ACCEPTED,
-    TABLE,
-    decoded,
     help_given,
+    understood,
     unknown,
 )
 from mailhost.smtp.content import ContentReader
 from mailhost.smtp.events import (
+    UNANSWERED,
     VERB_OF,
     ChunkGiven,
     Connected,
@@ -62,12 +62,19 @@ from mailhost.smtp.events import (
     Wait,
 )
 from mailhost.smtp.extensions import Offer, offer
-from mailhost.smtp.grammar import EncodingProblem, parse_base64, parse_verb
+from mailhost.smtp.grammar import EncodingProblem, parse_base64
 from mailhost.smtp.order import State
 from mailhost.smtp.permission import line_limit, refusal, too_long
 from mailhost.smtp.rules import Rules
 
+# Looked up here, because a member of an enumeration costs several times as much.
+_PAUSED, _NEED_DATA = Wait.PAUSED, Wait.NEED_DATA
+_CLOSED, _TURNED, _CONTENT = State.CLOSED, State.TURNED, State.CONTENT
+_GREETED, _LOGGING_IN = State.GREETED, State.LOGGING_IN
+
 _OVER = TransactionOver()
+#: Events that the usual command leads to, and nothing else is to be done for them.
+_SIMPLE = frozenset({MailGiven, RecipientGiven, ContentAsked})
 #: An overlong line is swallowed to its end, up to so many octets.
 _MAX_SWALLOWED_OCTETS = 65536
 #: Of a refused chunk, where messages may be of any size.
@@ -78,8 +85,6 @@ _CONTENT_ASKED = ContentAsked()
 #: Whoever stands here has not been greeted, and is not by the end of a transaction.
 _UNGREETED = {State.CONNECTED, State.REFUSED, State.CLOSED}
 _CLEAN = {State.CONNECTED, State.REFUSED, State.GREETED}
-#: RFC 2033 §4.1: LHLO is what EHLO was, and there is neither EHLO nor HELO.
-_IN_LMTP = {"LHLO": "EHLO", "EHLO": "", "HELO": ""}
 
 
 @define
@@ -138,7 +143,7 @@ class ServerDialogue:
     def in_content(self) -> bool:
         """The peer is sending content."""
         chunks = self._chunks
-        return self.state is State.CONTENT or (chunks is not None and chunks.chunk is not None)
+        return self.state is _CONTENT or (chunks is not None and chunks.chunk is not None)
 
     @property
     def closed(self) -> bool:
@@ -166,33 +171,42 @@ class ServerDialogue:
 
     def next_event(self) -> Event | Wait:
         """The next thing that happened, or why there is none."""
-        while True:
-            if self._asked is not None:
-                return Wait.PAUSED
-            if self._ready:
-                event = self._ready.popleft()
-                if not isinstance(event, (ContentBlock, TransactionOver)):
-                    self._asked = event
-                return event
-            if self.state is State.CLOSED:
-                self._buffer = b""
-                return Wait.CLOSED
-            if self.state is State.TURNED:
-                return Wait.TURNED
-            chunks = self._chunks
-            if chunks is not None and chunks.chunk is not None and not chunks.left:
+        if self._asked is not None:
+            return _PAUSED
+        ready = self._ready
+        while not ready:
+            wait = self._read_on()
+            if wait is not None:
+                return wait
+        event = ready.popleft()
+        if type(event) not in UNANSWERED:
+            self._asked = event
+        return event
+
+    def _read_on(self) -> Wait | None:
+        """Use some of what has come; why that cannot be, where it cannot."""
+        state, chunks = self.state, self._chunks
+        if state is _CLOSED:
+            self._buffer = b""
+            return Wait.CLOSED
+        if state is _TURNED:
+            return Wait.TURNED
+        if chunks is not None and chunks.chunk is not None:
+            if not chunks.left:
                 self._end_chunk(chunks, chunks.chunk)
-                continue
-            if not self._buffer:
-                return Wait.NEED_DATA
-            if self._skipping:
-                self._skip()
-            elif self._reader is not None:
-                self._read_content(self._reader)
-            elif chunks is not None and chunks.chunk is not None:
+                return None
+            if self._buffer:
                 self._read_chunk(chunks)
-            elif not self._read_command():
-                return Wait.NEED_DATA
+                return None
+        if not self._buffer:
+            return _NEED_DATA
+        if self._reader is not None:
+            self._read_content(self._reader)
+        elif self._skipping:
+            self._skip()
+        elif not self._read_command():
+            return _NEED_DATA
+        return None
 
     def answer(self, reply: Reply) -> None:
         """
@@ -206,7 +220,7 @@ class ServerDialogue:
         event, self._asked = self._asked, None
         assert event is not None, "no event waits for a reply"
         _ANSWERED[type(event)](self, event, reply)
-        if reply.closes:
+        if reply.code in CLOSING:
             self._close()
 
     def close(self, reply: Reply) -> None:
@@ -217,10 +231,11 @@ class ServerDialogue:
 
     def octets_to_send(self) -> bytes:
         """What has to go to the peer; call it once per turn, not per event."""
-        if not self._out:
-            return b""
-        octets = b"".join(self._out) if len(self._out) > 1 else self._out[0]
-        self._out.clear()
+        out = self._out
+        if len(out) == 1:
+            return out.pop()
+        octets = b"".join(out)
+        out.clear()
         return octets
 
     # ---- answers
@@ -276,8 +291,13 @@ class ServerDialogue:
         event: ProxyGiven | MailGiven | RecipientGiven | ContentAsked | StartAsked | TurnAsked,
         reply: Reply,
     ) -> None:
-        (self._refuse if reply.permanent else self._say)(reply)
-        self.state = order.after(self.state, VERB_OF[type(event)], reply)
+        if reply.code < 400:
+            self._put(reply)
+            self.state = order.after(self.state, VERB_OF[type(event)], reply)
+        elif reply.permanent:
+            self._refuse(reply)
+        else:
+            self._say(reply)
 
     def _answer_mail(self, event: MailGiven, reply: Reply) -> None:
         self._answer_step(event, reply)
@@ -289,8 +309,10 @@ class ServerDialogue:
         self._accepted += reply.positive
 
     def _answer_content(self, event: ContentEnded, reply: Reply) -> None:
-        for _ in range(self._accepted if self.rules.lmtp else 1):
-            self._say(reply)  # RFC 2033 §4.2
+        self._say(reply)
+        if self.rules.lmtp:
+            for _ in range(1, self._accepted):
+                self._say(reply)  # RFC 2033 §4.2
         self._idled = 0
         self._end_transaction()
 
@@ -357,11 +379,12 @@ class ServerDialogue:
 
     def _end_transaction(self) -> None:
         """The one place where a transaction ends, whatever ended it."""
-        if self.state not in _CLEAN:
+        state = self.state
+        if state not in _CLEAN:
             self._ready.append(_OVER)
         self._reader = self._chunks = None
-        if self.state not in _UNGREETED:
-            self.state = State.GREETED
+        if state not in _UNGREETED:
+            self.state = _GREETED
 
     def _close(self) -> None:
         self._end_transaction()
@@ -433,11 +456,12 @@ class ServerDialogue:
 
     def _read_command(self) -> bool:
         """Use one command line; `False` when there is no whole one."""
-        end = self._buffer.find(b"\r\n")
+        buffer = self._buffer
+        end = buffer.find(b"\r\n")
         if end < 0:
             self._check_partial_line()
-            return bool(self._ready) or self.state is State.CLOSED
-        line, self._buffer = self._buffer[:end], self._buffer[end + 2 :]
+            return bool(self._ready) or self.state is _CLOSED
+        line, self._buffer = buffer[:end], buffer[end + 2 :]
         if self._swallowed or (
             end + 2 > self.rules.max_command_octets and end > self._line_limit(line)
         ):
@@ -449,7 +473,7 @@ class ServerDialogue:
         elif b"\n" in line or b"\r" in line or b"\0" in line:
             # The peer and we do not agree on where lines end (§2.3.8).
             self._break_off(replies.BARE_LINE_END)
-        elif self.state is State.LOGGING_IN:
+        elif self.state is _LOGGING_IN:
             self._login_line(line)
         else:
             self._command(line)
@@ -500,25 +524,21 @@ class ServerDialogue:
                 self._break_off(self._too_long)
 
     def _command(self, line: bytes) -> None:
-        try:
-            text = line.decode("ascii")
-        except UnicodeDecodeError:
-            international = decoded(line, self._offer, self._utf8)
-            if isinstance(international, Reply):
-                self._fault(international)
-                return
-            text = international
-        verb, argument = parse_verb(text)
-        if self.rules.lmtp:
-            verb = _IN_LMTP.get(verb, verb)
-        row = TABLE.get(verb)
-        if row is None:
+        rules, offered = self.rules, self._offer
+        verb, meant = understood(line, offered, rules.lmtp, self._utf8)
+        if meant is None:
             (self.close if verb in ENDING else self._fault)(unknown(verb))
+            return
+        if not verb:
+            self._fault(cast("Reply", meant))
             return
         if not self._pipelining and self._out_of_step():
             return
-        meant = row(argument, self._offer)
-        met = self._refusal(verb) or meant
+        known, binary = self.logged_in, self._binary
+        met = refusal(verb, self.state, rules, offered, self.secure, known, binary) or meant
+        if type(met) in _SIMPLE:
+            self._ready.append(cast("Event", met))
+            return
         if isinstance(met, ChunkGiven):
             self._begin_chunk(met)
         elif isinstance(met, LoginBegun):
@@ -537,10 +557,6 @@ class ServerDialogue:
                 self._close()
         else:
             self._done(verb, met)
-
-    def _refusal(self, verb: str) -> Reply | None:
-        secure, known = self.secure, self.logged_in
-        return refusal(verb, self.state, self.rules, self._offer, secure, known, self._binary)
 
     def _done(self, verb: str, reply: Reply) -> None:
         """A command that nobody has to decide: NOOP, RSET, VRFY, HELP, QUIT."""

@@ -64,7 +64,7 @@ EXTENSIONS: tuple[Extension, ...] = (
 )
 
 
-@frozen
+@frozen(eq=False)
 class Offer:
     """
     What a session may use: nothing else is accepted.
