@@ -46,11 +46,13 @@ from mailhost.smtp.client_events import (
     TransactionDone,
 )
 from mailhost.smtp.client_login import ClientLogin
-from mailhost.smtp.events import Wait
 from mailhost.smtp.sasl.base import Work
 
 #: So large a content, and all smaller ones, leaves in one piece with its final dot.
 _ONE_PIECE_OCTETS = 131072
+
+# Looked up here, because a member of an enumeration costs several times as much.
+_READY, _CONTENT = Phase.READY, Phase.CONTENT
 
 InThread = Callable[[Callable[[], bytes]], "Deferred[bytes]"]
 
@@ -207,7 +209,7 @@ class OutboundProtocol(Protocol):
         self._waiting = over
         self._content = content
         self._recipient_count = count = len(envelope.forward_paths)
-        if self._lost or self._dialogue.phase is not Phase.READY:
+        if self._lost or self._dialogue.phase is not _READY:
             self._answer(Transcript((None,) * count, "connection lost", False, False))
             return
         self._dialogue.send_envelope(envelope, content.size)
@@ -280,21 +282,9 @@ class OutboundProtocol(Protocol):
         if self._scribe is not None:
             self._scribe.heard(data, dialogue.phase)
         dialogue.receive_octets(data)
-        while not isinstance(event := dialogue.next_event(), Wait):
-            if isinstance(event, TransactionDone):
-                self._done(event)
-            elif isinstance(event, ContentWanted):
-                self._send_content()
-            elif isinstance(event, Ready):
-                self.ready.callback(None)
-            elif isinstance(event, Answered):
-                self._answered(event.reply)
-            elif isinstance(event, TLSWanted):
-                self._start_tls()
-            elif isinstance(event, Work):
-                self._work(event)
-            else:
-                self._over(event)
+        while (happened := _EVENTS.get(type(event := dialogue.next_event()))) is not None:
+            happened(self, event)
+            if happened is _OVER:
                 return
         if dialogue.heard != heard:
             # Part of a reply prolongs nothing: the patience is for a whole one (§4.5.3.2).
@@ -315,7 +305,10 @@ class OutboundProtocol(Protocol):
         self._dialogue.secured()
         self._flush()
 
-    def _start_tls(self) -> None:
+    def _is_ready(self, event: Ready) -> None:
+        self.ready.callback(None)
+
+    def _start_tls(self, event: TLSWanted | None = None) -> None:
         protection = self._protection
         assert protection is not None, "TLS is started for a reason"
         verified = protection.level is TLSLevel.VERIFIED
@@ -380,7 +373,7 @@ class OutboundProtocol(Protocol):
 
     # ---- content
 
-    def _send_content(self) -> None:
+    def _send_content(self, event: ContentWanted | None = None) -> None:
         """Blocks as long as they are ready and the peer takes them."""
         content = self._content
         assert content is not None, "content is asked for in a transaction"
@@ -411,7 +404,7 @@ class OutboundProtocol(Protocol):
 
     def _send_block(self, block: bytes) -> bool:
         """Send one block, the empty one as the end; `True` when more is wanted."""
-        if self._dialogue.phase is not Phase.CONTENT:
+        if self._dialogue.phase is not _CONTENT:
             return False
         if block:
             self._dialogue.write_content(block)
@@ -435,8 +428,7 @@ class OutboundProtocol(Protocol):
     # ---- results
 
     def _done(self, event: TransactionDone) -> None:
-        alive = self._dialogue.phase is Phase.READY
-        self._answer(Transcript(tuple(event.replies), "", False, alive))
+        self._answer(Transcript(event.replies, "", False, self._dialogue.phase is _READY))
 
     def _over(self, event: SessionOver) -> None:
         self._tell_over(event)
@@ -462,9 +454,12 @@ class OutboundProtocol(Protocol):
         if not self.ready.called:
             self.ready.callback(transcript)
         self._answer(transcript)
-        self._answered(None)
+        self._answer_asked(None)
 
-    def _answered(self, reply: Reply | None) -> None:
+    def _answered(self, event: Answered) -> None:
+        self._answer_asked(event.reply)
+
+    def _answer_asked(self, reply: Reply | None) -> None:
         asked, self._asked = self._asked, None
         if asked is not None:
             asked.callback(reply)
@@ -493,6 +488,18 @@ class OutboundProtocol(Protocol):
 
 def _nobody() -> None:
     """Wants to know."""
+
+
+_OVER = OutboundProtocol._over
+_EVENTS: dict[type, Callable[[OutboundProtocol, Any], None]] = {
+    TransactionDone: OutboundProtocol._done,
+    ContentWanted: OutboundProtocol._send_content,
+    Ready: OutboundProtocol._is_ready,
+    Answered: OutboundProtocol._answered,
+    TLSWanted: OutboundProtocol._start_tls,
+    Work: OutboundProtocol._work,
+    SessionOver: _OVER,
+}
 
 
 def failure_words(reason: Failure) -> str:

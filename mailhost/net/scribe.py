@@ -21,6 +21,9 @@ from mailhost.protocol_log.log import ProtocolLog
 from mailhost.smtp.client_events import Phase
 from mailhost.smtp.grammar import parse_verb
 
+# Looked up here, because a member of an enumeration costs several times as much.
+_LOGIN, _CONTENT, _DOT = Phase.LOGIN, Phase.CONTENT, Phase.DOT
+
 _MAX_OCTETS = 2048
 _MAX_ENTRIES = 300
 
@@ -47,18 +50,18 @@ class Scribe:
         self._note(self._commands(octets, phase), phase)
 
     def _note(self, commands: bytes, phase: Phase) -> None:
-        if phase is Phase.LOGIN:
+        if phase is _LOGIN:
             self._add("C", b"(login)")
             return
         if commands:
             self._add("C", commands)
-        content = phase is Phase.CONTENT or phase is Phase.DOT
+        content = phase is _DOT or phase is _CONTENT
         if content and (not self._current or self._current[-1][1] != b"(content)"):
             self._add("C", b"(content)")
 
     def _commands(self, octets: bytes, phase: Phase) -> bytes:
         """What of *octets* are commands: all, or the BDAT with which a content begins."""
-        if phase is not Phase.CONTENT and phase is not Phase.DOT:
+        if phase is not _CONTENT and phase is not _DOT:
             if octets.endswith(b"\r\nDATA\r\n") or octets == b"DATA\r\n":
                 self._chunk_may_come = False  # what comes now may look like it, and is content
             return octets
@@ -68,7 +71,7 @@ class Scribe:
 
     def heard(self, octets: bytes, phase: Phase) -> None:
         """The peer has said *octets* while we waited for *phase*."""
-        self._add("S", b"(login)" if phase is Phase.LOGIN and octets[:1] == b"3" else octets)
+        self._add("S", b"(login)" if phase is _LOGIN and octets[:1] == b"3" else octets)
 
     def _add(self, who: str, octets: bytes) -> None:
         if len(self._current) < _MAX_ENTRIES:

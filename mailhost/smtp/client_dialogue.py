@@ -45,13 +45,18 @@ from mailhost.smtp.extensions import mail_words, rcpt_words
 from mailhost.smtp.reply_reader import ReplyReader
 from mailhost.smtp.sasl.base import Work
 
+# Looked up here, because a member of an enumeration costs several times as much.
+_READY, _ENVELOPE, _CLOSED, _NEED_DATA = Phase.READY, Phase.ENVELOPE, Phase.CLOSED, Wait.NEED_DATA
+#: What a reply belongs to: the command, and the recipient by number.
+_MAIL, _DATA, _DOT = ("MAIL", 0), ("DATA", 0), (".", 0)
+
 
 @define
 class _Transaction:
     replies: list[Reply | None]
     #: Commands still to be sent, with what their replies mean, when the peer
     #: takes one at a time.
-    waiting: deque[tuple[bytes, str, int]]
+    waiting: deque[tuple[bytes, tuple[str, int]]]
     #: Octets of the content where it goes in one chunk (RFC 3030), else `None`.
     chunk: int | None = None
     wire_ready: bool = False
@@ -66,11 +71,13 @@ class _Transaction:
             known if known is not None and not known.positive else reply for known in self.replies
         ]
 
-    def awaited(self, lmtp: bool) -> list[int]:
-        """Which replies follow the content: one, or one for each who was accepted."""
-        if not lmtp:
-            return [0]
+    def served(self) -> list[int]:
+        """Those who were accepted."""
         return [n for n, known in enumerate(self.replies) if known is not None and known.positive]
+
+    @property
+    def data_is_next(self) -> bool:
+        return len(self.waiting) == 1 and self.waiting[0][1] is _DATA
 
     @property
     def any_accepted(self) -> bool:
@@ -148,25 +155,28 @@ class ClientDialogue:
 
     def next_event(self) -> ClientEvent | Wait:
         """The next thing that happened, or why there is none."""
-        while not self._ready:
-            if self.phase is Phase.CLOSED:
+        ready = self._ready
+        while not ready:
+            if self.phase is _CLOSED:
                 return Wait.CLOSED
             try:
                 reply = self._reader.take()
             except SyntaxProblem as problem:
                 self._finish(str(problem), None)
-                continue
+                return ready.popleft()
             if reply is None:
-                return Wait.NEED_DATA
+                return _NEED_DATA
             self._heard(reply)
-        return self._ready.popleft()
+            ready = self._ready
+        return ready.popleft()
 
     def octets_to_send(self) -> bytes:
         """What has to go to the peer."""
-        if not self._out:
-            return b""
-        octets = b"".join(self._out) if len(self._out) > 1 else self._out[0]
-        self._out.clear()
+        out = self._out
+        if len(out) == 1:
+            return out.pop()
+        octets = b"".join(out)
+        out.clear()
         return octets
 
     def send_envelope(self, envelope: Envelope, size: int) -> None:
@@ -179,7 +189,37 @@ class ClientDialogue:
 
         :param size: octets of the content, for SIZE where the peer wants it.
         """
-        assert self.phase is Phase.READY, f"no envelope while {self.phase.name}"
+        assert self.phase is _READY, f"no envelope while {self.phase.name}"
+        extensions, paths = self.extensions, envelope.forward_paths
+        texts = [self._mail(envelope, size), *[f"RCPT TO:<{path}>" for path in paths]]
+        labels = [_MAIL, *[("RCPT", number) for number in range(len(paths))]]
+        for number, handling in envelope.special.items():
+            texts[number + 1] += rcpt_words(handling.parameters, extensions)
+        # BDAT goes with the content, when it is known that somebody is to get it.
+        chunk = size if "CHUNKING" in extensions else None
+        binary = envelope.body == "BINARYMIME"
+        assert chunk is not None or not binary, "binary content goes to hosts with CHUNKING only"
+        if chunk is None:
+            texts.append("DATA")
+            labels.append(_DATA)
+        if self._reset_first:
+            self._reset_first = False
+            texts.insert(0, "RSET")
+            labels.insert(0, ("RSET", 0))
+        transaction = self._transaction = _Transaction(
+            [None] * len(paths), deque(), chunk, envelope.wire_ready, binary
+        )
+        self.phase = _ENVELOPE
+        coding = "utf-8" if envelope.parameters.smtputf8 else "ascii"
+        if "PIPELINING" in extensions:
+            self._out.append("\r\n".join([*texts, ""]).encode(coding))
+            self._expected.extend(labels)
+            return
+        lines = [f"{text}\r\n".encode(coding) for text in texts]
+        transaction.waiting.extend(zip(lines, labels, strict=True))
+        self._send_next(transaction)
+
+    def _mail(self, envelope: Envelope, size: int) -> str:
         mail = f"MAIL FROM:{path_text(envelope.reverse_path)}"
         if "SIZE" in self.extensions:
             mail += f" SIZE={size}"
@@ -187,34 +227,7 @@ class ClientDialogue:
             mail += f" BODY={envelope.body}"
         if envelope.parameters is not NO_MAIL_PARAMETERS:
             mail += mail_words(envelope.parameters, self.extensions)
-        steps = [(mail, "MAIL", 0)]
-        steps += [
-            (f"RCPT TO:<{path}>", "RCPT", number)
-            for number, path in enumerate(envelope.forward_paths)
-        ]
-        for number, handling in envelope.special.items():
-            words = rcpt_words(handling.parameters, self.extensions)
-            steps[number + 1] = (steps[number + 1][0] + words, "RCPT", number)
-        # BDAT goes with the content, when it is known that somebody is to get it.
-        chunk = size if "CHUNKING" in self.extensions else None
-        binary = envelope.body == "BINARYMIME"
-        assert chunk is not None or not binary, "binary content goes to hosts with CHUNKING only"
-        if chunk is None:
-            steps.append(("DATA", "DATA", 0))
-        if self._reset_first:
-            self._reset_first = False
-            steps.insert(0, ("RSET", "RSET", 0))
-        coding = "utf-8" if envelope.parameters.smtputf8 else "ascii"
-        lines = deque((f"{text}\r\n".encode(coding), label, n) for text, label, n in steps)
-        self._transaction = _Transaction(
-            [None] * len(envelope.forward_paths), lines, chunk, envelope.wire_ready, binary
-        )
-        self.phase = Phase.ENVELOPE
-        if "PIPELINING" in self.extensions:
-            while lines:
-                self._send_next()
-        else:
-            self._send_next()
+        return mail
 
     def write_content(self, block: bytes) -> None:
         """Send some content; allowed after `ContentWanted`."""
@@ -233,14 +246,18 @@ class ClientDialogue:
             as was announced: nothing was sent, and the connection must be dropped,
             since nothing else can get a peer out of content (promise P6).
         """
+        transaction = self._open
         end = self._writer.end()
         if self._writer.bare:
             return False
-        if self._open.chunk is None:
+        if transaction.chunk is None:
             self._out.append(end)
-        elif self._open.chunk != 0:
+        elif transaction.chunk != 0:
             return False
-        self._expected += [(".", number) for number in self._open.awaited(self.lmtp)]
+        if self.lmtp:
+            self._expected += [(".", number) for number in transaction.served()]
+        else:
+            self._expected.append(_DOT)
         self.phase = Phase.DOT
         return True
 
@@ -261,14 +278,15 @@ class ClientDialogue:
 
     def _heard(self, reply: Reply) -> None:
         self.heard += 1
-        if not self._expected:
+        expected, code = self._expected, reply.code
+        if not expected:
             self._finish(f"unasked reply: {reply}", reply)
             return
-        label, number = self._expected.popleft()
-        last = not self._expected
-        if reply.code == 421 and label not in ("QUIT", "."):
+        label, number = expected.popleft()
+        last = not expected
+        if code == 421 and label not in ("QUIT", "."):
             self._refused_for_good(reply)
-        elif 300 <= reply.code < 400 and label not in _CHALLENGED:
+        elif 300 <= code < 400 and label not in _CHALLENGED:
             self._finish(f"no answer to {_NAMES.get(label, label)}: {reply}", reply)
         else:
             _HEARD[label](self, reply, number)
@@ -386,7 +404,7 @@ class ClientDialogue:
 
     def _heard_rset(self, reply: Reply, number: int) -> None:
         if reply.positive:
-            self._send_next_if_alone()
+            self._send_next(self._open)
         else:
             self._finish(f"RSET refused: {reply}", reply)
 
@@ -396,7 +414,7 @@ class ClientDialogue:
             transaction.replies = [reply] * len(transaction.replies)
             self._give_up_envelope()
         else:
-            self._send_next_if_alone()
+            self._send_next(transaction)
 
     def _heard_rcpt(self, reply: Reply, number: int) -> None:
         transaction = self._open
@@ -407,12 +425,13 @@ class ClientDialogue:
         # A refused MAIL makes every RCPT a 503; the first answer is the reason.
         if transaction.replies[number] is None:
             transaction.replies[number] = reply
-        if self._next_is_data() and not transaction.any_accepted:
-            self._give_up_envelope()
-        elif transaction.chunk is not None and not transaction.waiting and not self._expected:
+        if transaction.waiting:
+            if transaction.data_is_next and not transaction.any_accepted:
+                self._give_up_envelope()
+            else:
+                self._send_next(transaction)
+        elif transaction.chunk is not None and not self._expected:
             self._begin_chunk(transaction, transaction.chunk)
-        else:
-            self._send_next_if_alone()
 
     def _begin_chunk(self, transaction: _Transaction, size: int) -> None:
         """RFC 3030 §2: the content follows its announcement at once."""
@@ -477,21 +496,14 @@ class ClientDialogue:
         assert self._transaction is not None, "a reply without its transaction"
         return self._transaction
 
-    def _send_next(self) -> None:
-        octets, label, number = self._open.waiting.popleft()
-        self._out.append(octets)
-        self._expected.append((label, number))
-        if label == "DATA":
-            self.phase = Phase.DATA if len(self._expected) == 1 else Phase.ENVELOPE
-
-    def _send_next_if_alone(self) -> None:
-        """Where the peer takes one command at a time, it takes the next now."""
-        if self._open.waiting:
-            self._send_next()
-
-    def _next_is_data(self) -> bool:
-        waiting = self._open.waiting
-        return len(waiting) == 1 and waiting[0][1] == "DATA"
+    def _send_next(self, transaction: _Transaction) -> None:
+        """Where the peer takes one command at a time, it takes the next now, if there is one."""
+        if transaction.waiting:
+            octets, label = transaction.waiting.popleft()
+            self._out.append(octets)
+            self._expected.append(label)
+            if label is _DATA:
+                self.phase = Phase.DATA
 
     def _give_up_envelope(self) -> None:
         """Nobody was accepted; commands that are on their way are still answered."""
@@ -501,9 +513,9 @@ class ClientDialogue:
             self._done()
 
     def _done(self) -> None:
-        replies = tuple(reply for reply in self._open.replies if reply is not None)
+        replies = tuple([reply for reply in self._open.replies if reply is not None])
         self._transaction = None
-        self.phase = Phase.READY
+        self.phase = _READY
         self._ready.append(TransactionDone(replies))
 
     def _part(self, words: str, reply: Reply | None) -> None:

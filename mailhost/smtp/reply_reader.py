@@ -9,6 +9,7 @@ A peer's replies, read off the wire.
 from __future__ import annotations
 
 import re
+from collections import deque
 from functools import lru_cache
 
 from attrs import define, field
@@ -20,8 +21,9 @@ _LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL)
 _STATUS = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?: |$)")
 MAX_LINES = 100
 MAX_REPLY_OCTETS = 16384
-#: A whole reply of one line that is not longer is remembered: hosts say the same again and again.
-_REMEMBERED_OCTETS = 128
+#: What is not longer is remembered: hosts say the same again and again, and answer commands that
+#: came together in one piece.
+_REMEMBERED_OCTETS = 256
 
 
 @define
@@ -33,6 +35,8 @@ class ReplyReader:
     `MAX_REPLY_OCTETS` octets is refused.
     """
 
+    # Those that came whole, each on one line, with nothing begun before them.
+    _ready: deque[Reply] = field(factory=deque, init=False)
     _buffer: bytes = field(default=b"", init=False)
     _lines: list[str] = field(factory=list, init=False)
     _code: bytes = field(default=b"", init=False)
@@ -40,12 +44,17 @@ class ReplyReader:
 
     def feed(self, octets: bytes) -> None:
         """Take what came from the peer."""
+        if len(octets) <= _REMEMBERED_OCTETS and not (self._buffer or self._lines):
+            whole = _whole_lines(octets)
+            if whole is not None:
+                self._ready.extend(whole)
+                return
         self._buffer += octets
 
     @property
     def empty(self) -> bool:
         """Nothing is left over, whole or in part."""
-        return not self._buffer and not self._lines
+        return not (self._ready or self._buffer or self._lines)
 
     def take(self) -> Reply | None:
         """
@@ -53,15 +62,13 @@ class ReplyReader:
 
         :raises SyntaxProblem: what the peer sent is no reply.
         """
+        if self._ready:
+            return self._ready.popleft()
         while (end := self._buffer.find(b"\n")) >= 0:
             # A reply whose lines end in LF alone is understood all the same: it
             # is read here, and goes nowhere.
             line = self._buffer[:end].removesuffix(b"\r")
             self._buffer = self._buffer[end + 1 :]
-            if end <= _REMEMBERED_OCTETS and not self._lines:
-                reply = _one_line(line)
-                if reply is not None:
-                    return reply
             if self._line(line):
                 return self._whole()
         if len(self._buffer) > MAX_REPLY_OCTETS:
@@ -87,6 +94,16 @@ class ReplyReader:
 
 
 @lru_cache(maxsize=1024)
+def _whole_lines(octets: bytes) -> tuple[Reply, ...] | None:
+    """The replies that *octets* are, unless some line is part of one, or none, or not whole."""
+    *lines, rest = octets.split(b"\n")
+    if rest:
+        return None
+    replies = [_one_line(line.removesuffix(b"\r")) for line in lines]
+    whole = tuple([reply for reply in replies if reply is not None])
+    return whole if len(whole) == len(lines) else None
+
+
 def _one_line(line: bytes) -> Reply | None:
     """The reply that *line* is, unless it is part of one, or none."""
     found = _LINE.fullmatch(line)
