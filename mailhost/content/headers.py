@@ -75,7 +75,8 @@ def scan_header(block: bytes) -> HeaderFacts:
     end = header_end(block)
     # With a line feed before the first field, all fields are found alike.
     text = b"\n" + (block[:end] if end >= 0 else block)
-    if b" :" in text or b"\t:" in text:
+    # Not ``in``: it takes octets for a number first, and has made an exception before it looks.
+    if text.find(b" :") >= 0 or text.find(b"\t:") >= 0:
         text = _SPACED_NAME.sub(rb"\n\1:", text)
     lowered = text.lower()
     message_id_at = lowered.find(b"\nmessage-id:")
@@ -84,9 +85,9 @@ def scan_header(block: bytes) -> HeaderFacts:
     return HeaderFacts(
         lowered.count(b"\nreceived:"),
         _message_id(text, message_id_at + 12) if message_id_at >= 0 else None,
-        b"\ndate:" in lowered,
+        lowered.find(b"\ndate:") >= 0,
         message_id_at >= 0,
-        b"\nfrom:" in lowered,
+        lowered.find(b"\nfrom:") >= 0,
         auto_at >= 0 and _says_automatic(lowered, auto_at + 16),
         tls_at >= 0 and unfold(_value_at(lowered, tls_at + 14)) == b"no",
     )
@@ -179,10 +180,10 @@ def _message_id(text: bytes, start: int) -> bytes | None:
     value = _value_at(text, start)
     opening = value.find(b"<")
     closing = value.find(b">", opening)
-    token = value[opening : closing + 1] if 0 <= opening < closing - 1 else b""
-    if len(token) > MAX_MESSAGE_ID_OCTETS or b"<" in token[1:] or token.translate(None, _GRAPHIC):
+    if not 0 <= opening < closing - 1 or value.find(b"<", opening + 1, closing) >= 0:
         return None
-    return token or None
+    token = value[opening : closing + 1]
+    return None if len(token) > MAX_MESSAGE_ID_OCTETS or token.translate(None, _GRAPHIC) else token
 
 
 def _says_automatic(lowered: bytes, start: int) -> bool:

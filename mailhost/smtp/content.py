@@ -21,6 +21,8 @@ from attrs import define, field
 from mailhost.model.reply import Reply
 from mailhost.smtp import replies
 
+# As numbers: ``in`` takes octets for a number first, and has made an exception before it looks.
+_NUL, _DOT = b"\0."
 END = b"\r\n.\r\n"
 #: What may be the start of `END` or of a stuffed line, longest first.
 _TAILS = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\r")
@@ -96,7 +98,7 @@ class ContentReader:
         octets = self._held + octets
         # A dot at the start of a line: the end, or stuffed.  Most blocks have none, and a
         # single octet (base64 has no dot at all) is looked for ten times as fast.
-        dot = octets.find(b"\r\n.") if b"." in octets else -1
+        dot = octets.find(b"\r\n.") if _DOT in octets else -1
         # Of many stuffed lines few end: searched from behind, most are passed over faster.
         end = octets.find(END, dot) if dot >= 0 and octets.rfind(END, dot) >= 0 else -1
         if end >= 0:
@@ -153,7 +155,7 @@ def octets_fault(block: bytes) -> Reply | None:
     if has_bare_ends(block):
         return replies.BARE_CR_OR_LF
     # RFC 5322 §4: NUL is obsolete, RFC 6152 §3 keeps it out of 8BITMIME.
-    return replies.NUL_IN_CONTENT if b"\0" in block else None
+    return replies.NUL_IN_CONTENT if _NUL in block else None
 
 
 def has_bare_ends(block: bytes) -> bool:
@@ -207,7 +209,7 @@ class ContentWriter:
             settled, self._last = joined, b""
         if has_bare_ends(settled):
             self.bare = True
-        if b"\r\n." in joined:
+        if joined.find(b"\r\n.") >= 0:
             joined = joined.replace(b"\r\n.", b"\r\n..")
         return joined[carried:]
 

@@ -72,6 +72,9 @@ _PAUSED, _NEED_DATA = Wait.PAUSED, Wait.NEED_DATA
 _CLOSED, _TURNED, _CONTENT = State.CLOSED, State.TURNED, State.CONTENT
 _GREETED, _LOGGING_IN = State.GREETED, State.LOGGING_IN
 
+# As numbers: ``in`` takes octets for a number first, and has made an exception before it looks.
+_NUL, _LF, _CR = b"\0\n\r"
+
 _OVER = TransactionOver()
 #: Events that the usual command leads to, and nothing else is to be done for them.
 _SIMPLE = frozenset({MailGiven, RecipientGiven, ContentAsked})
@@ -470,7 +473,7 @@ class ServerDialogue:
             if self.state is State.LOGGING_IN:
                 self.state = State.GREETED
             self._fault(refused)
-        elif b"\n" in line or b"\r" in line or b"\0" in line:
+        elif _LF in line or _CR in line or _NUL in line:
             # The peer and we do not agree on where lines end (§2.3.8).
             self._break_off(replies.BARE_LINE_END)
         elif self.state is _LOGGING_IN:
@@ -510,7 +513,7 @@ class ServerDialogue:
             self._ready.append(event)
 
     def _check_partial_line(self) -> None:
-        if b"\n" in self._buffer or b"\r" in self._buffer[:-1]:
+        if _LF in self._buffer or _CR in self._buffer[:-1]:
             self._break_off(replies.BARE_LINE_END)
         elif self._swallowed or (
             len(self._buffer) > self.rules.max_command_octets

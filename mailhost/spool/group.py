@@ -49,7 +49,7 @@ class Accept:
 
     def message_row(self) -> tuple[object, ...]:
         """In the order of `schema.MESSAGE_COLUMNS`."""
-        message = self.message
+        message, octets = self.message, self.body.octets
         path = message.reverse_path
         return (
             message.key,
@@ -58,8 +58,10 @@ class Accept:
             message.hello,
             message.accepted_at,
             message.size,
-            self.body.digest,
-            self.body.octets,
+            # As arrays: for octets, which it can store as they are, the module ``sqlite3`` looks
+            # for an adapter first, and makes two exceptions on the way.
+            bytearray(self.body.digest),
+            None if octets is None else bytearray(octets),
         )
 
 

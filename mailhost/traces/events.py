@@ -55,11 +55,11 @@ def event(
 
 
 def row(given: Event) -> tuple[object, ...]:
-    """*given* as it is stored."""
+    """*given* as it is stored; empty text stands for nothing."""
     at, id, kind, words, paths, sender, peer, due_at, other, dialogue = given
     text = paths if isinstance(paths, str) else _joined(paths)
-    said = dialogue[:MAX_DIALOGUE] or None
-    return at, id, kind, words[:_MAX_WORDS], text, sender, peer, due_at, other, said
+    due = "" if due_at is None else due_at
+    return at, id, kind, words[:_MAX_WORDS], text, sender, peer, due, other, dialogue[:MAX_DIALOGUE]
 
 
 def _joined(paths: Sequence[Mailbox]) -> str:

@@ -40,8 +40,11 @@ CREATE INDEX events_id ON events (id);
 CREATE INDEX events_other ON events (other) WHERE other <> '';
 PRAGMA user_version = {FORMAT};
 """
+# Nothing is empty text here, because for `None` the module ``sqlite3`` looks for an adapter.
+_MARKS = "(?, ?, ?, ?, ?, ?, ?, nullif(?, ''), ?, nullif(?, ''))"
 _COLUMNS = "at, id, kind, words, paths, sender, peer, due_at, other, dialogue"
-_ROWS_PER_STATEMENT = 200
+#: Few enough that a statement for each number of rows stays prepared.
+_ROWS_PER_STATEMENT = 50
 #: What is too much goes in pieces, the oldest first.
 _PURGED_AT_ONCE = 20_000
 _NAME = re.compile(r"worker-[0-9]{1,4}\.sqlite")
@@ -144,7 +147,7 @@ class TraceWriter:
 
 def _insert(count: int) -> str:
     """One statement for *count* events: one step in C, not *count*."""
-    marks = ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"] * count)
+    marks = ", ".join([_MARKS] * count)
     return f"INSERT INTO events ({_COLUMNS}) VALUES {marks}"
 
 
