@@ -62,14 +62,19 @@ def received_field(
     :param fqdn: our name.
     :param protocol: ``SMTP``, ``ESMTP`` ... (RFC 3848).
     """
-    return b"Received: from %b (%b%b) by %b with %b id %b;\r\n\t %b\r\n" % (
+    beginning = _received_from(hello, peer, peer_note, fqdn, protocol)
+    return b"%b%b;\r\n\t %b\r\n" % (beginning, token_octets(queue_id), rfc5322_date(now))
+
+
+# Remembered: the same hosts come again and again.
+@lru_cache(maxsize=1024)
+def _received_from(hello: str, peer: str, peer_note: str, fqdn: str, protocol: str) -> bytes:
+    return b"Received: from %b (%b%b) by %b with %b id " % (
         token_octets(hello) or b"unknown",
         _address_literal(peer),
         peer_note.encode("ascii"),
         token_octets(fqdn),
         token_octets(protocol),
-        token_octets(queue_id),
-        rfc5322_date(now),
     )
 
 

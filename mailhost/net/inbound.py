@@ -70,8 +70,10 @@ from mailhost.smtp.server_dialogue import ServerDialogue
 _MAX_HELD_OCTETS = 131072
 #: A content that comes slower than this runs out of time (attacks.md A35).
 _MIN_OCTETS_PER_SECOND = 500
-#: What a transport of Twisted reads at once, and what it is to read of a large content.
-_READ_OCTETS = 65536
+#: What is read at once, and what is to be read of a large content.  Each time so much memory is
+#: asked for, and a piece as large as Twisted's makes the C library tidy up when it is given back.
+#: Through TLS this changes nothing: its records are small.
+_READ_OCTETS = 16384
 _LARGE_READ_OCTETS = 262144
 #: A handshake has to be done by then (attacks.md A14).
 _HANDSHAKE_SECONDS = 30.0
@@ -224,6 +226,7 @@ class InboundProtocol(Protocol):
         set_no_delay = getattr(transport, "setTcpNoDelay", None)
         if set_no_delay is not None:
             set_no_delay(True)
+            transport.bufferSize = _READ_OCTETS
         transport.registerProducer(self, True)
         self._extend_deadline()
         self._deadlines.watch(self)
@@ -264,7 +267,8 @@ class InboundProtocol(Protocol):
         dialogue.receive_octets(data)
         if dialogue.in_content:
             if len(data) == _READ_OCTETS:
-                self._read_more_at_once()
+                transport: Any = self.transport
+                transport.bufferSize = _LARGE_READ_OCTETS
             now = self._deadlines.seconds()
             self.deadline_at = min(
                 now + self._timeout_seconds,
@@ -275,15 +279,6 @@ class InboundProtocol(Protocol):
                 self._stop_reading(_Hold.INPUT_FULL)
             return
         self._pump()
-
-    def _read_more_at_once(self) -> None:
-        """
-        More had come than Twisted reads: what is large is read in fewer, larger pieces.
-
-        Through TLS this changes nothing: its records are small.
-        """
-        transport: Any = self.transport
-        transport.bufferSize = _LARGE_READ_OCTETS
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone, whoever ended it."""
@@ -380,8 +375,9 @@ class InboundProtocol(Protocol):
         octets = dialogue.octets_to_send()
         if octets:
             if not dialogue.in_content:
-                self._extend_deadline()
-            self._write(octets)
+                self.deadline_at = self._deadlines.seconds() + self._timeout_seconds
+            self._tally.sent_octets += len(octets)
+            write_promptly(self.transport, octets)
         if waiting is _NEED_DATA or waiting is _PAUSED:
             return
         if waiting is Wait.CLOSED:
@@ -443,11 +439,11 @@ class InboundProtocol(Protocol):
         if isinstance(answer, Reply):
             self._dialogue.answer(answer)
             return
-        _deferred(answer).addErrback(self._failed).addCallback(self._decided)
+        _deferred(answer).addCallbacks(self._decided, self._undecided)
 
-    def _failed(self, failure: Failure) -> Reply:
+    def _undecided(self, failure: Failure) -> None:
         self._log.failure("A decision has failed", failure)
-        return replies.LOCAL_ERROR
+        self._decided(replies.LOCAL_ERROR)
 
     def _decided(self, reply: Reply) -> None:
         if self._lost:

@@ -48,6 +48,8 @@ from mailhost.smtp.client_events import (
 from mailhost.smtp.client_login import ClientLogin
 from mailhost.smtp.sasl.base import Work
 
+#: Replies are short.
+_READ_OCTETS = 4096
 #: So large a content, and all smaller ones, leaves in one piece with its final dot.
 _ONE_PIECE_OCTETS = 131072
 
@@ -268,6 +270,7 @@ class OutboundProtocol(Protocol):
         set_no_delay = getattr(transport, "setTcpNoDelay", None)
         if set_no_delay is not None:
             set_no_delay(True)
+            transport.bufferSize = _READ_OCTETS
         transport.registerProducer(self, True)
         self._extend_deadline()
         self._deadlines.watch(self)

@@ -69,7 +69,7 @@ from mailhost.smtp.rules import Rules
 
 # Looked up here, because a member of an enumeration costs several times as much.
 _PAUSED, _NEED_DATA = Wait.PAUSED, Wait.NEED_DATA
-_CLOSED, _TURNED, _CONTENT = State.CLOSED, State.TURNED, State.CONTENT
+_CLOSED, _TURNED = State.CLOSED, State.TURNED
 _GREETED, _LOGGING_IN = State.GREETED, State.LOGGING_IN
 
 # As numbers: ``in`` takes octets for a number first, and has made an exception before it looks.
@@ -102,6 +102,7 @@ class ServerDialogue:
     :ivar trusted: the client is one of the operator's own: it need not keep in step, and
         its bare line ends are mended where `Rules.bare_line_ends` allows it.
     :ivar secure: TLS is on; the caller sets it where it was on from the start.
+    :ivar in_content: the peer is sending content, or waits for the reply to it.
     :ivar logged_in: AUTH has been answered with 235.
     :ivar refused: told of each refusal that is said; a farewell is none.
     """
@@ -113,6 +114,7 @@ class ServerDialogue:
     trusted: bool = field(default=False, kw_only=True)
     secure: bool = field(default=False, kw_only=True)
     refused: Callable[[Reply], None] | None = field(default=None, kw_only=True)
+    in_content: bool = field(default=False, init=False)
     logged_in: bool = field(default=False, init=False)
     _buffer: bytes = field(default=b"", init=False)
     _swallowed: int = field(default=0, init=False)
@@ -141,12 +143,6 @@ class ServerDialogue:
         self._offer = offer(self.rules, self.secure)
 
     # ---- the caller's side
-
-    @property
-    def in_content(self) -> bool:
-        """The peer is sending content."""
-        chunks = self._chunks
-        return self.state is _CONTENT or (chunks is not None and chunks.chunk is not None)
 
     @property
     def closed(self) -> bool:
@@ -367,7 +363,7 @@ class ServerDialogue:
             self._close()
 
     def _begin_content(self) -> None:
-        self.state = State.CONTENT
+        self.state, self.in_content = State.CONTENT, True
         mends = self.rules.mends(self.trusted or self.logged_in)
         self._reader = ContentReader(self.rules.max_line_octets, mends)
 
@@ -386,6 +382,7 @@ class ServerDialogue:
         if state not in _CLEAN:
             self._ready.append(_OVER)
         self._reader = self._chunks = None
+        self.in_content = False
         if state not in _UNGREETED:
             self.state = _GREETED
 
@@ -413,6 +410,7 @@ class ServerDialogue:
             self.rules.max_line_octets, self._binary
         )
         chunks.begin(chunk)
+        self.in_content = True
         limit = self.rules.max_message_octets
         if limit and chunks.announced > limit:
             # Announced, so it need not be waited for.
@@ -445,6 +443,7 @@ class ServerDialogue:
 
     def _end_chunk(self, chunks: ChunkedContent, chunk: ChunkGiven) -> None:
         chunks.chunk = None
+        self.in_content = False
         if not chunk.last:
             received = replies.chunk_received(chunk.size)
             (self._say if chunk.size else self._idle)(received)
