@@ -27,8 +27,9 @@ class Notebook(Tracer):
         self.events: list[TracedEvent] = []
 
     def note(self, event: Event) -> None:
-        facts: Any = row(event)
-        self.events.append(TracedEvent(*facts[:-1], facts[-1] or ""))
+        *facts, due_at, other, dialogue = row(event)
+        made: Any = TracedEvent
+        self.events.append(made(*facts, due_at or None, other, dialogue))
 
 
 class TracingTests(RelayTestCase):
