@@ -26,6 +26,7 @@ from mailhost.config.settings import Settings, VirtualServerSettings
 from mailhost.control.answers import answer
 from mailhost.control.steered import Answer, Answers
 from mailhost.model.view import ServerView, ServiceView, WorkerView, merged
+from mailhost.net.poller import poller_for
 from mailhost.relay.dns.resolver import DNSResolver
 from mailhost.server.limits import AllOutgoing
 from mailhost.server.pulse import Pulse
@@ -88,6 +89,7 @@ class MailhostService(Service):
         self._again: dict[str, IDelayedCall] = {}
         self._kept: KeptSockets | None = None
         self._pulse = Pulse(reactor)
+        self._poller = poller_for(reactor)
         self.control: Opening | None = None
         self.journal: Journal | None = None
         self.manager = ServiceManager()
@@ -199,7 +201,12 @@ class MailhostService(Service):
 
     def _add(self, settings: VirtualServerSettings) -> None:
         server = VirtualServer(
-            settings, self._reactor, self._resolver, share=self._share, pulse=self._pulse
+            settings,
+            self._reactor,
+            self._resolver,
+            share=self._share,
+            pulse=self._pulse,
+            poller=self._poller,
         )
         self.virtual_servers[settings.name] = server
         resting = self._resting.pop(settings.name, None)

@@ -17,6 +17,7 @@ from mailhost import service as service_module
 from mailhost.config.reader import load_settings
 from mailhost.control.door import Door
 from mailhost.control.exposition import Outlook
+from mailhost.net.poller import Poller
 from mailhost.service import MailhostService
 from mailhost.spool.lock import QueueLock
 from mailhost.tap import Options, makeService
@@ -77,6 +78,22 @@ class ServiceTests(TestCase):
         self.assertIs(one, service.virtual_servers["one"])
         self.assertEqual("uno.example", one.settings.domain)
         self.assertEqual("running", service.virtual_servers["three"].state)
+
+    async def test_sockets_of_the_process(self) -> None:
+        """All that is listened to, and what connects, is watched by one poller."""
+        self.write(("one", "one.example", self.one), ("two", "two.example", self.two))
+        before = set(reactor.getReaders())  # type: ignore[attr-defined]  # IReactorFDSet
+        service = self.start()
+        added = set(reactor.getReaders()) - before  # type: ignore[attr-defined]  # IReactorFDSet
+        (poller,) = [one for one in added if isinstance(one, Poller)]
+        hosts = [port.getHost() for port in poller.getReaders()]
+        ports = {f"{host.host}:{host.port}" for host in hosts}
+        self.assertEqual({self.one, self.two}, ports)
+        for server in service.virtual_servers.values():
+            assert server.relay is not None
+            self.assertIs(poller, server.relay.line.poller)
+        await service.stopService()
+        self.assertNotIn(poller, reactor.getReaders())  # type: ignore[attr-defined]  # IReactorFDSet
 
     async def test_faulty_reload_changes_nothing(self) -> None:
         """A file with faults is refused whole."""

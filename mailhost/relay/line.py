@@ -123,6 +123,7 @@ class Line:
     :ivar tracer: where it is on, sessions are remembered.
     :ivar tally: counts connections.
     :ivar protocol_log: where it is on, it is told of all that is said.
+    :ivar poller: what connections over TCP are watched by; `None`: the reactor.
     :ivar turned: sessions that their servers have asked for, by the key of their destination,
         until somebody takes them.
     """
@@ -139,6 +140,7 @@ class Line:
     tracer: Tracer = field(factory=Tracer)
     tally: Tally = field(factory=Tally)
     protocol_log: ProtocolLog = field(factory=ProtocolLog)
+    poller: Any = None
     turned: dict[str, Opened] = field(factory=dict, init=False)
     deadlines: Deadlines = field(init=False)
     # There are threads from the first login on that needs them.
@@ -393,7 +395,11 @@ class Line:
         endpoint = TCP6ClientEndpoint if ":" in place.address else TCP4ClientEndpoint
         bind = (self.source_address, 0) if self.source_address else None
         connecting: Any = endpoint(
-            self.reactor, place.address, place.port, timeout=CONNECT_SECONDS, bindAddress=bind
+            self.poller or self.reactor,
+            place.address,
+            place.port,
+            timeout=CONNECT_SECONDS,
+            bindAddress=bind,
         ).connect(factory)
         return connecting  # type: ignore[no-any-return]  # endpoints know IProtocol only
 

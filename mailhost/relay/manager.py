@@ -78,6 +78,7 @@ class RelayManager(SmartHostESMTPRelayingManager):
     :param tracer: is told what happens to each message; `None`: nobody is.
     :param tally: counts it; `None`: nobody reads the numbers.
     :param protocol_log: is told what is said to other hosts; `None`: nobody is.
+    :param poller: what connections are watched by (`mailhost.net.poller`); `None`: the reactor.
     :ivar store: the queue.
     :ivar steward: changes what is in it, as operators say.
     :ivar census: counts it.
@@ -103,6 +104,7 @@ class RelayManager(SmartHostESMTPRelayingManager):
         tracer: Tracer | None = None,
         tally: Tally | None = None,
         protocol_log: ProtocolLog | None = None,
+        poller: Any = None,
     ) -> None:
         super().__init__(queue)  # type: ignore[no-untyped-call]  # upstream has no annotations
         self.store = queue
@@ -117,7 +119,15 @@ class RelayManager(SmartHostESMTPRelayingManager):
         tally = self._tally = tally or Tally()
         self._settlement = Settlement(queue, terms, badmail, tracer, tally)
         log = protocol_log or ProtocolLog()
-        self._line = Line(reactor, mxcalc, terms.fqdn, tracer=tracer, tally=tally, protocol_log=log)
+        self._line = Line(
+            reactor,
+            mxcalc,
+            terms.fqdn,
+            tracer=tracer,
+            tally=tally,
+            protocol_log=log,
+            poller=poller,
+        )
         self._window = ActiveWindow(terms.queue.max_active)
         self._due = DueMail(queue, reactor, self._window, self._admit, self._follow)
         self._recorder = self._make_recorder(tracer, tally)

@@ -43,8 +43,8 @@ def bind(address: ListenAddress) -> socket.socket:
     return bound
 
 
-def accept_from(reactor: Any, bound: socket.socket, factory: ServerFactory) -> IListeningPort:
-    """Let *reactor* take connections from *bound*, which it owns from now on."""
+def accept_from(poller: Any, bound: socket.socket, factory: ServerFactory) -> IListeningPort:
+    """Let *poller*, or a reactor, take connections from *bound*, which it owns from now on."""
     with bound:
-        port: IListeningPort = reactor.adoptStreamPort(bound.fileno(), bound.family, factory)
+        port: IListeningPort = poller.adoptStreamPort(bound.fileno(), bound.family, factory)
     return port

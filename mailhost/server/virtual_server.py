@@ -82,6 +82,7 @@ class VirtualServer:
     :param store: its queue; by default `SQLiteQueue` below its home.
     :param share: this process's part of it; by default all.
     :param pulse: looks how late the process is; `None`: nobody does.
+    :param poller: what its sockets are watched by (`mailhost.net.poller`); `None`: the reactor.
     :ivar settings: those in force.
     :ivar relay: its relay manager, while it is not stopped.
     :ivar tracer: is told what happens to each message.
@@ -98,9 +99,11 @@ class VirtualServer:
         store: IQueueStore | None = None,
         share: Share = ALONE,
         pulse: Pulse | None = None,
+        poller: Any = None,
     ) -> None:
         self.settings = settings
         self.pulse = pulse
+        self._poller = poller or reactor
         self.relay: RelayManager | None = None
         self._reactor = reactor
         self._resolver = resolver
@@ -476,6 +479,7 @@ class VirtualServer:
             tracer=self.tracer,
             tally=self.tally,
             protocol_log=self._protocol_log,
+            poller=self._poller,
         )
 
     def _terms(self, categorizer: Categorizer) -> Terms:
@@ -509,9 +513,7 @@ class VirtualServer:
 
     def _bind_missing(self) -> dict[ListenAddress, socket.socket]:
         bound: dict[ListenAddress, socket.socket] = {}
-        for address in self.settings.listen:
-            if address in self._ports:
-                continue
+        for address in [one for one in self.settings.listen if one not in self._ports]:
             try:
                 bound[address] = self._share.sockets.take(self.name, address)
             except OSError as error:
@@ -541,7 +543,7 @@ class VirtualServer:
                 self._protocol_log,
                 self.tally,
             )
-            self._ports[address] = accept_from(self._reactor, listening, factory), factory
+            self._ports[address] = accept_from(self._poller, listening, factory), factory
 
     def _proxies(self, address: ListenAddress) -> Callable[[str], bool] | None:
         """Who may connect for others to *address*; `None`: clients connect themselves."""

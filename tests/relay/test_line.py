@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailhost.model.outcome import Outcome
-from mailhost.model.route import NextHop
+from mailhost.model.route import HostAddress, NextHop
 from mailhost.model.security import OutboundSecurity, TLSLevel
 from mailhost.net.outbound import Transcript
 from mailhost.relay.job import Destination
@@ -57,3 +59,27 @@ class PortTests(SynchronousTestCase):
         self.open(587, TLSLevel.OPPORTUNISTIC)
         self.open(587, TLSLevel.REQUIRED)
         self.assertEqual([False, None, False], self.met)
+
+
+class PollerTests(SynchronousTestCase):
+    """Who makes the connections."""
+
+    def connect(self, line: Line, address: str) -> None:
+        line._connect(HostAddress("mx.example", address, 25), Factory())
+
+    def test_a_poller(self) -> None:
+        """Connections over TCP are its own; sockets of this machine, and time, the reactor's."""
+        reactor, poller = MemoryReactorClock(), MemoryReactorClock()
+        exchanges: Any = None
+        line = Line(reactor, exchanges, "us.example", poller=poller)
+        for address in ("192.0.2.1", "2001:db8::1", "/run/lmtp"):
+            self.connect(line, address)
+        self.assertEqual(["192.0.2.1", "2001:db8::1"], [one[0] for one in poller.tcpClients])
+        self.assertEqual(["/run/lmtp"], [one[0] for one in reactor.unixClients])
+
+    def test_none(self) -> None:
+        """Without one the reactor connects."""
+        reactor = MemoryReactorClock()
+        exchanges: Any = None
+        self.connect(Line(reactor, exchanges, "us.example"), "192.0.2.1")
+        self.assertEqual(1, len(reactor.tcpClients))
