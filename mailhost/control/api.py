@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 import attrs
 from attrs import asdict, frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.logger import Logger
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
@@ -75,9 +75,17 @@ class Status:
 
 
 async def _status(call: Call) -> Status:
-    view = await call.steered.view()
-    waits = await call.steered.ask("waits", {"server": None})
-    warnings = await call.steered.ask("warnings", {"server": None})
+    # All at once: a worker that hangs is waited for once.
+    asked: list[Deferred[Any]] = [
+        Deferred.fromCoroutine(call.steered.view()),
+        Deferred.fromCoroutine(call.steered.ask("waits", {"server": None})),
+        Deferred.fromCoroutine(call.steered.ask("warnings", {"server": None})),
+    ]
+    try:
+        view, waits, warnings = await gatherResults(asked, consumeErrors=True)
+    except FirstError as first:
+        problem: Any = first.subFailure.value
+        raise problem from None
     return Status(view.servers, view.workers, waits.missing, _rows(waits), _rows(warnings))
 
 

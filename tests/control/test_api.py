@@ -11,6 +11,8 @@ from typing import Any
 
 from attrs import fields_dict
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
@@ -21,6 +23,8 @@ from mailhost.control.api import ControlAPI, CounterRow
 from mailhost.control.callers import LocalGate, Process
 from mailhost.control.door import Door
 from mailhost.control.rights import ALL
+from mailhost.control.steered import Answers
+from mailhost.errors import SpoolProblem
 from tests.control.steered import FakeSteered
 
 
@@ -57,6 +61,24 @@ class APICase(TestCase):
 
 
 class SeeingTests(APICase):
+    async def test_status_of_a_hanging_worker(self) -> None:
+        """It is asked everything at once, and so waited for once."""
+        asked: list[str] = []
+        answering: Deferred[Answers] = Deferred()
+
+        async def ask(question: str, arguments: object) -> Answers:
+            asked.append(question)
+            return await answering if question == "waits" else Answers(())
+
+        self.patch(FakeSteered, "ask", staticmethod(ask))
+        status = ensureDeferred(self.ask("GET", "/v1/status"))
+        while len(asked) < 2:
+            await deferLater(reactor, 0)
+        self.assertFalse(answering.called)
+        answering.callback(Answers((), (1,)))
+
+        self.assertEqual([1], (await status)[1]["missing_workers"])
+
     async def test_status(self) -> None:
         """Virtual servers and workers, and what mail waits for in each of them."""
         wait = {"server": "one", "reason": "full", "setting": "x.y", "until": None}
@@ -72,6 +94,15 @@ class SeeingTests(APICase):
         self.assertEqual([{"worker": 0, **wait}], table["waits"])
         self.assertEqual([{"worker": 1, **warning}], table["warnings"])
         self.assertEqual([2], table["missing_workers"])
+
+    async def test_status_that_cannot_be_told(self) -> None:
+        """A refusal of one question is that of all."""
+
+        async def ask(question: str, arguments: object) -> Answers:
+            raise SpoolProblem("no disk")
+
+        self.patch(FakeSteered, "ask", staticmethod(ask))
+        self.assertEqual((409, {"error": "no disk"}), await self.ask("GET", "/v1/status"))
 
     async def test_sessions_in_pages(self) -> None:
         """The next page begins behind the last session of this one."""
