@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, TextIO
 
 from attrs import define, field
@@ -31,7 +32,6 @@ from mailhost.background import AppendedFile, Background, write_all
 from mailhost.config.settings import LogSettings
 from mailhost.facts import RANKS, WANTED
 
-_LEVELS = {level: f"#{level.name}] " for level in LogLevel.iterconstants()}
 _RANK_OF = {level: RANKS[level.name] for level in LogLevel.iterconstants()}
 #: Control characters, and the separators that some programs take for ends of lines.
 _ESCAPED = {
@@ -112,8 +112,12 @@ def _source(event: LogEvent) -> str:
     system = event.get("log_system")
     if system is not None:
         return f"{system}] "
-    level: Any = event.get("log_level", LogLevel.info)
-    return f"{event.get('log_namespace', '-')}{_LEVELS[level]}"
+    return _place(event.get("log_namespace", "-"), event.get("log_level", LogLevel.info))
+
+
+@lru_cache(maxsize=1024)
+def _place(namespace: str, level: Any) -> str:
+    return f"{namespace}#{level.name}] "
 
 
 @define(eq=False)

@@ -449,7 +449,7 @@ class InboundProtocol(Protocol):
         if self._lost:
             return
         self._dialogue.answer(reply)
-        if _Hold.INPUT_FULL in self._hold:
+        if self._hold and _Hold.INPUT_FULL in self._hold:
             self._read_again(_Hold.INPUT_FULL)
         elif not self._pumping:
             self._pump()

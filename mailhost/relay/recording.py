@@ -9,7 +9,7 @@ Outcomes to the store, and reports of them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from attrs import define, field
@@ -38,6 +38,8 @@ _PATHS_ON_A_LINE = 20
 #: Lines of the log about outcomes and reports of one attempt at one message: with the line of its
 #: acceptance, and one for all the rest, they are six.
 LINES_OF_A_MESSAGE = 4
+
+_Said = Sequence[tuple[Outcome, Sequence[QueuedRecipient]]]
 
 _facts = FactLog()
 
@@ -108,14 +110,12 @@ class Recorder:
         """
         if not (WANTED.info or self.tracer.on):
             return
-        said: dict[Outcome, list[QueuedRecipient]] = {}
-        for recipient, result in zip(recipients, verdict.results, strict=True):
-            said.setdefault(result.outcome, []).append(recipient)
+        said = _together(recipients, verdict.results)
         if self.tracer.on:
             self._trace(message, said, verdict)
         if not WANTED.info:
             return
-        for outcome, told in said.items():
+        for outcome, told in said:
             if active is not None:
                 active.told += 1
                 if active.told > LINES_OF_A_MESSAGE:
@@ -150,12 +150,12 @@ class Recorder:
     def _trace(
         self,
         message: QueuedMessage,
-        said: Mapping[Outcome, Sequence[QueuedRecipient]],
+        said: _Said,
         verdict: Verdict,
     ) -> None:
         now = self.clock.seconds()
         due = min((r.due_at for r in verdict.results if not r.outcome.fate.terminal), default=None)
-        for outcome, told in said.items():
+        for outcome, told in said:
             doubt = " (in doubt)" if outcome.in_doubt else ""
             self.tracer.note(
                 event(
@@ -284,6 +284,16 @@ class Recorder:
         self._again.add(
             self.clock.callLater(RECORD_AGAIN_SECONDS, self._record, active, results, reports, now)
         )
+
+
+def _together(recipients: Sequence[QueuedRecipient], results: Sequence[Result]) -> _Said:
+    """Those of whom the same is to be said."""
+    if len(results) == 1:  # most messages have one
+        return ((results[0].outcome, recipients),)
+    said: dict[Outcome, list[QueuedRecipient]] = {}
+    for recipient, result in zip(recipients, results, strict=True):
+        said.setdefault(result.outcome, []).append(recipient)
+    return tuple(said.items())
 
 
 def _postponed(

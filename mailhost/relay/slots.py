@@ -219,4 +219,7 @@ class Slots:
             line.pop(holder, None)
 
     def _first_in_line(self) -> object | None:
-        return next((next(iter(line)) for line in self._lines if line), None)
+        for line in self._lines:
+            if line:
+                return next(iter(line))
+        return None

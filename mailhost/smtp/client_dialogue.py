@@ -68,7 +68,7 @@ class _Transaction:
     def settle(self, reply: Reply) -> None:
         """*reply* answers all recipients that have no refusal of their own."""
         self.replies = [
-            known if known is not None and not known.positive else reply for known in self.replies
+            known if known is not None and known.code >= 400 else reply for known in self.replies
         ]
 
     def served(self) -> list[int]:
@@ -81,7 +81,10 @@ class _Transaction:
 
     @property
     def any_accepted(self) -> bool:
-        return any(reply is not None and reply.positive for reply in self.replies)
+        for reply in self.replies:  # noqa: SIM110  # a generator that is left early costs more
+            if reply is not None and reply.code < 400:
+                return True
+        return False
 
 
 @define
@@ -410,7 +413,7 @@ class ClientDialogue:
 
     def _heard_mail(self, reply: Reply, number: int) -> None:
         transaction = self._open
-        if not reply.positive:
+        if reply.code >= 400:
             transaction.replies = [reply] * len(transaction.replies)
             self._give_up_envelope()
         else:

@@ -139,7 +139,9 @@ class Change:
     @property
     def octets(self) -> int:
         """Content it brings into the database."""
-        octets = sum(len(accept.body.octets or b"") for accept in self.accepts)
+        octets = 0
+        for accept in self.accepts:
+            octets += len(accept.body.octets or b"")
         for growth in self.growths:
             octets += 0 if growth.large else sum(copy.size for copy in growth.copies)
         return octets
