@@ -46,12 +46,12 @@ from mailhost.content.trace import original_arrival_time, return_path_field
 from mailhost.content.words import mailbox_octets
 from mailhost.delivery.part_file import (
     PartFile,
-    make_directory,
     open_directory,
     problem_of,
     remove_left_over,
 )
 from mailhost.delivery.quota import DropQuota
+from mailhost.durable import make_directory
 from mailhost.interfaces import IDelivery, IStoredContent, next_block
 from mailhost.model.address import Mailbox
 from mailhost.model.queue import QueuedMessage

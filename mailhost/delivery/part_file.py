@@ -28,8 +28,6 @@ from mailhost.errors import DirectoryProblem
 #: The owner writes, the group reads; an operator's program gets in by the
 #: directory's group.  Set whatever the umask is, and never for others.
 FILE_MODE = 0o640
-#: A new directory is closed until the operator opens it.
-DIRECTORY_MODE = 0o700
 
 _PART_NAME = re.compile(r"\.[0-9a-f]{24}\.part")
 _COMPARED_OCTETS = 1 << 16
@@ -51,18 +49,6 @@ def problem_of(error: OSError) -> DirectoryProblem:
 def open_directory(directory: Path) -> int:
     """A descriptor of *directory*, which must not be a symbolic link."""
     return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-
-
-def make_directory(directory: Path) -> None:
-    """Create *directory* and what is missing above it, durably."""
-    missing = [path for path in (directory, *directory.parents) if not os.path.lexists(path)]
-    os.makedirs(directory, mode=DIRECTORY_MODE, exist_ok=True)
-    for path in missing:
-        fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
 
 
 def remove_left_over(directory_fd: int) -> int:

@@ -19,6 +19,7 @@ from typing import Any
 from attrs import define
 from twisted.logger import Logger
 
+from mailhost.durable import sync_directory
 from mailhost.errors import DirectoryProblem
 from mailhost.intake.desk import Desk
 from mailhost.intake.destinations import Destinations
@@ -33,7 +34,7 @@ from mailhost.spool.bad_triples import (
     remove_triple,
 )
 from mailhost.spool.badmail import Badmail
-from mailhost.spool.files import sync_directory, write_all
+from mailhost.spool.files import write_all
 from mailhost.spool.purge import Purged
 from mailhost.traces.events import event
 

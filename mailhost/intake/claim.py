@@ -18,6 +18,9 @@ the file in .work                    claimed; perhaps committed, which nobody
                                      can tell: it is sent, at worst twice
 nothing                              it is in the queue, or in Badmail
 ===================================  =========================================
+
+A claim is not synced: a power cut leaves the file in one of the two directories where a rename
+is one thing on the disk, and that may be the one in which it was before.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ from typing import NoReturn
 
 from attrs import define, field, frozen
 
+from mailhost.durable import make_directory
 from mailhost.errors import DirectoryProblem, MailhostError
 from mailhost.intake.pickup_file import MAX_HEADER_OCTETS
 
@@ -220,7 +224,7 @@ class PickupDirectory:
         :raises DirectoryProblem: it cannot be used now.
         """
         try:
-            os.makedirs(self.path, mode=0o700, exist_ok=True)
+            make_directory(self.path)
             self._fd = os.open(self.path, _DIRECTORY)
         except OSError as error:
             raise _problem_of(error, "Pickup") from error
@@ -239,6 +243,8 @@ class PickupDirectory:
                 return
             with suppress(FileExistsError):
                 os.mkdir(WORK, 0o700, dir_fd=self._fd)
+            # Files are claimed into it: its own name must be there after a power cut.
+            os.fsync(self._fd)
             fd = os.open(WORK, _DIRECTORY, dir_fd=self._fd)
             found = os.fstat(fd)
             if found.st_uid != os.geteuid() or found.st_mode & 0o022:

@@ -48,6 +48,7 @@ from twisted.internet.defer import Deferred
 
 from mailhost.content.names import file_stem
 from mailhost.content.words import line_octets, path_octets
+from mailhost.durable import make_directory
 from mailhost.errors import DirectoryProblem
 from mailhost.interfaces import IStoredContent, next_block
 from mailhost.model.address import Mailbox, path_text
@@ -58,7 +59,6 @@ from mailhost.model.parameters import (
     MailParameters,
     RecipientParameters,
 )
-from mailhost.spool.files import make_directory
 from mailhost.spool.parameters import parameters_tree
 from mailhost.spool.purge import Purged, purge
 from mailhost.spool.steps import Passed, Step, unwatched

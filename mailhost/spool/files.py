@@ -49,27 +49,6 @@ def problem_of(error: OSError) -> SpoolProblem:
     return SpoolProblem(str(error))
 
 
-def sync_directory(path: Path) -> None:
-    """Make the names in *path* durable (P1)."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def make_directory(path: Path, mode: int = 0o700) -> None:
-    """
-    Create *path* and what is missing above it, durably.
-
-    A directory whose own name is not synced can be lost with all that is in it.
-    """
-    missing = [one for one in (path, *path.parents) if not os.path.lexists(one)]
-    path.mkdir(parents=True, exist_ok=True, mode=mode)
-    for one in missing:
-        sync_directory(one.parent)
-
-
 def write_synced(path: Path, octets: bytes) -> None:
     """Write a small file and sync it; its name is not synced."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

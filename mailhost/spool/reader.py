@@ -23,6 +23,7 @@ from typing import TypeVar
 from twisted.logger import Logger
 
 from mailhost.config.units import parse_next_hop
+from mailhost.durable import make_directory, sync_directory
 from mailhost.errors import ContentDamaged, SpoolProblem
 from mailhost.interfaces import IStoredContent
 from mailhost.model.address import Mailbox
@@ -51,7 +52,7 @@ from mailhost.spool import schema
 from mailhost.spool.census import part_end, take_census
 from mailhost.spool.content import FileContent, MemoryContent, Runner, check_octets
 from mailhost.spool.expanding import GrowthFacts
-from mailhost.spool.files import BODY_SUFFIX, make_directory, sync_directory, write_synced
+from mailhost.spool.files import BODY_SUFFIX, write_synced
 from mailhost.spool.ids import LAST_KEY, QueueIds, key_of
 from mailhost.spool.parameters import read_parameters
 from mailhost.spool.recipients import mailbox_of

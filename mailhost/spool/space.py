@@ -19,8 +19,8 @@ from pathlib import Path
 
 from attrs import define, field
 
+from mailhost.durable import sync_directory
 from mailhost.errors import SpoolFull
-from mailhost.spool.files import sync_directory
 from mailhost.spool.steps import Passed, Step, unwatched
 
 _MEASURED_SECONDS = 1.0

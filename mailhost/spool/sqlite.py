@@ -30,6 +30,7 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
+from mailhost.durable import make_directory, sync_directory
 from mailhost.errors import ContentDamaged, SpoolFull, SpoolProblem
 from mailhost.interfaces import IIncomingMessage, IQueueStore, IStoredContent
 from mailhost.model.directory import EnvelopePart
@@ -50,7 +51,7 @@ from mailhost.spool.content import MemoryContent
 from mailhost.spool.counting import KeptCounts
 from mailhost.spool.database import connect, ids_of, prepare, sweep, wake
 from mailhost.spool.expanding import GrowthFacts, apply_growth, plan_expansion
-from mailhost.spool.files import PART_SUFFIX, make_directory, problem_of, sync_directory
+from mailhost.spool.files import PART_SUFFIX, problem_of
 from mailhost.spool.group import Accept, Change, Growth, Record, Rehome
 from mailhost.spool.held import HeldContents
 from mailhost.spool.ids import key_of

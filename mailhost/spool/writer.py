@@ -24,10 +24,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
+from mailhost.durable import sync_directory
 from mailhost.errors import SpoolFull, SpoolProblem
 from mailhost.spool import group
 from mailhost.spool.database import connect
-from mailhost.spool.files import NO_ROOM_ERRNOS, PROBE_NAME, problem_of, sync_directory
+from mailhost.spool.files import NO_ROOM_ERRNOS, PROBE_NAME, problem_of
 from mailhost.spool.group import Change, take_group
 from mailhost.spool.ids import reserved_key
 from mailhost.spool.space import DiskSpace

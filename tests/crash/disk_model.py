@@ -5,6 +5,10 @@ The rules are POSIX's, not a kind file system's.  A sync of a file makes its own
 its length durable, never its name; a sync of a directory makes the names in it durable,
 never what they name.  Whatever was not synced may be there, or not, each piece for itself;
 a write may be torn between sectors.
+
+A rename may leave one name, both or none, unless the disk is made with ``atomic_renames``: then
+it is there as a whole or not at all, and a sync of either directory makes it durable, with all
+that was done there before it.  Every file system with a journal does so.
 """
 
 from __future__ import annotations
@@ -100,43 +104,72 @@ class File:
 
 
 @define(eq=False)
+class Renaming:
+    """
+    Both sides of one that is there as a whole or not at all.
+
+    :ivar sides: the directories, with the number that it has in each.
+    """
+
+    sides: list[tuple[Directory, int]] = field(factory=list)
+
+    def sync(self) -> None:
+        for directory, number in self.sides:
+            directory.sync(number)
+
+
+@define(eq=False)
 class Directory:
     """
     :ivar names: as the running process sees them.
     :ivar synced: those that are durable.
-    :ivar pending: names given (a node) and taken (`None`) since, in order, numbered.
+    :ivar pending: names given (a node) and taken (`None`) since, in order, numbered, each with the
+        renaming that it is a side of.
     """
 
     names: dict[str, File | Directory] = field(factory=dict)
     synced: dict[str, File | Directory] = field(factory=dict)
-    pending: list[tuple[int, str, File | Directory | None]] = field(factory=list)
+    pending: list[tuple[int, str, File | Directory | None, Renaming | None]] = field(factory=list)
     done: int = 0
 
-    def give(self, name: str, node: File | Directory) -> None:
-        self._do(name, node)
+    def give(self, name: str, node: File | Directory, renaming: Renaming | None = None) -> None:
+        self._do(name, node, renaming)
         self.names[name] = node
 
-    def take(self, name: str) -> File | Directory:
-        self._do(name, None)
+    def take(self, name: str, renaming: Renaming | None = None) -> File | Directory:
+        self._do(name, None, renaming)
         return self.names.pop(name)
 
-    def _do(self, name: str, node: File | Directory | None) -> None:
+    def _do(self, name: str, node: File | Directory | None, renaming: Renaming | None) -> None:
         self.done += 1
-        self.pending.append((self.done, name, node))
+        self.pending.append((self.done, name, node, renaming))
+        if renaming is not None:
+            renaming.sides.append((self, self.done))
 
     def sync(self, up_to: int) -> None:
         """See `File.sync`."""
-        for number, name, node in self.pending:
-            if number <= up_to:
-                _set(self.synced, name, node)
+        now = [one for one in self.pending if one[0] <= up_to]
         self.pending = [one for one in self.pending if one[0] > up_to]
+        for _, name, node, renaming in now:
+            _set(self.synced, name, node)
+            if renaming is not None:
+                renaming.sync()
 
-    def survivor(self, chance: random.Random | None) -> dict[str, File | Directory]:
-        """See `File.survivor`."""
+    def survivor(
+        self, chance: random.Random | None, lucky: dict[Renaming, bool] | None = None
+    ) -> dict[str, File | Directory]:
+        """
+        See `File.survivor`.
+
+        :param lucky: what has become of renamings, as far as it is decided.
+        """
         names = dict(self.synced)
-        for _, name, node in self.pending if chance is not None else ():
+        for _, name, node, renaming in self.pending if chance is not None else ():
             assert chance is not None
-            if chance.random() < 0.5:
+            luck = chance.random() < 0.5
+            if renaming is not None and lucky is not None:
+                luck = lucky.setdefault(renaming, luck)
+            if luck:
                 _set(names, name, node)
         return names
 
@@ -150,10 +183,15 @@ def _set(names: dict[str, File | Directory], name: str, node: File | Directory |
 
 @define(eq=False)
 class Disk:
-    """Everything below one directory, which itself is durable."""
+    """
+    Everything below one directory, which itself is durable.
+
+    :ivar atomic_renames: see the module.
+    """
 
     top: Path
     root: Directory = field(factory=Directory)
+    atomic_renames: bool = False
 
     def holds(self, path: str) -> bool:
         return PurePosixPath(path).is_relative_to(self.top)
@@ -175,15 +213,45 @@ class Disk:
             raise AssertionError(f"{pure.parent} is no directory")
         return found, pure.name
 
+    def load(self, source: Path) -> None:
+        """What is there below *source* on the real disk is there, and durable."""
+        _load(self.root, source)
+
+    def rename(self, before: str, after: str) -> None:
+        renaming = Renaming() if self.atomic_renames else None
+        source, first = self.parent(before)
+        target, last = self.parent(after)
+        target.give(last, source.names[first], renaming)
+        source.take(first, renaming)
+
     def survive(self, target: Path, chance: random.Random | None) -> None:
         """Write what a power cut leaves now below *target*, which is empty."""
-        _write(self.root, target, chance)
+        _write(self.root, target, chance, {})
 
 
-def _write(node: Directory, target: Path, chance: random.Random | None) -> None:
-    for name, one in node.survivor(chance).items():
+def _load(node: Directory, source: Path) -> None:
+    for path in source.iterdir():
+        if path.is_dir():
+            below = Directory()
+            _load(below, path)
+            node.give(path.name, below)
+        else:
+            file = File()
+            file.do(Write(0, path.read_bytes()))
+            file.sync(file.done)
+            node.give(path.name, file)
+    node.sync(node.done)
+
+
+def _write(
+    node: Directory,
+    target: Path,
+    chance: random.Random | None,
+    lucky: dict[Renaming, bool],
+) -> None:
+    for name, one in node.survivor(chance, lucky).items():
         if isinstance(one, Directory):
             (target / name).mkdir()
-            _write(one, target / name, chance)
+            _write(one, target / name, chance, lucky)
         else:
             (target / name).write_bytes(one.survivor(chance))

@@ -18,6 +18,7 @@ from attrs import define, field
 from twisted.internet.defer import Deferred, execute
 from twisted.internet.task import Clock, deferLater
 
+from mailhost import durable
 from mailhost.delivery import drop, part_file, quota
 from mailhost.errors import DirectoryProblem
 from mailhost.intake import claim
@@ -29,7 +30,7 @@ from mailhost.relay.mail_exchange import MailExchangeResolver
 from mailhost.relay.manager import RelayManager
 from mailhost.relay.terms import Terms
 from mailhost.routing.categorizer import make_categorizer
-from mailhost.spool import badmail, files, purge
+from mailhost.spool import badmail, purge
 from mailhost.spool.memory import MemoryQueue
 from tests.crash.calls import Calls, Killed, watched
 from tests.support.world import START, FakeNames, make_settings
@@ -123,7 +124,7 @@ class House:
         self.calls = self.store.calls = calls
         earlier, self.clock = self.clock, Clock()
         self.clock.advance(earlier.seconds())
-        with watched(calls, part_file, drop, quota, badmail, purge, files, claim):
+        with watched(calls, part_file, drop, quota, badmail, purge, durable, claim):
             with suppress(Killed):
                 self._start()
             # Of a process that has died nothing that was planned comes.

@@ -12,8 +12,10 @@ import sys
 from pathlib import Path
 
 _ROOT = Path(__file__).parents[2]
+#: All of a call is in the trace, and all strings in hexadecimal.
+STRACE = ("strace", "-f", "-y", "-xx", "-s", "1000000", "--seccomp-bpf", "-e", "signal=none")
 #: What changes a disk, what makes a change durable, and what says which file is meant.
-_CALLS = (
+CALLS = (
     "openat,open,creat,close,dup,dup2,dup3,write,writev,pwrite64,pwritev,ftruncate,truncate,"
     "fallocate,fsync,fdatasync,rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,"
     "mkdirat,rmdir"
@@ -124,14 +126,11 @@ def record(folder: Path, control: str = "") -> bytes:
     :returns: the trace, whole data and all strings in hexadecimal.
     """
     trace = folder / "trace"
-    command = ["strace", "-f", "-y", "-xx", "-s", "1000000", "--seccomp-bpf"]
     done = subprocess.run(
         [
-            *command,
+            *STRACE,
             "-e",
-            f"trace={_CALLS}",
-            "-e",
-            "signal=none",
+            f"trace={CALLS}",
             "-o",
             str(trace),
             sys.executable,

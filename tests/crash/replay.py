@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from attrs import define, field, frozen
 
@@ -16,7 +16,11 @@ _UNFINISHED = b" <unfinished ...>"
 _CALL = re.compile(rb"(\w+)\((.*)\) += (-?\d+)", re.DOTALL)
 _STRING = re.compile(rb'"((?:\\x[0-9a-f]{2})*)"')
 _FD = re.compile(rb"(\d+)<")
+_PATH = re.compile(
+    rb'(?:AT_FDCWD|\d+)(?:<(?P<directory>(?:\\x[0-9a-f]{2})*)>)?, "(?P<path>(?:\\x[0-9a-f]{2})*)"'
+)
 _SYNCS = ("fsync", "fdatasync")
+_TALKING = {"sendto": "sent", "recvfrom": "heard"}
 
 
 @frozen
@@ -24,9 +28,9 @@ class Stop:
     """
     A moment worth a power cut.
 
-    :ivar kind: ``"sync"`` (before it has any effect) or ``"line"`` (a line of
-        the ledger was written just now).
-    :ivar line: that line.
+    :ivar kind: ``"sync"`` (before it has any effect), ``"line"`` (a line of the ledger was
+        written just now), ``"sent"`` or ``"heard"`` (over a socket, where that was recorded).
+    :ivar line: that line, or those octets.
     """
 
     kind: str
@@ -85,6 +89,9 @@ class Replay:
                 name = call[1].decode()
                 if name in _SYNCS:
                     yield Stop("sync")
+                if name in _TALKING:
+                    yield Stop(_TALKING[name], _strings(call[2])[: int(call[3])])
+                    continue
                 written = self._play(thread, name, call[2], int(call[3]))
                 if written is not None:
                     yield Stop("line", written)
@@ -106,19 +113,22 @@ class Replay:
 
     def _play(self, thread: bytes, name: str, rest: bytes, result: int) -> bytes | None:
         """:returns: what went into the ledger."""
-        strings = [bytes.fromhex(one.decode().replace("\\x", "")) for one in _STRING.findall(rest)]
         if name in ("write", "writev", "pwrite64"):
-            return self._write(name, rest, b"".join(strings)[:result])
+            return self._write(name, rest, _strings(rest)[:result])
         if name in _SYNCS:
             self._sync(thread, rest)
         elif name == "openat":
-            self._opened(strings[0].decode(), rest, result)
+            self._opened(_paths(rest)[0], rest, result)
         elif name == "close":
             self._open.pop(_first_fd(rest), None)
         elif name == "ftruncate":
             self._truncate(rest)
+        elif name == "fallocate":
+            pass  # The ballast's room; nobody reads it.
         elif name in ("mkdir", "rename", "link", "unlink"):
-            self._name(name, [one.decode() for one in strings])
+            self._name(name, [_plain(one) for one in _STRING.findall(rest)])
+        elif name in ("mkdirat", "renameat", "linkat", "unlinkat"):
+            self._name(name.removesuffix("at"), _paths(rest))
         else:
             raise AssertionError(f"the model does not know {name}")
         return None
@@ -174,12 +184,30 @@ class Replay:
         if name == "mkdir":
             directory.give(last, Directory())
         elif name == "unlink":
-            directory.take(last)
+            # A socket was never opened, and is nobody's mail.
+            if last in directory.names:
+                directory.take(last)
+        elif name == "rename":
+            self.disk.rename(*paths)
         else:
             source, first = self.disk.parent(paths[0])
             directory.give(last, source.names[first])
-            if name == "rename":
-                source.take(first)
+
+
+def _strings(rest: bytes) -> bytes:
+    return b"".join(bytes.fromhex(one.decode().replace("\\x", "")) for one in _STRING.findall(rest))
+
+
+def _paths(rest: bytes) -> list[str]:
+    """Each path of a call, behind the directory that it starts from."""
+    return [
+        str(PurePosixPath(_plain(one["directory"] or b""), _plain(one["path"])))
+        for one in _PATH.finditer(rest)
+    ]
+
+
+def _plain(text: bytes) -> str:
+    return bytes.fromhex(text.decode().replace("\\x", "")).decode()
 
 
 def _first_fd(text: bytes) -> int:

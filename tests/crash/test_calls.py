@@ -97,7 +97,7 @@ class KillTests(CallsCase):
             self.assertTrue(calls.dead)
 
         self.told()
-        self.assertGreater(self.trials, 150)
+        self.assertGreater(self.trials, 180)
 
     def test_again_in_the_next_life(self) -> None:
         """A process that takes up what the last one left is killed as well."""

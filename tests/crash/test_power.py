@@ -28,7 +28,7 @@ from tests.crash.replay import Replay, Stop
 
 SEED = int(os.environ.get("MAILHOST_CRASH_SEED", "5321"))
 #: A disk in memory makes the real store's own syncs cheap.
-_MEMORY = Path("/dev/shm")
+MEMORY = Path("/dev/shm")
 _traces: dict[str, tuple[Path, bytes]] = {}
 
 
@@ -36,7 +36,7 @@ class PowerCase(TestCase):
     timeout = 120
 
     def folder(self) -> Path:
-        folder = Path(mkdtemp(dir=_MEMORY if os.access(_MEMORY, os.W_OK) else None))
+        folder = Path(mkdtemp(dir=MEMORY if os.access(MEMORY, os.W_OK) else None))
         self.addCleanup(shutil.rmtree, folder)
         return folder
 

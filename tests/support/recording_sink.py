@@ -29,8 +29,13 @@ class Copy:
     @property
     def test_id(self) -> str:
         """The X-Test-ID field; empty where there is none."""
-        _, found, rest = self.content.partition(b"X-Test-ID: ")
-        return rest.partition(b"\r\n")[0].decode() if found else ""
+        return id_of(self.content)
+
+
+def id_of(content: bytes) -> str:
+    """The first X-Test-ID field in *content*; empty where there is none."""
+    _, found, rest = content.partition(b"X-Test-ID: ")
+    return rest.partition(b"\r\n")[0].decode() if found else ""
 
 
 @define(eq=False)
@@ -143,8 +148,9 @@ class _Session(socketserver.StreamRequestHandler):
             if not line.endswith(b"\r\n"):
                 return False
             lines.append(line[1:] if line.startswith(b".") else line)
-        self.take(receivers, b"".join(lines))
-        self.say("250 2.0.0 taken")
+        content = b"".join(lines)
+        self.take(receivers, content)
+        self.say(f"250 2.0.0 taken {id_of(content)}".rstrip())
         return True
 
     def say(self, words: str) -> None:
