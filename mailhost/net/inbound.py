@@ -395,7 +395,7 @@ class InboundProtocol(Protocol):
             event = self._dialogue.next_event()
             decide = _EVENTS.get(type(event))
             if decide is None:
-                return cast("Wait", event)
+                return event  # type: ignore[return-value]  # what is no event is a `Wait`
             try:
                 decide(self, event)
             except Exception:

@@ -71,7 +71,9 @@ class Scribe:
 
     def heard(self, octets: bytes, phase: Phase) -> None:
         """The peer has said *octets* while we waited for *phase*."""
-        self._add("S", b"(login)" if phase is _LOGIN and octets[:1] == b"3" else octets)
+        if phase is _LOGIN and octets[:1] == b"3":
+            octets = b"(login)"
+        self._add("S", octets)
 
     def _add(self, who: str, octets: bytes) -> None:
         if len(self._current) < _MAX_ENTRIES:

@@ -145,8 +145,22 @@ class SiteQueue:
 
     def add(self, job: Job) -> None:
         """Carry *job* as soon as there is a connection for it."""
+        if self.idle and not self.waiting and not job.tried and self._may_go(job):
+            # Nobody waits: there is no turn to keep.
+            self.idle[-1].give(job)
+            return
         self.waiting.add(job)
         self.pump()
+
+    def _may_go(self, job: Job) -> bool:
+        """Whether the rates allow *job* on a connection that there is; it has been charged then."""
+        if not self._gates:
+            return True
+        charge = Charge(1, 0, len(job.recipients))
+        if self._is_held_by_rates(charge):
+            return False
+        self._charge(charge)
+        return True
 
     def take_back(self, active: ActiveMessage, wanted: Set[int]) -> list[QueuedRecipient]:
         """
@@ -213,12 +227,10 @@ class SiteQueue:
         job = self.waiting.pop_for(connection.spot)
         if job is None:
             return None
-        charge = Charge(1, 0, len(job.recipients))
-        if self._is_held_by_rates(charge):
-            self.waiting.add(job, first=True)
-            return None
-        self._charge(charge)
-        return job
+        if self._may_go(job):
+            return job
+        self.waiting.add(job, first=True)
+        return None
 
     @property
     def is_closing(self) -> bool:

@@ -47,6 +47,7 @@ from mailhost.smtp.sasl.base import Work
 
 # Looked up here, because a member of an enumeration costs several times as much.
 _READY, _ENVELOPE, _CLOSED, _NEED_DATA = Phase.READY, Phase.ENVELOPE, Phase.CLOSED, Wait.NEED_DATA
+_NO_TRANSACTION = "a reply without its transaction"
 #: What a reply belongs to: the command, and the recipient by number.
 _MAIL, _DATA, _DOT = ("MAIL", 0), ("DATA", 0), (".", 0)
 
@@ -412,7 +413,8 @@ class ClientDialogue:
             self._finish(f"RSET refused: {reply}", reply)
 
     def _heard_mail(self, reply: Reply, number: int) -> None:
-        transaction = self._open
+        transaction = self._transaction
+        assert transaction is not None, _NO_TRANSACTION
         if reply.code >= 400:
             transaction.replies = [reply] * len(transaction.replies)
             self._give_up_envelope()
@@ -420,7 +422,8 @@ class ClientDialogue:
             self._send_next(transaction)
 
     def _heard_rcpt(self, reply: Reply, number: int) -> None:
-        transaction = self._open
+        transaction = self._transaction
+        assert transaction is not None, _NO_TRANSACTION
         if reply.code == 552 and reply.status in (None, "5.5.3"):
             # §4.5.3.1.10: it once meant what 452 means, too many recipients.
             words = ("552 is taken for 452:", *reply.words)
@@ -450,7 +453,8 @@ class ClientDialogue:
         self._ready.append(ContentWanted())
 
     def _heard_data(self, reply: Reply, number: int) -> None:
-        transaction = self._open
+        transaction = self._transaction
+        assert transaction is not None, _NO_TRANSACTION
         if reply.code < 300:
             # Nothing was sent yet that could have been taken.
             self._finish(f"no answer to DATA: {reply}", reply)
@@ -472,7 +476,8 @@ class ClientDialogue:
         self._done()
 
     def _heard_dot(self, reply: Reply, number: int) -> None:
-        transaction = self._open
+        transaction = self._transaction
+        assert transaction is not None, _NO_TRANSACTION
         if self.lmtp:
             transaction.replies[number] = reply
             transaction.final.add(number)
@@ -496,7 +501,7 @@ class ClientDialogue:
 
     @property
     def _open(self) -> _Transaction:
-        assert self._transaction is not None, "a reply without its transaction"
+        assert self._transaction is not None, _NO_TRANSACTION
         return self._transaction
 
     def _send_next(self, transaction: _Transaction) -> None:

@@ -38,6 +38,7 @@ class State(IntEnum):
     CONTENT = auto()
     #: After the first BDAT, before the last.
     CHUNKS = auto()
+    # Those from here on are ends.
     #: The last reply has been given.
     CLOSED = auto()
     #: The peer is the server.

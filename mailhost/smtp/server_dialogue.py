@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 from attrs import define, field
 
@@ -174,6 +174,8 @@ class ServerDialogue:
             return _PAUSED
         ready = self._ready
         while not ready:
+            if not (self._buffer or self._chunks) and self.state < _CLOSED:
+                return _NEED_DATA
             wait = self._read_on()
             if wait is not None:
                 return wait
@@ -532,14 +534,14 @@ class ServerDialogue:
             (self.close if verb in ENDING else self._fault)(unknown(verb))
             return
         if not verb:
-            self._fault(cast("Reply", meant))
+            self._fault(meant)  # type: ignore[arg-type]  # without a verb it is a reply
             return
         if not self._pipelining and self._out_of_step():
             return
         known, binary = self.logged_in, self._binary
         met = refusal(verb, self.state, rules, offered, self.secure, known, binary) or meant
         if type(met) in _SIMPLE:
-            self._ready.append(cast("Event", met))
+            self._ready.append(met)  # type: ignore[arg-type]  # one of the three
             return
         if isinstance(met, ChunkGiven):
             self._begin_chunk(met)
