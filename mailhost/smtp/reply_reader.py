@@ -35,7 +35,7 @@ class ReplyReader:
     `MAX_REPLY_OCTETS` octets is refused.
     """
 
-    # Those that came whole, each on one line, with nothing begun before them.
+    # Those that came as whole lines, with nothing begun before them.
     _ready: deque[Reply] = field(factory=deque, init=False)
     _buffer: bytes = field(default=b"", init=False)
     _lines: list[str] = field(factory=list, init=False)
@@ -44,8 +44,9 @@ class ReplyReader:
 
     def feed(self, octets: bytes) -> None:
         """Take what came from the peer."""
-        if len(octets) <= _REMEMBERED_OCTETS and not (self._buffer or self._lines):
-            whole = _whole_lines(octets)
+        if len(octets) <= MAX_REPLY_OCTETS and not (self._buffer or self._lines):
+            known = len(octets) <= _REMEMBERED_OCTETS
+            whole = _remembered(octets) if known else _whole_lines(octets)
             if whole is not None:
                 self._ready.extend(whole)
                 return
@@ -93,23 +94,32 @@ class ReplyReader:
         return _reply(code, lines)
 
 
-@lru_cache(maxsize=1024)
 def _whole_lines(octets: bytes) -> tuple[Reply, ...] | None:
     """The replies that *octets* are, unless some line is part of one, or none, or not whole."""
     *lines, rest = octets.split(b"\n")
     if rest:
         return None
-    replies = [_one_line(line.removesuffix(b"\r")) for line in lines]
-    whole = tuple([reply for reply in replies if reply is not None])
-    return whole if len(whole) == len(lines) else None
+    replies = []
+    for line in lines:
+        reply = _short_line(line) if len(line) <= _REMEMBERED_OCTETS else _one_line(line)
+        if reply is None:
+            return None
+        replies.append(reply)
+    return tuple(replies)
+
+
+_remembered = lru_cache(maxsize=1024)(_whole_lines)
 
 
 def _one_line(line: bytes) -> Reply | None:
     """The reply that *line* is, unless it is part of one, or none."""
-    found = _LINE.fullmatch(line)
+    found = _LINE.fullmatch(line.removesuffix(b"\r"))
     if found is None or found[2] == b"-":
         return None
     return _reply(int(found[1]), [(found[3] or b"").decode("utf-8", "replace")])
+
+
+_short_line = lru_cache(maxsize=1024)(_one_line)
 
 
 def _reply(code: int, lines: list[str]) -> Reply:
