@@ -11,7 +11,7 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,8 @@ from tests.support.postfix_tools import PROJECT
 from tests.support.process import project_environment, takes_connections, wait_until
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+#: What counts instructions is slow.
+_START_SECONDS = 180.0
 #: Idle sessions are many; each is a descriptor.
 DESCRIPTORS = 20_000
 
@@ -53,12 +55,14 @@ def start_mailhost(
     *,
     log: Mapping[str, Any] | None = None,
     protocol_log: Mapping[str, Any] | None = None,
+    run: Sequence[str] = (),
 ) -> subprocess.Popen[bytes]:
     """
     The shipped defaults; only addresses, the relay list and the size limits are set.
 
     :param log: the same settings of the configuration.
     :param protocol_log: those of the virtual server.
+    :param run: what runs ``twistd``, instead of Python alone.
     """
     home.mkdir(exist_ok=True)
     server: dict[str, Any] = {
@@ -77,7 +81,8 @@ def start_mailhost(
     config = home / "mailhost.yaml"
     tree = {"workers": workers, "log": dict(log or {}), "virtual_servers": [server]}
     config.write_text(yaml.safe_dump(tree), "utf-8")
-    command = [str(Path(sys.executable).with_name("twistd")), "-n", "--pidfile="]
+    twistd = str(Path(sys.executable).with_name("twistd"))
+    command = [*(run or [sys.executable]), twistd, "-n", "--pidfile="]
     with (home / "log").open("ab") as log:
         return subprocess.Popen(
             [*command, "mailhost", "--config", str(config)],
@@ -158,7 +163,7 @@ def running(
     files = None if key is None else Authority(folder).issue("server", "localhost", key=key)
     with ended_afterwards(contestant.start(home, port, next_hop, files)) as process:
         address = f"127.0.0.1:{port}"
-        wait_until(lambda: takes_connections(address), f"{contestant.name} listens")
+        wait_until(lambda: takes_connections(address), f"{contestant.name} listens", _START_SECONDS)
         yield Running(process.pid, address)
 
 
