@@ -4,8 +4,8 @@ What one message costs, counted instead of timed: the same whatever else the mac
 ``python -m tests.bench.counting [--instructions] [--each] [--recipients N] [--octets N]``: the
 service relays a few messages, and then a few more; the difference is what one of them costs.
 Without ``--instructions``: bytecodes and calls of Python in the main thread, by file and by
-function.  With it: instructions of all threads, by valgrind's cachegrind, which has to be installed;
-they differ a little with how many messages happen to share a group.
+function.  With it: instructions of all threads, by valgrind's cachegrind, which has to be
+installed; they differ a little with how many messages happen to share a group.
 """
 
 from __future__ import annotations
