@@ -463,11 +463,9 @@ class Connection:
         if self._ended:
             return
         try:
-            alive = self._settle_result(result)
+            self._go_on(self._settle_result(result))
         except Exception:
             self._stumbled()
-        else:
-            self._go_on(alive)
 
     def _settle_result(self, result: Transcript | Exception) -> bool | None:
         job, content = self._current, self._content
