@@ -155,8 +155,14 @@ class _Judge:
             return "no host"
         if message.queue_id in world.disk.damaged:
             return "damaged"
-        # The reports are as old as the decision; the record may have come later.
-        return "expired" if end.at >= message.accepted_at + self._shortest(domain) else ""
+        # The record may have come later than the decision, and the clock been set back meanwhile.
+        before = [
+            one.elapsed
+            for one in world.disk.recorded
+            if (one.queue_id, one.path) == (message.queue_id, path) and one.place < end.place
+        ]
+        at = world.timeline.latest(max(before, default=0.0), end.elapsed)
+        return "expired" if at >= message.accepted_at + self._shortest(domain) else ""
 
     def _shortest(self, domain: str) -> float:
         """The shortest life that any configuration gave mail for *domain*."""

@@ -11,6 +11,7 @@ from tests.simulation.hosts import Dot
 from tests.simulation.invariants import faults
 from tests.simulation.plan import draw_plan
 from tests.simulation.world import World
+from tests.support.world import START
 
 _PATH = "bob@d1.example"
 _OCTETS = b"Subject: one\r\n\r\n"
@@ -36,6 +37,29 @@ def _found(*story: Outcome | Dot) -> list[str]:
 
 def _dot(life: int = 1, *, told: bool) -> Dot:
     return Dot(0.0, 0, life, "192.0.2.1", _OCTETS, (_PATH,), taken=True, told=told)
+
+
+class ExpiryTests(SynchronousTestCase):
+    def judged(self, *jumps: tuple[float, float]) -> str:
+        """What is wrong with a failure at 100 s, with the clock set so at such times."""
+        world = World(draw_plan(1))
+        world.disk.accepted["1"] = Accepted("1", "", (_PATH,), _OCTETS, START)
+        for elapsed, seconds in jumps:
+            world.timeline.rightNow += elapsed - world.timeline.elapsed
+            world.timeline.jump(seconds)
+        for elapsed, outcome in ((50.0, _NOT_OPENED), (100.0, evolve(_IN_DOUBT, fate=Fate.FAILED))):
+            place = world.timeline.next_place()
+            world.disk.recorded.append(Recorded(elapsed, place, 0.0, 1, "1", _PATH, outcome))
+        return " ".join(one for one in faults(world) if one.startswith("P4"))
+
+    def test_by_the_clock_that_it_was_judged_by(self) -> None:
+        """P4: a day ahead when it was given up, and set back before that was written down."""
+        self.assertEqual("", self.judged((60.0, 7 * 86400.0), (99.0, -7 * 86400.0)))
+
+    def test_by_no_clock(self) -> None:
+        """P4: what was ahead was right again long before."""
+        self.assertIn("no lasting reason", self.judged())
+        self.assertIn("no lasting reason", self.judged((10.0, 7 * 86400.0), (40.0, -7 * 86400.0)))
 
 
 class SameTimeTests(SynchronousTestCase):

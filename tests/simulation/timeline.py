@@ -34,11 +34,22 @@ class Timeline(Clock):
         self._jumped = 0.0
         self._count = 0
         self._happened = 0
+        #: Since when the wall clock has been how far ahead.
+        self._ahead = [(0.0, 0.0)]
 
     @property
     def elapsed(self) -> float:
         """Seconds that have passed, whatever the clock shows."""
         return self.seconds() - START - self._jumped
+
+    def latest(self, since: float, until: float) -> float:
+        """The latest time that the wall clock has shown from *since* to *until*, both past."""
+        ends = [start for start, _ in self._ahead[1:]] + [until]
+        return max(
+            START + min(end, until) + ahead
+            for (start, ahead), end in zip(self._ahead, ends, strict=True)
+            if start <= until and end >= since
+        )
 
     def next_place(self) -> int:
         """The place in the order of all that happens; much of it at one and the same time."""
@@ -64,8 +75,10 @@ class Timeline(Clock):
     def jump(self, seconds: float) -> None:
         """The wall clock shows *seconds* more, or less."""
         planned = {id(call) for life in self.lives for call in life.getDelayedCalls()}
+        elapsed = self.elapsed
         self.rightNow += seconds
         self._jumped += seconds
+        self._ahead.append((elapsed, self._jumped))
         for call in self.calls:
             if id(call) not in planned:
                 call.time += seconds
