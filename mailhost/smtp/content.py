@@ -51,12 +51,16 @@ class LineLengths:
         find = block.rfind
         reach = limit + 2  # up to the LF, which stands behind a CR
         start = -self._begun
-        while size - start >= reach:
-            found = find(b"\n", start if start > 0 else 0, start + reach)
-            if found < 0:
+        if start < 0 and size - start >= reach:
+            start = find(b"\n", 0, max(start + reach, 0)) + 1
+            if not start:
                 return True
-            start = found + 1
-        last = block.rfind(b"\n", max(start, 0))
+        final = size - reach
+        while start <= final:
+            start = find(b"\n", start, start + reach) + 1
+            if not start:
+                return True
+        last = find(b"\n", max(start, 0))
         self._begun = size - (last + 1 if last >= 0 else start)
         return False
 
