@@ -51,7 +51,7 @@ _IN_LMTP = {"LHLO": "EHLO", "EHLO": "", "HELO": ""}
 #: A line that is not longer is remembered.
 _REMEMBERED_OCTETS = 128
 #: How AUTH begins.
-_OF_SECRETS = b"Aa"
+_OF_SECRETS = (b"A", b"a")
 
 Understood = tuple[str, "Event | ChunkGiven | Reply | None"]
 _TLS_ASKED = TLSAsked()
@@ -227,7 +227,7 @@ def understood(line: bytes, offer: Offer, lmtp: bool, utf8: bool) -> Understood:
     :returns: the verb in upper case and what it means, which is `None` for a verb that is not in
         the table; no verb, and why, for a line that is no text.
     """
-    if len(line) > _REMEMBERED_OCTETS or line[:1] in _OF_SECRETS:
+    if len(line) > _REMEMBERED_OCTETS or line.startswith(_OF_SECRETS):
         return _understand(line, offer, lmtp, utf8)
     return _remembered(line, offer, lmtp, utf8)
 
