@@ -15,12 +15,13 @@ interpreter's lock; therefore rows go into few statements of many rows.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
 
+from mailhost.errors import SpoolProblem
 from mailhost.model.parameters import NO_MAIL_PARAMETERS
 from mailhost.model.queue import Postponement, QueuedMessage, QueuedRecipient, Result
 from mailhost.spool import schema
@@ -115,11 +116,20 @@ class Rehome:
     host: str | None
 
 
+def nothing_follows() -> None:
+    """From a change whose end nobody here has to know of."""
+
+
 @define(eq=False)
 class Change:
     """
     Something one caller waits for: all of it is committed, or nothing.
 
+    What follows from its end is not put upon `done`, because there are two of them for each
+    message, and nobody has to wait for a step of it.
+
+    :ivar made: called when it is committed; gives what `done` fires with.
+    :ivar undone: called when it has failed.
     :ivar vital: it frees room or keeps a promise already given; when the disk
         is full it is tried again without the others.
     """
@@ -129,7 +139,23 @@ class Change:
     postponements: Sequence[Postponement] = ()
     growths: Sequence[Growth] = ()
     rehomes: Sequence[Rehome] = ()
-    done: Deferred[None] = field(factory=Deferred)
+    made: Callable[[], Any] = nothing_follows
+    undone: Callable[[], None] = nothing_follows
+    done: Deferred[Any] = field(factory=Deferred)
+
+    def succeed(self) -> None:
+        """It is committed."""
+        try:
+            result = self.made()
+        except Exception:
+            self.done.errback()
+        else:
+            self.done.callback(result)
+
+    def fail(self, problem: SpoolProblem) -> None:
+        """Nothing of it is."""
+        self.undone()
+        self.done.errback(problem)
 
     @property
     def vital(self) -> bool:

@@ -26,7 +26,6 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorFromThreads, IReactorThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
@@ -277,21 +276,16 @@ class SQLiteQueue:
         now: float,
     ) -> Deferred[QueuedMessage]:
         accept = self._accept(body, queue_id, envelope, hello, now)
-        change = Change((accept,), ())
 
-        def succeeded(nothing: None) -> QueuedMessage:
+        def made() -> QueuedMessage:
             incoming.stored()
             self._accepted(accept.message)
             self._hold(accept)
             return accept.message
 
-        def failed(failure: Failure) -> Failure:
-            self._counts.doubt()
-            return failure
-
-        committed = change.done.addCallbacks(succeeded, failed)
+        change = Change((accept,), (), made=made, undone=self._counts.doubt)
         self._writer.submit(change)
-        return committed
+        return change.done
 
     def _accepted(self, message: QueuedMessage) -> None:
         self._counts.add(1, len(message.recipients))
@@ -352,10 +346,9 @@ class SQLiteQueue:
         # A record beside it may fail: then its recipients' rows must still be there.
         whole = not message.recipients and not self._recording[message.key]
         accepts = [self._accept_report(report, now) for report in reports]
-        change = Change(accepts, (Record(message.key, results, whole, grouped),))
         self._recording[message.key] += 1
 
-        def succeeded(nothing: None) -> list[QueuedMessage]:
+        def made() -> list[QueuedMessage]:
             self._recorded(message.key)
             self._held.let_go(message.key)
             self._counts.add(0, -left)
@@ -365,16 +358,16 @@ class SQLiteQueue:
                 self._hold(accept)
             return [accept.message for accept in accepts]
 
-        def failed(failure: Failure) -> Failure:
+        def undone() -> None:
             self._counts.doubt()
             self._recorded(message.key)
             mine = {result.number: before[result.number] for result in results}
             message.recipients = dict(sorted((message.recipients | mine).items()))
-            return failure
 
-        recorded = change.done.addCallbacks(succeeded, failed)
+        record = Record(message.key, results, whole, grouped)
+        change = Change(accepts, (record,), made=made, undone=undone)
         self._writer.submit(change)
-        return recorded
+        return change.done
 
     def _recorded(self, key: int) -> None:
         self._recording[key] -= 1
@@ -473,18 +466,16 @@ class SQLiteQueue:
         for part in parts:
             message = part.message
             message.recipients = due_later(message.recipients, part.numbers, part.due_at)
-        change = Change((), (), tuple(parts))
 
-        def failed(failure: Failure) -> Failure:
+        def undone() -> None:
             for part, known in reversed(before):
                 for number in part.numbers:
                     if number in known and number in part.message.recipients:
                         part.message.recipients[number] = known[number]
-            return failure
 
-        postponed = change.done.addErrback(failed)
+        change = Change((), (), tuple(parts), undone=undone)
         self._writer.submit(change)
-        return postponed
+        return change.done
 
     def _accept_report(self, report: Submission, now: float) -> Accept:
         octets = report.octets
@@ -549,13 +540,13 @@ class SQLiteQueue:
     ) -> Deferred[None]:
         """See `IQueueStore`."""
         name = None if host is None else str(host)
-        change = Change((), (), rehomes=(Rehome(message.key, numbers, name),))
 
-        def succeeded(nothing: None) -> None:
+        def made() -> None:
             message.recipients = at_home(message.recipients, numbers, host)
 
+        change = Change((), (), rehomes=(Rehome(message.key, numbers, name),), made=made)
         self._writer.submit(change)
-        return change.done.addCallback(succeeded)
+        return change.done
 
     def content_part(self, message: QueuedMessage, start: int, size: int) -> Deferred[bytes]:
         """See `IQueueStore`."""

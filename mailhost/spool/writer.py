@@ -86,7 +86,7 @@ class GroupWriter:
     def submit(self, change: Change) -> None:
         """Commit *change*, with whatever else is waiting; its ``done`` fires."""
         if self._stopped:
-            change.done.errback(SpoolProblem("the queue has stopped"))
+            change.fail(SpoolProblem("the queue has stopped"))
             return
         self._pending.append(change)
         if not self._writing:
@@ -176,9 +176,9 @@ class GroupWriter:
             self._note(left_out)
         for change in self._next_group():
             if left_out is None or change.vital:
-                change.done.callback(None)
+                change.succeed()
             else:
-                change.done.errback(left_out)
+                change.fail(left_out)
         self._passed(Step.REPLIED)
 
     def _group_failed(self, failure: Failure) -> None:
@@ -189,7 +189,7 @@ class GroupWriter:
             problem = SpoolProblem(str(problem))
         self._note(problem)
         for change in self._next_group():
-            change.done.errback(problem)
+            change.fail(problem)
 
     def _next_group(self) -> list[Change]:
         """Start what has gathered, then hand out what is finished."""
