@@ -272,7 +272,7 @@ class OutboundProtocol(Protocol):
             set_no_delay(True)
             transport.bufferSize = _READ_OCTETS
         transport.registerProducer(self, True)
-        self._extend_deadline()
+        self._flush()
         self._deadlines.watch(self)
         if self._dialogue.implicit:
             self._start_tls()
@@ -476,16 +476,17 @@ class OutboundProtocol(Protocol):
     # ---- octets and time
 
     def _flush(self) -> None:
-        octets = self._dialogue.octets_to_send()
+        """Send what there is to be said; the peer has its time for the answer from now on."""
+        dialogue = self._dialogue
+        octets = dialogue.octets_to_send()
         if octets:
             if self._scribe is not None:
-                self._scribe.said(octets, self._dialogue.phase)
+                self._scribe.said(octets, dialogue.phase)
             self._tally.sent_octets += len(octets)
             write_promptly(self.transport, octets)
-        self._extend_deadline()
-
-    def _extend_deadline(self) -> None:
-        patience = min(self._timeout_seconds, self._dialogue.phase.patience_seconds)
+        patience: float = dialogue.phase.patience_seconds
+        if patience > self._timeout_seconds:
+            patience = self._timeout_seconds
         self.deadline_at = self._deadlines.seconds() + patience
 
 
