@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
@@ -231,6 +231,10 @@ class MailhostService(Service):
     def settings(self) -> Settings:
         """Those in force."""
         return self._settings
+
+    def names(self) -> Collection[str]:
+        """See `mailhost.control.steered.Steered`."""
+        return list(self.virtual_servers)
 
     async def view(self) -> ServiceView:
         """What there is now: this process and its virtual servers."""

@@ -2,8 +2,8 @@
 The ``mailhost`` command.
 
 :Room: ``cli`` (floor 7); never imports the reactor.
-:Exit status: 0 done, 1 refused or not found, 2 usage, 3 the server cannot be reached.
-    141: who was to read it has closed the pipe.
+:Exit status: 0 done, 1 refused or not found, 2 usage, 3 the server cannot be reached,
+    or a worker of it.  141: who was to read it has closed the pipe.
 """
 
 from __future__ import annotations

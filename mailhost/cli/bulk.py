@@ -91,8 +91,6 @@ class Tally:
         """For people: what is not in the counts."""
         for name in sorted(self.stopped):
             click.echo(escaped(f"{name} is stopped; its queue is left alone."), err=True)
-        for worker in sorted(self.missing):
-            click.echo(f"Worker {worker} did not answer; its queue is left alone.", err=True)
         for one in self.unknown:
             click.echo(f"there is no message {escaped(one)} in the queue", err=True)
 

@@ -2,7 +2,10 @@
 The commands' way to a running server: requests over its local socket.
 
 :Room: ``cli`` (floor 7); plain blocking HTTP, no reactor.
-:Exit status: 1 refused or not found, 3 the server cannot be reached.
+:Exit status: 1 refused or not found, 3 the server cannot be reached, or a worker of it.
+
+An answer that is not whole says which workers are missing from it.  The link remembers them, and
+whoever runs a command names them at its end: no command has to think of it.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from typing import Any, NoReturn
 from urllib.parse import quote, urlencode
 
 import click
-from attrs import frozen
+from attrs import field, frozen
 
 from mailhost.cli.words import escaped
 from mailhost.config.faults import ConfigurationFaults
@@ -51,9 +54,11 @@ class Unreached(Exception):
 class Link:
     """
     :ivar path: of the server's local socket.
+    :ivar missing: workers whose part was missing from an answer.
     """
 
     path: Path
+    missing: set[int] = field(factory=set, init=False, eq=False)
 
     def get(self, path: str, **query: object) -> Any:
         """
@@ -100,7 +105,19 @@ class Link:
             raise click.exceptions.Exit(NOT_REACHED) from None
         if status != http.client.OK:
             _refused(table)
+        self.missing.update(table.get("missing_workers", ()))
         return table
+
+    def tell_missing(self) -> None:
+        """
+        Name the workers that did not answer.
+
+        :raises click.exceptions.Exit: there are some: what was told or done is not all.
+        """
+        for worker in sorted(self.missing):
+            click.echo(f"Worker {worker} did not answer; its part is missing.", err=True)
+        if self.missing:
+            raise click.exceptions.Exit(NOT_REACHED)
 
     def _ask(self, method: str, path: str, body: str | None) -> tuple[int, Any]:
         """:raises Unreached: there is no answer."""
@@ -122,7 +139,7 @@ def _refused(table: Mapping[str, Any]) -> NoReturn:
     click.echo(escaped(table.get("error", "refused")), err=True)
     for fault in table.get("faults", ()):
         click.echo(escaped(fault), err=True)
-    raise click.exceptions.Exit(REFUSED)
+    raise click.exceptions.Exit(NOT_REACHED if table.get("missing_workers") else REFUSED)
 
 
 def _words(problem: OSError) -> str:
@@ -163,7 +180,13 @@ def asks(command: Callable[..., None]) -> Callable[..., None]:
     )
     @functools.wraps(command)
     def linked(config: Path | None, control: Path | None, **options: Any) -> None:
-        command(Link(control or _control(config)), **options)
+        link = Link(control or _control(config))
+        try:
+            command(link, **options)
+        except click.exceptions.Exit:
+            link.tell_missing()
+            raise
+        link.tell_missing()
 
     return linked
 

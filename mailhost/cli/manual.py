@@ -34,7 +34,9 @@ It is refused, or not found.
 The command cannot be understood.
 .TP
 .B 3
-The server cannot be reached.
+The server cannot be reached, or a worker of it does not answer. What the others have told or done
+is shown; the missing ones are named on standard error, and in \\fBmissing_workers\\fR of an answer
+in JSON.
 .TP
 .B 141
 Who was to read the output has closed the pipe; what came of the command was not told.

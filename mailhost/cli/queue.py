@@ -153,7 +153,7 @@ def _by_id(link: Link, ids: list[str], selection: Selection) -> dict[str, Any]:
     if selection.wanted or selection.server:
         raise click.UsageError("ids or options, not both")
     rows = [link.get(f"/v1/queue/{one}") for one in ids]
-    return {"rows": rows, "next": None, "stopped": [], "missing_workers": []}
+    return {"rows": rows, "next": None, "stopped": []}
 
 
 def _row(row: dict[str, Any]) -> dict[str, Any]:
@@ -183,8 +183,6 @@ def _why(recipient: dict[str, Any]) -> str:
 def _warn(found: dict[str, Any]) -> None:
     for name in found["stopped"]:
         click.echo(escaped(f"{name} is stopped; its queue is not shown."), err=True)
-    for worker in found["missing_workers"]:
-        click.echo(f"Worker {worker} did not answer; its part is not shown.", err=True)
 
 
 @queue.command()

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from mailhost.cli.link import NOT_REACHED, REFUSED, Link, as_json, asks, part
+from mailhost.cli.link import REFUSED, Link, as_json, asks, part
 from mailhost.cli.words import echo_json, echo_table, escaped, span
 
 _SERVER_COLUMNS = {
@@ -56,10 +56,9 @@ def status(link: Link, in_json: bool) -> None:
         echo_json(found)
     elif found["servers"]:
         _tell_status(found)
-    if not found["servers"]:
+    else:
         # There is at least one virtual server, but whoever serves it says nothing.
         click.echo("No worker answers; what the virtual servers do is not known.", err=True)
-        raise click.exceptions.Exit(NOT_REACHED)
 
 
 def _tell_status(found: dict[str, Any]) -> None:
@@ -76,7 +75,6 @@ def _tell_status(found: dict[str, Any]) -> None:
     told = (f"{one['server']}: warning: {_wait(one)}" for one in found["warnings"])
     for line in dict.fromkeys(told):
         click.echo(escaped(line))
-    _warn_of_missing(found)
 
 
 def _addresses(addresses: list[tuple[str, int]]) -> str:
@@ -86,12 +84,6 @@ def _addresses(addresses: list[tuple[str, int]]) -> str:
 
 def _wait(wait: dict[str, Any]) -> str:
     return f"{wait['reason']} ({wait['setting']})" if wait["setting"] else str(wait["reason"])
-
-
-def _warn_of_missing(found: dict[str, Any]) -> None:
-    """What is shown is not all where a worker did not answer."""
-    for worker in found["missing_workers"]:
-        click.echo(f"Worker {worker} did not answer; its part is not shown.", err=True)
 
 
 @click.command()
@@ -135,10 +127,11 @@ def pause(link: Link, name: str, in_json: bool) -> None:
 
 def _steer(link: Link, name: str, action: str, in_json: bool) -> None:
     server = link.post(f"/v1/servers/{part(name)}/{action}")["server"]
+    gone = "not known" if link.missing else "not there any more"
     if in_json:
         echo_json(server)
     else:
-        click.echo(escaped(f"{name} is {server['state'] if server else 'not there any more'}"))
+        click.echo(escaped(f"{name} is {server['state'] if server else gone}"))
     if server is None or server["state"] != _DONE[action]:
         raise click.exceptions.Exit(REFUSED)
 
@@ -162,7 +155,6 @@ def sessions(link: Link, name: str | None, limit: int, after: str | None, in_jso
     echo_table(_SESSION_COLUMNS, [_session(row) for row in found["rows"]])
     if found["next"] is not None:
         click.echo(f"{found['total']} in all; go on with --after {found['next']}", err=True)
-    _warn_of_missing(found)
 
 
 def _session(row: dict[str, Any]) -> dict[str, Any]:
@@ -210,7 +202,6 @@ def sites(link: Link, name: str | None, in_json: bool) -> None:
         echo_json(found)
         return
     echo_table(_SITE_COLUMNS, [_site(row) for row in found["rows"]])
-    _warn_of_missing(found)
 
 
 def _site(row: dict[str, Any]) -> dict[str, Any]:

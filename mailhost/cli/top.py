@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import click
 
-from mailhost.cli.link import Link, asks
+from mailhost.cli.link import NOT_REACHED, Link, Unreached, asks
+from mailhost.cli.words import escaped
 
 
 @click.command()
@@ -32,5 +33,9 @@ def top(link: Link, interval: float) -> None:
         from mailhost.cli.screen import Screen
     except ImportError:
         raise click.UsageError("this needs the extra top: pip install 'mailhost[top]'") from None
-    link.get("/v1/status")  # what cannot be reached is told before the screen is taken
+    try:
+        link.look("/v1/status")  # what cannot be reached is told before the screen is taken
+    except Unreached as problem:
+        click.echo(escaped(problem), err=True)
+        raise click.exceptions.Exit(NOT_REACHED) from None
     Screen(link, interval).run()

@@ -12,7 +12,7 @@ logged with who has asked for it and what came of it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote
 
@@ -33,7 +33,7 @@ from mailhost.control.openapi import describe
 from mailhost.control.refusal import Refusal, no_server
 from mailhost.control.rights import Need, Scoped
 from mailhost.control.shapes import OfServer, read_page, rows, rows_in, text, texts, whole
-from mailhost.control.steered import Answers, Steered
+from mailhost.control.steered import Answer, Steered
 from mailhost.errors import MailhostError
 from mailhost.model.view import ServerView, SessionView, WorkerView
 from mailhost.relay.views import SiteView, Wait
@@ -77,16 +77,16 @@ class Status:
 async def _status(call: Call) -> Status:
     # All at once: a worker that hangs is waited for once.
     asked: list[Deferred[Any]] = [
-        Deferred.fromCoroutine(call.steered.view()),
-        Deferred.fromCoroutine(call.steered.ask("waits", {"server": None})),
-        Deferred.fromCoroutine(call.steered.ask("warnings", {"server": None})),
+        Deferred.fromCoroutine(call.view()),
+        Deferred.fromCoroutine(call.ask_all("waits", {"server": None})),
+        Deferred.fromCoroutine(call.ask_all("warnings", {"server": None})),
     ]
     try:
         view, waits, warnings = await gatherResults(asked, consumeErrors=True)
     except FirstError as first:
         problem: Any = first.subFailure.value
         raise problem from None
-    return Status(view.servers, view.workers, waits.missing, _rows(waits), _rows(warnings))
+    return Status(view.servers, view.workers, call.missing, _rows(waits), _rows(warnings))
 
 
 @frozen
@@ -109,16 +109,16 @@ class SessionListing:
 
 
 async def _sessions(call: Call) -> SessionListing:
-    await check_server(call)
+    check_server(call)
     query = call.query
     asked = {"server": query.server, "after": query.after, "limit": query.limit + 1}
-    answers = await call.steered.ask("sessions", asked)
-    found = [row for part in answers.parts for row in part.value["rows"]]
+    parts = await call.ask_all("sessions", asked)
+    found = [row for part in parts for row in part.value["rows"]]
     found.sort(key=lambda row: session_order(row["id"]))
     return SessionListing(
-        sum(part.value["total"] for part in answers.parts),
+        sum(part.value["total"] for part in parts),
         found[query.limit - 1]["id"] if len(found) > query.limit else None,
-        answers.missing,
+        call.missing,
         found[: query.limit],
     )
 
@@ -132,9 +132,9 @@ class SiteListing:
 
 
 async def _sites(call: Call) -> SiteListing:
-    await check_server(call)
-    answers = await call.steered.ask("sites", {"server": call.query.server})
-    return SiteListing(answers.missing, _rows(answers))
+    check_server(call)
+    parts = await call.ask_all("sites", {"server": call.query.server})
+    return SiteListing(call.missing, _rows(parts))
 
 
 @frozen
@@ -166,13 +166,13 @@ class CounterListing:
 
 
 async def _counters(call: Call) -> CounterListing:
-    answers = await call.steered.ask("counters", {})
-    return CounterListing(answers.missing, _rows(answers))
+    parts = await call.ask_all("counters", {})
+    return CounterListing(call.missing, _rows(parts))
 
 
-def _rows(answers: Answers) -> list[dict[str, Any]]:
+def _rows(parts: Iterable[Answer]) -> list[dict[str, Any]]:
     """Lists of all workers as one; each row says whose it is."""
-    return [{"worker": part.worker, **row} for part in answers.parts for row in part.value]
+    return [{"worker": part.worker, **row} for part in parts for row in part.value]
 
 
 # ---- changing
@@ -180,9 +180,10 @@ def _rows(answers: Answers) -> list[dict[str, Any]]:
 
 @frozen
 class Steering:
-    """The virtual server as it is then; null: it is gone."""
+    """The virtual server as it is then; null: it is gone, or nobody answers who knows it."""
 
     server: ServerView | None
+    missing_workers: tuple[int, ...]
 
 
 async def _steer(call: Call) -> Steering:
@@ -196,8 +197,9 @@ async def _steer(call: Call) -> Steering:
         await actions[call.path["action"]](name)
     except KeyError:
         raise no_server(name) from None
-    view = await call.steered.view()
-    return Steering(next((one for one in view.servers if one.name == name), None))
+    view = await call.view()
+    found = next((one for one in view.servers if one.name == name), None)
+    return Steering(found, call.missing)
 
 
 @frozen
@@ -213,15 +215,16 @@ class Terminated:
 
     ended: tuple[str, ...]
     unknown: tuple[str, ...]
+    missing_workers: tuple[int, ...]
 
 
 async def _terminate(call: Call) -> Terminated:
     ids = call.body.ids
-    answers = await call.steered.ask("terminate", {"ids": ids})
-    ended = tuple(one for part in answers.parts for one in part.value)
+    parts = await call.ask_all("terminate", {"ids": ids})
+    ended = tuple(one for part in parts for one in part.value)
     if ids and not ended:
         raise Refusal(404, "there is no such session", unknown=ids)
-    return Terminated(ended, tuple(one for one in ids if one not in ended))
+    return Terminated(ended, tuple(one for one in ids if one not in ended), call.missing)
 
 
 @frozen
@@ -390,12 +393,25 @@ class ControlAPI(Resource):
         try:
             return 200, told(await route.handler(call))
         except Refusal as refusal:
-            return refusal.status, {"error": str(refusal), **refusal.more}
+            status, table = refusal.status, {"error": str(refusal), **refusal.more}
+            return _as_far_as_known(status, table, call.missing)
         except MailhostError as problem:
             return 409, {"error": str(problem)}
         except Exception:
             self._log.failure("Control has stumbled")
             return 500, {"error": "a fault of the program; the log has it"}
+
+
+def _as_far_as_known(
+    status: int, table: dict[str, Any], missing: tuple[int, ...]
+) -> tuple[int, dict[str, Any]]:
+    """A refusal; what is not there may be where a worker is that is *missing*."""
+    if not missing or status not in (404, 409):
+        return status, table
+    workers = ", ".join(map(str, missing))
+    silent = f"worker {workers} does" if len(missing) == 1 else f"workers {workers} do"
+    words = f"{table['error']}, as far as is known: {silent} not answer"
+    return 503, {**table, "error": words, "missing_workers": list(missing)}
 
 
 def _in_json(answer: tuple[int, Any]) -> Page:

@@ -5,7 +5,7 @@ The requests about Badmail, and what one process answers to them.
 :IIS: §10.5, MSG-06.
 :Called by: `mailhost.control.api` (routes), `mailhost.control.answers` (questions).
 
-Of several workers one looks after the Badmail of a virtual server.
+Of several workers one looks after Badmail; the others answer `None`.
 """
 
 from __future__ import annotations
@@ -85,7 +85,14 @@ def _desks(parts: Parts, server: str | None) -> Iterator[tuple[str, BadmailDesk]
             yield part.name, desk
 
 
+def _elsewhere(parts: Parts) -> bool:
+    """Whether another process looks after Badmail, or nobody does."""
+    return next(_desks(parts, None), None) is None
+
+
 async def _answer_page(parts: Parts, server: str | None, after: str, limit: int) -> Any:
+    if _elsewhere(parts):
+        return None
     rows: list[Any] = []
     total = 0
     for name, desk in _desks(parts, server):
@@ -113,12 +120,15 @@ def _row(name: str, desk: BadmailDesk, triple: BadTriple) -> dict[str, Any]:
 
 
 async def _answer_show(parts: Parts, id: str) -> Any:
+    """The message, empty where there is none."""
+    if _elsewhere(parts):
+        return None
     for name, desk in _desks(parts, None):
         triple = await desk.find(id)
         if triple is not None:
             start = await desk.content(id, 0, _HEADER_OCTETS)
             return {**_row(name, desk, triple), "header": header_lines(start)}
-    return None
+    return {}
 
 
 def header_lines(start: bytes) -> list[str]:
@@ -128,15 +138,20 @@ def header_lines(start: bytes) -> list[str]:
 
 
 async def _answer_content(parts: Parts, id: str, start: int) -> Any:
+    """A part of its content, empty where there is no such message."""
+    if _elsewhere(parts):
+        return None
     for _, desk in _desks(parts, None):
         if await desk.find(id) is not None:
             octets = await desk.content(id, start, _PART_OCTETS)
-            return b64encode(octets).decode("ascii")
-    return None
+            return {"base64": b64encode(octets).decode("ascii")}
+    return {}
 
 
 async def _answer_requeue(parts: Parts, ids: list[str], to: list[str], who: str) -> Any:
     """What each of *ids* that is here has become, or why it has not."""
+    if _elsewhere(parts):
+        return None
     done: list[dict[str, str]] = []
     for name, desk in list(_desks(parts, None)):
         for one in ids:
@@ -161,6 +176,8 @@ async def _answer_purge(
     dry_run: bool,
     limit: int,
 ) -> Any:
+    if _elsewhere(parts):
+        return None
     count = left = 0
     known: list[str] = []
     for _, desk in list(_desks(parts, server)):
@@ -244,6 +261,7 @@ class Requeued:
 class RequeueAnswer:
     """What became of each."""
 
+    missing_workers: tuple[int, ...]
     unknown: tuple[str, ...]
     done: Sequence[Mapping[str, Any]] = rows(Requeued)
 
@@ -264,18 +282,18 @@ class Purged:
 
 
 async def _list(call: Call) -> BadmailListing:
-    await check_server(call)
+    check_server(call)
     after, limit = call.query.after, min(call.query.limit, 1000)
     if after:
         _checked(after)
     asked = {"server": call.query.server, "after": after, "limit": limit + 1}
-    answers = await call.steered.ask("badmail_page", asked)
-    found = [row for part in answers.parts for row in part.value["rows"]]
-    found.sort(key=lambda row: str(row["id"]))
+    answer = await call.ask_holder("badmail_page", asked)
+    page: Any = answer.value if answer is not None else {"total": 0, "rows": []}
+    found = sorted(page["rows"], key=lambda row: str(row["id"]))
     return BadmailListing(
-        sum(part.value["total"] for part in answers.parts),
+        page["total"],
         found[limit - 1]["id"] if len(found) > limit else None,
-        answers.missing,
+        call.missing,
         found[:limit],
     )
 
@@ -291,15 +309,14 @@ async def _show(call: Call) -> BadmailMessage:
 
 
 async def _content(call: Call) -> Content:
-    return Content(await _of_one(call, "badmail_content", {"start": call.query.start}))
+    return Content(**await _of_one(call, "badmail_content", {"start": call.query.start}))
 
 
 async def _of_one(call: Call, question: str, more: Mapping[str, Any]) -> Any:
     id = _checked(call.path["id"])
-    answers = await call.steered.ask(question, {"id": id, **more})
-    for part in answers.parts:
-        if part.value is not None:
-            return part.value
+    answer = await call.ask_holder(question, {"id": id, **more})
+    if answer is not None and answer.value:
+        return answer.value
     raise Refusal(404, f"there is no {id} in Badmail", unknown=[id])
 
 
@@ -312,14 +329,14 @@ async def _requeue(call: Call) -> RequeueAnswer:
         except SyntaxProblem as wrong:
             raise Refusal(400, f"to: {wrong}") from None
     asked = {"ids": ids, "to": to, "who": str(call.caller)}
-    answers = await call.steered.ask("badmail_requeue", asked)
-    done = [one for part in answers.parts for one in part.value]
+    answer = await call.ask_holder("badmail_requeue", asked)
+    done = answer.value if answer is not None else []
     known = {one["id"] for one in done}
-    return RequeueAnswer(tuple(one for one in ids if one not in known), done)
+    return RequeueAnswer(call.missing, tuple(one for one in ids if one not in known), done)
 
 
 async def _purge(call: Call) -> Purged:
-    await check_server(call)
+    check_server(call)
     body = call.body
     ids = None if body.ids is None else [_checked(one) for one in body.ids]
     if ids is None and body.older is None and body.max_octets is None and not body.all:
@@ -333,15 +350,10 @@ async def _purge(call: Call) -> Purged:
         "dry_run": body.dry_run,
         "limit": body.limit,
     }
-    answers = await call.steered.ask("badmail_purge", asked)
-    values = [part.value for part in answers.parts]
-    known = tuple(one for value in values for one in value["known"])
-    return Purged(
-        sum(value["count"] for value in values),
-        sum(value["left"] for value in values),
-        answers.missing,
-        known if body.dry_run and ids is not None else None,
-    )
+    answer = await call.ask_holder("badmail_purge", asked)
+    found: Any = answer.value if answer is not None else {"count": 0, "left": 0, "known": []}
+    known = tuple(found["known"]) if body.dry_run and ids is not None else None
+    return Purged(found["count"], found["left"], call.missing, known)
 
 
 ROUTES = (

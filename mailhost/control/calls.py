@@ -11,13 +11,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import unquote
 
-from attrs import frozen
+from attrs import field, frozen
 
 from mailhost.control.callers import Caller
 from mailhost.control.refusal import no_server
 from mailhost.control.rights import Need
 from mailhost.control.shapes import Nothing
-from mailhost.control.steered import Steered
+from mailhost.control.steered import Answer, Steered
+from mailhost.model.view import ServiceView
 
 #: Rows in one page of a listing, where nothing is said and at most.
 PAGE_ROWS, MOST_ROWS = 1000, 10_000
@@ -26,7 +27,9 @@ PAGE_ROWS, MOST_ROWS = 1000, 10_000
 @frozen
 class Call:
     """
-    One request.
+    One request, and who has not answered to it.
+
+    Handlers ask by its methods: so `mailhost.control.api` knows whether an answer is whole.
 
     :ivar steered: the service, as far as the caller may see it.
     :ivar caller: who asks.
@@ -40,6 +43,42 @@ class Call:
     path: Mapping[str, str]
     query: Any
     body: Any
+    _missing: set[int] = field(factory=set, init=False, eq=False)
+
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """Workers that are down, or did not answer in time, and may know more."""
+        return tuple(sorted(self._missing))
+
+    async def view(self) -> ServiceView:
+        """What there is now, in all workers that answer."""
+        view = await self.steered.view()
+        self._missing.update(view.missing)
+        return view
+
+    async def ask_all(self, question: str, arguments: Mapping[str, Any]) -> tuple[Answer, ...]:
+        """
+        What every process answers to one of `mailhost.control.answers.QUESTIONS`.
+
+        :raises mailhost.errors.MailhostError: it cannot be done; the words say why.
+        """
+        answers = await self.steered.ask(question, arguments)
+        self._missing.update(answers.missing)
+        return answers.parts
+
+    async def ask_holder(self, question: str, arguments: Mapping[str, Any]) -> Answer | None:
+        """
+        What the one process answers that has what is asked about; those without it say `None`.
+
+        The others may be silent then.  `None`: nobody has it who answers.
+
+        :raises mailhost.errors.MailhostError: it cannot be done; the words say why.
+        """
+        answers = await self.steered.ask(question, arguments)
+        found = next((part for part in answers.parts if part.value is not None), None)
+        if found is None:
+            self._missing.update(answers.missing)
+        return found
 
 
 Handler = Callable[[Call], Awaitable[Any]]
@@ -85,11 +124,8 @@ class Route:
         return places
 
 
-async def check_server(call: Call) -> None:
+def check_server(call: Call) -> None:
     """:raises Refusal: there is no virtual server of the name that was given."""
     server = call.query.server
-    if server is None:
-        return
-    view = await call.steered.view()
-    if server not in {one.name for one in view.servers}:
+    if server is not None and server not in call.steered.names():
         raise no_server(server)

@@ -14,7 +14,7 @@ from typing import Any
 from attrs import NOTHING, asdict, frozen
 
 from mailhost.control.calls import Call, Route, check_server
-from mailhost.control.refusal import Refusal, no_server
+from mailhost.control.refusal import Refusal
 from mailhost.control.shapes import choice, text
 from mailhost.control.steered import Parts
 from mailhost.errors import SyntaxProblem
@@ -76,10 +76,9 @@ class Explained(Explanation):
 
 async def _explain(call: Call) -> Explained:
     """In the first worker that answers: what is known of a site is each worker's own."""
-    await check_server(call)
-    view = await call.steered.view()
+    check_server(call)
     query = call.query
-    server = query.server or next((one.name for one in view.servers), None)
+    server = query.server or next(iter(call.steered.names()), None)
     if server is None:
         raise Refusal(409, "there is no virtual server")
     asked = {
@@ -92,13 +91,10 @@ async def _explain(call: Call) -> Explained:
     }
     if asked["to"] in ("", NULL_SENDER):
         raise Refusal(400, "to: an address")
-    answers = await call.steered.ask("explain", asked)
-    for part in answers.parts:
-        if part.value is not None:
-            return Explained(server=server, worker=part.worker, **part.value)
-    if server not in {one.name for one in view.servers}:
-        raise no_server(server)
-    raise Refusal(409, f"{server} is stopped")
+    found = await call.ask_holder("explain", asked)
+    if found is None:
+        raise Refusal(409, f"{server} is stopped")
+    return Explained(server=server, worker=found.worker, **found.value)
 
 
 def _client(text: str) -> str:

@@ -32,7 +32,8 @@ _REFUSALS = {
     "413": "The body is too large.",
     "422": "The message cannot be sent as it is.",
     "429": "Too many wrong passwords or tokens (remote control only).",
-    "503": "Passwords and tokens cannot be checked now (remote control only).",
+    "503": "It is not known, because a worker does not answer; or passwords and tokens cannot be "
+    "checked now (remote control only).",
 }
 _PLACES: Mapping[str, Mapping[str, Any]] = {
     "id": {"type": "string", "pattern": "^[0-9a-f]{24}$"},
@@ -60,7 +61,14 @@ def describe(routes: Iterable[Route]) -> dict[str, Any]:
     schemas: dict[str, Any] = {
         "Refusal": {
             "type": "object",
-            "properties": {"error": {"type": "string"}},
+            "properties": {
+                "error": {"type": "string"},
+                "missing_workers": {
+                    "type": "array",
+                    "items": {"type": "integer"},
+                    "description": "With 503: those that do not answer.",
+                },
+            },
             "required": ["error"],
         }
     }

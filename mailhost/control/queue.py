@@ -161,7 +161,7 @@ def _filter(given: QueueQuery | FilterBody) -> dict[str, Any]:
 
 
 async def _list(call: Call) -> QueueListing:
-    await check_server(call)
+    check_server(call)
     query = call.query
     return await _page(call, _filter(query), query.after, min(query.limit, 1000))
 
@@ -177,8 +177,7 @@ async def _page(
         "limit": limit,
         "brief": brief,
     }
-    answers = await call.steered.ask("queue_page", asked)
-    parts = answers.parts
+    parts = await call.ask_all("queue_page", asked)
     found = [{**row, "worker": part.worker} for part in parts for row in part.value["rows"]]
     found.sort(key=lambda row: str(row["id"]))
     reached = [part.value["reached"] for part in parts if part.value["reached"] is not None]
@@ -189,28 +188,26 @@ async def _page(
     return QueueListing(
         str(found[limit - 1]["id"]) if more else bound,
         tuple(sorted({name for part in parts for name in part.value["stopped"]})),
-        answers.missing,
+        call.missing,
         found[:limit],
     )
 
 
 async def _show(call: Call) -> QueueMessage:
     id = check_ids([call.path["id"]])[0]
-    answers = await call.steered.ask("queue_message", {"id": id})
-    for part in answers.parts:
-        if part.value is not None:
-            return QueueMessage(worker=part.worker, **part.value)
-    raise _not_queued(id)
+    found = await call.ask_holder("queue_message", {"id": id})
+    if found is None:
+        raise _not_queued(id)
+    return QueueMessage(worker=found.worker, **found.value)
 
 
 async def _content(call: Call) -> Content:
     id = check_ids([call.path["id"]])[0]
     asked = {"id": id, "start": call.query.start, "size": PART_OCTETS}
-    answers = await call.steered.ask("queue_content", asked)
-    for part in answers.parts:
-        if part.value is not None:
-            return Content(part.value)
-    raise _not_queued(id)
+    found = await call.ask_holder("queue_content", asked)
+    if found is None:
+        raise _not_queued(id)
+    return Content(found.value)
 
 
 def _not_queued(id: str) -> Refusal:
@@ -223,17 +220,17 @@ def _not_queued(id: str) -> Refusal:
 async def _change(call: Call) -> Changed:
     """Do something to the next messages that are wanted, `MOST_AT_ONCE` at most."""
     action, body = call.path["action"], call.body
-    await check_server(call)
+    check_server(call)
     wanted = _filter(body.filter)
     host = _host(action, body.host)
     page = await _page(call, wanted, body.after, body.limit, brief=True)
-    told = {name: getattr(page, name) for name in ("next", "stopped", "missing_workers")}
     ids = tuple(str(row["id"]) for row in page.rows)
     if body.dry_run:
         count = sum(row["recipient_count"] for row in page.rows)
-        return Changed(len(ids), count, ids=ids if "ids" in wanted else None, **told)
+        known = ids if "ids" in wanted else None
+        return Changed(len(ids), count, page.next, page.stopped, call.missing, ids=known)
     if not ids:
-        return Changed(0, 0, **told)
+        return Changed(0, 0, page.next, page.stopped, call.missing)
     asked = {
         "server": call.query.server,
         "wanted": wanted,
@@ -243,10 +240,12 @@ async def _change(call: Call) -> Changed:
         "host": host,
         "report": body.report,
     }
-    answers = await call.steered.ask("queue_change", asked)
+    parts = await call.ask_all("queue_change", asked)
     names = ("messages", "recipients", "busy_messages", "busy_recipients")
-    done = {name: sum(part.value[name] for part in answers.parts) for name in names}
-    return Changed(**done, **told)
+    done = {name: sum(part.value[name] for part in parts) for name in names}
+    return Changed(
+        next=page.next, stopped=page.stopped, missing_workers=call.missing, ids=None, **done
+    )
 
 
 def _host(action: str, host: str | None) -> str | None:

@@ -10,7 +10,7 @@ What a caller may not see is not there for him: he gets the service without it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import Enum
 from typing import Any
 
@@ -69,20 +69,25 @@ class Scoped:
     A service as far as some of its virtual servers go; implements `Steered`.
 
     :ivar steered: the whole service.
-    :ivar names: of those virtual servers.
+    :ivar scope: the names of those virtual servers.
     """
 
     steered: Steered
-    names: frozenset[str]
+    scope: frozenset[str]
+
+    def names(self) -> Collection[str]:
+        """See `Steered`."""
+        return [name for name in self.steered.names() if name in self.scope]
 
     async def view(self) -> ServiceView:
         """See `Steered`."""
         view = await self.steered.view()
         workers = tuple(
-            evolve(one, servers=tuple(s for s in one.servers if s.name in self.names))
+            evolve(one, servers=tuple(s for s in one.servers if s.name in self.scope))
             for one in view.workers
         )
-        return ServiceView(tuple(s for s in view.servers if s.name in self.names), workers)
+        servers = tuple(s for s in view.servers if s.name in self.scope)
+        return ServiceView(servers, workers, view.missing)
 
     async def start(self, name: str) -> None:
         """See `Steered`."""
@@ -97,7 +102,7 @@ class Scoped:
         await self.steered.stop(self._known(name))
 
     def _known(self, name: str) -> str:
-        if name not in self.names:
+        if name not in self.scope:
             raise KeyError(name)
         return name
 
@@ -107,4 +112,4 @@ class Scoped:
 
     async def ask(self, question: str, arguments: Mapping[str, Any]) -> Answers:
         """See `Steered`; only the virtual servers in question are asked."""
-        return await self.steered.ask(question, {**arguments, "scope": sorted(self.names)})
+        return await self.steered.ask(question, {**arguments, "scope": sorted(self.scope)})

@@ -8,7 +8,7 @@ What control asks of a service and of its virtual servers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from attrs import frozen
@@ -52,6 +52,9 @@ class Answers:
 
 class Steered(Protocol):
     """A service, in one process or several."""
+
+    def names(self) -> Collection[str]:
+        """Of the virtual servers that are configured, in their order."""
 
     async def view(self) -> ServiceView:
         """What there is now."""

@@ -64,19 +64,16 @@ async def _submit(call: Call) -> Submitted:
         b64decode(content, validate=True)
     except (binascii.Error, ValueError):
         raise Refusal(400, "base64: it is none") from None
-    view = await call.steered.view()
-    if server not in {one.name for one in view.servers}:
+    if server not in call.steered.names():
         raise no_server(server)
-    answers = await call.steered.ask("submit", {"server": server, "base64": content})
-    for part in answers.parts:
-        if part.value is None:
-            continue
-        if "bad" in part.value:
-            raise Refusal(422, part.value["bad"])
-        if "problem" in part.value:
-            raise Refusal(409, part.value["problem"])
-        return Submitted(tuple(part.value["ids"]))
-    raise Refusal(409, f"{server} is stopped")
+    found = await call.ask_holder("submit", {"server": server, "base64": content})
+    if found is None:
+        raise Refusal(409, f"{server} is stopped")
+    if "bad" in found.value:
+        raise Refusal(422, found.value["bad"])
+    if "problem" in found.value:
+        raise Refusal(409, found.value["problem"])
+    return Submitted(tuple(found.value["ids"]))
 
 
 ROUTES = (

@@ -39,10 +39,12 @@ async def _answer_trace(
     dialogues: bool,
 ) -> Any:
     """
-    The events; times as seconds before now.
+    The events; times as seconds before now.  `None`: another process finds them, or nobody.
 
     :raises MailhostError: they cannot be read.
     """
+    if all(part.traces is None for part in parts.values()):
+        return None
     found: list[dict[str, Any]] = []
     for part in chosen_parts(parts, server):
         tracer = part.traces
@@ -99,11 +101,12 @@ class TraceQuery:
 class TraceListing:
     """Events, those of a message together."""
 
+    missing_workers: tuple[int, ...]
     rows: Sequence[Mapping[str, Any]] = rows(TracedEvent, ("server", str), ("has_dialogue", bool))
 
 
 async def _trace(call: Call) -> TraceListing:
-    await check_server(call)
+    check_server(call)
     query = call.query
     if not query.what and query.since is None and query.until is None:
         raise Refusal(400, "what, since or until: one of them is needed")
@@ -115,8 +118,8 @@ async def _trace(call: Call) -> TraceListing:
         "limit": min(query.limit, _MOST_MESSAGES),
         "dialogues": query.dialogues == "yes",
     }
-    answers = await call.steered.ask("trace", asked)
-    return TraceListing([row for part in answers.parts for row in part.value])
+    found = await call.ask_holder("trace", asked)
+    return TraceListing(call.missing, [] if found is None else found.value)
 
 
 ROUTES = (

@@ -106,20 +106,22 @@ class ServiceView:
     """
     :ivar servers: each virtual server, all workers together.
     :ivar workers: those that answered.
+    :ivar missing: the numbers of those that are down, or did not answer in time.
     """
 
     servers: tuple[ServerView, ...]
     workers: tuple[WorkerView, ...]
+    missing: tuple[int, ...] = ()
 
 
-def merged(workers: tuple[WorkerView, ...]) -> ServiceView:
+def merged(workers: tuple[WorkerView, ...], missing: tuple[int, ...] = ()) -> ServiceView:
     """*workers* as one service; a virtual server runs where any of them runs it."""
     together: dict[str, ServerView] = {}
     for worker in workers:
         for server in worker.servers:
             known = together.get(server.name)
             together[server.name] = server if known is None else _sum(known, server)
-    return ServiceView(tuple(together.values()), workers)
+    return ServiceView(tuple(together.values()), workers, missing)
 
 
 def _sum(one: ServerView, other: ServerView) -> ServerView:

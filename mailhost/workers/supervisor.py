@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
@@ -381,6 +381,10 @@ class Supervisor(Service):
         """Those in force."""
         return self._settings
 
+    def names(self) -> Collection[str]:
+        """See `mailhost.control.steered.Steered`."""
+        return [server.name for server in self._settings.virtual_servers]
+
     async def view(self) -> ServiceView:
         """What there is now, in all workers that answer."""
         asked = [(worker.number, worker.pid, worker) for worker in self.workers if worker.link]
@@ -391,7 +395,12 @@ class Supervisor(Service):
             for number, pid, worker in asked
         ]
         answers = await DeferredList(reports, consumeErrors=True)
-        return merged(tuple(view for succeeded, view in answers if succeeded))
+        views = tuple(view for succeeded, view in answers if succeeded)
+        return merged(views, self._without({view.number for view in views}))
+
+    def _without(self, known: Collection[int]) -> tuple[int, ...]:
+        """The numbers of the workers that are not *known*."""
+        return tuple(worker.number for worker in self.workers if worker.number not in known)
 
     async def ask(self, question: str, arguments: Mapping[str, Any]) -> Answers:
         """
@@ -414,9 +423,7 @@ class Supervisor(Service):
                 parts.append(Answer(worker.number, json.loads(result["answer"])))
             elif result.check(CannotSteer):
                 raise CannotSteer(result.getErrorMessage())
-        known = {part.worker for part in parts}
-        missing = [worker.number for worker in self.workers if worker.number not in known]
-        return Answers(tuple(parts), tuple(missing))
+        return Answers(tuple(parts), self._without({part.worker for part in parts}))
 
     async def start(self, name: str) -> None:
         """
@@ -451,7 +458,9 @@ class Supervisor(Service):
         if action != "start":
             self._resting[name] = {"pause": "paused", "stop": "stopped"}[action]
         asked = [
-            self._ask(worker, Steer, server=name, action=action)
+            self._ask(worker, Steer, server=name, action=action).addTimeout(
+                STOP_SECONDS, self._reactor
+            )
             for worker in self.workers
             if worker.link
         ]

@@ -153,17 +153,62 @@ class WorkersTests(SteerCase):
         self.assertEqual("The configuration is reloaded.\n", self.run_command("reload").stdout)
         self.assertEqual({"one": "running"}, self.states())
 
-    def test_worker_that_is_down(self) -> None:
-        """What is shown is not all, and that is said."""
+    def test_worker_that_hangs(self) -> None:
+        """What is shown or done is not all: that is said, and is the exit status."""
         self.start()
         worker = self.ask("status")["workers"][1]
         os.kill(worker["pid"], signal.SIGSTOP)
         self.addCleanup(os.kill, worker["pid"], signal.SIGCONT)
 
-        result = self.run_command("sessions")
+        # At the same time: each waits for the worker.
+        asked = {
+            words: self.begin(*words.split())
+            for words in (
+                "status",
+                "sessions one",
+                "sites",
+                "queue list --json",
+                "queue hold --all",
+                f"queue show {'0' * 24}",
+                "terminate 1-1",
+                "badmail list",
+                "trace a@example.com",
+            )
+        }
+        done = {words: process.communicate(timeout=60) for words, process in asked.items()}
 
-        words = "Worker 1 did not answer; its part is not shown.\n"
-        self.assertEqual(words, result.stderr)
+        found = {words: (asked[words].returncode, told) for words, (_, told) in done.items()}
+        missing = "Worker 1 did not answer; its part is missing.\n"
+        silent = "as far as is known: worker 1 does not answer\n"
+        unknown = f"there is no message {'0' * 24} in the queue"
+        self.assertEqual(
+            {
+                **dict.fromkeys(("status", "sessions one", "sites"), (3, missing)),
+                "queue list --json": (3, missing),
+                "queue hold --all": (3, f"nothing is selected\n{missing}"),
+                f"queue show {'0' * 24}": (3, f"{unknown}, {silent}"),
+                "terminate 1-1": (3, f"there is no such session, {silent}"),
+                # The first worker alone has Badmail, and reads what all have traced.
+                "badmail list": (0, ""),
+                "trace a@example.com": (1, "nothing is known of it\n"),
+            },
+            found,
+        )
+        self.assertIn(self.addresses["one"], done["status"][0])
+        self.assertIn("SITE", done["sites"][0])
+
+    def begin(self, *words: str) -> subprocess.Popen[str]:
+        """The command with *words*, as a process."""
+        script = "from mailhost.cli import main; main()"
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, *words, "--config", str(self.mailhost.configuration)],
+            env=project_environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.addCleanup(process.kill)
+        return process
 
 
 class SingleTests(SteerCase):
@@ -236,18 +281,55 @@ class UnreadableTests(SynchronousTestCase):
         self.assertIn("one: the queue cannot be read: \\x1b", result.output)
 
 
+MISSING = "Worker 0 did not answer; its part is missing.\n"
+
+
 class SilentTests(SynchronousTestCase):
+    """Commands to a server whose worker 0 does not answer."""
+
+    def run_command(self, *words: str, answer: dict[str, Any], status: int = 200) -> Result:
+        answered = status, {**answer, "missing_workers": [0]}
+        self.patch(Link, "_ask", lambda link, method, path, body: answered)
+        return CliRunner().invoke(main, [*words, "--control", "x"])
+
     def test_no_worker_answers(self) -> None:
         """No table without rows, but words, and not the status of something that is done."""
-        found = {"servers": [], "waits": [], "warnings": [], "missing_workers": [0, 1]}
-        self.patch(Link, "get", lambda link, path: found)
+        nothing: dict[str, Any] = {"servers": [], "waits": [], "warnings": []}
+        result = self.run_command("status", answer=nothing)
+        in_json = self.run_command("status", "--json", answer=nothing)
 
-        result = CliRunner().invoke(main, ["status", "--control", "x"])
-        in_json = CliRunner().invoke(main, ["status", "--json", "--control", "x"])
-
-        words = "No worker answers; what the virtual servers do is not known.\n"
+        words = f"No worker answers; what the virtual servers do is not known.\n{MISSING}"
         self.assertEqual((3, "", words), (result.exit_code, result.stdout, result.stderr))
-        self.assertEqual((3, found), (in_json.exit_code, json.loads(in_json.stdout)))
+        told = json.loads(in_json.stdout)
+        self.assertEqual((3, [0]), (in_json.exit_code, told["missing_workers"]))
+
+    def test_listings_and_changes(self) -> None:
+        """Whatever else came of it; who is missing is named once, behind it."""
+        listing = {"rows": [], "total": 0, "next": None, "stopped": []}
+        changed = {**listing, "messages": 1, "recipients": 1, "busy_messages": 0, "ids": None}
+        for words, answer, told in (
+            ("sessions", listing, ""),
+            ("sites --json", listing, ""),
+            ("queue list", listing, ""),
+            ("queue list --json", listing, ""),
+            ("badmail list", listing, ""),
+            ("trace x", listing, "nothing is known of it\n"),
+            ("queue hold --all", changed, ""),
+            ("queue delete --all --dry-run", {**changed, "messages": 0}, "nothing is selected\n"),
+            ("badmail purge --all --dry-run", {"messages": 1, "ids": None, "left": 0}, ""),
+            ("terminate 1-1", {"ended": ["1-1"], "unknown": []}, ""),
+            ("stop one", {"server": {"state": "stopped"}}, ""),
+            ("stop one", {"server": None}, ""),
+        ):
+            result = self.run_command(*words.split(), answer=answer)
+            self.assertEqual((3, told + MISSING), (result.exit_code, result.stderr), words)
+        self.assertEqual("one is not known\n", result.stdout)
+
+    def test_refusal(self) -> None:
+        """What is not known to be there is not refused: 3, and not 1."""
+        words = {"error": "it is not there, as far as is known"}
+        result = self.run_command("queue", "show", "0" * 24, answer=words, status=503)
+        self.assertEqual((3, f"{words['error']}\n"), (result.exit_code, result.stderr))
 
 
 class UnreachedTests(PeerCase):

@@ -27,12 +27,15 @@ class FakeSteered:
     missing: tuple[int, ...] = ()
     faulty: bool = False
 
+    def names(self) -> list[str]:
+        return ["one", "a b"]
+
     async def view(self) -> ServiceView:
         servers = (
             ServerView("one", "running", (("192.0.2.1", 25),), 1, 2, 3),
             ServerView("a b", "stopped"),
         )
-        return ServiceView(servers, (WorkerView(0, 4711, servers),))
+        return ServiceView(servers, (WorkerView(0, 4711, servers),), self.missing)
 
     async def start(self, name: str) -> None:
         await self._do("start", name)

@@ -159,6 +159,67 @@ class SeeingTests(APICase):
         self.assertEqual([], self.steered.done)
 
 
+#: What is asked of each route: what comes with it, and a place in its path.
+ASKED: dict[str, str] = {
+    "/v1/sessions/terminate": '{"ids": ["0-1"]}',
+    "/v1/queue/{action}": '{"filter": {}}',
+    "/v1/badmail/requeue": f'{{"ids": ["{"0" * 24}"]}}',
+    "/v1/badmail/purge": '{"all": true}',
+    "/v1/submissions": '{"server": "one", "base64": ""}',
+    "/v1/explain": "?to=a@x.example",
+    "/v1/traces": "?what=x",
+}
+#: They ask no worker, or wait until it obeys or is another.
+WHOLE = {"/v1/reload", "/v1/openapi.json"}
+
+
+class SilentWorkerTests(APICase):
+    async def test_every_answer_says_so(self) -> None:
+        """No answer is told as if it were whole, and nothing as not there."""
+        self.steered.missing = (1,)
+        for route in api.ROUTES:
+            action = route.actions[0] if route.actions else ""
+            path = route.path.replace("{name}", "one").replace("{action}", action)
+            path, asked = path.replace("{id}", "0" * 24), ASKED.get(route.path, "")
+            status, table = await (
+                self.ask("GET", path + asked)
+                if route.method == "GET"
+                else self.ask(route.method, path, asked or None)
+            )
+            told = status, table.get("missing_workers")
+            expected = [(200, None)] if route.path in WHOLE else [(200, [1]), (503, [1])]
+            self.assertIn(told, expected, (path, table))
+
+    async def test_only_one_may_have_it(self) -> None:
+        """Where that one has answered it is whole, though another is silent."""
+        self.steered.missing = (1,)
+        self.steered.answers["badmail_show"] = [{}]
+        self.steered.answers["trace"] = [[]]
+        self.steered.answers["explain"] = [None]
+        self.steered.answers["queue_content"] = [None, "QQ=="]
+
+        badmail, _ = await self.ask("GET", f"/v1/badmail/{'0' * 24}")
+        _, trace = await self.ask("GET", "/v1/traces?what=x")
+        explain, told = await self.ask("GET", "/v1/explain?to=a@x.example")
+        content = await self.ask("GET", f"/v1/queue/{'0' * 24}/content")
+
+        self.assertEqual((404, {"missing_workers": [], "rows": []}), (badmail, trace))
+        words = "one is stopped, as far as is known: worker 1 does not answer"
+        self.assertEqual((503, words), (explain, told["error"]))
+        self.assertEqual((200, {"base64": "QQ=="}), content)
+
+    async def test_several(self) -> None:
+        """All of them are named; what was wrong with a question stays wrong."""
+        self.steered.missing = (1, 3)
+        self.steered.answers["submit"] = [None]
+
+        _, table = await self.ask("POST", "/v1/submissions", ASKED["/v1/submissions"])
+        unknown, _ = await self.ask("GET", "/v1/sites?server=nobody")
+
+        self.assertIn("workers 1, 3 do not answer", table["error"])
+        self.assertEqual(404, unknown)
+
+
 class ChangingTests(APICase):
     async def test_steer(self) -> None:
         """A name may have blanks."""
@@ -190,7 +251,8 @@ class ChangingTests(APICase):
         self.steered.answers["terminate"] = [[], []]
         unknown, told = await self.ask("POST", "/v1/sessions/terminate", body)
 
-        self.assertEqual((200, {"ended": ["0-1"], "unknown": ["1-1"]}), (status, table))
+        expected = {"ended": ["0-1"], "unknown": ["1-1"], "missing_workers": []}
+        self.assertEqual((200, expected), (status, table))
         self.assertEqual((200, 404), (none, unknown))
         self.assertEqual(["0-1", "1-1"], told["unknown"])
 

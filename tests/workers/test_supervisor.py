@@ -14,7 +14,7 @@ from typing import Any
 
 from attrs import define, evolve, field
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, ensureDeferred, fail, succeed
 from twisted.internet.error import ProcessTerminated
 from twisted.internet.task import Clock, deferLater
 from twisted.internet.threads import deferToThread
@@ -370,6 +370,32 @@ class SupervisorTests(SynchronousTestCase):
         well.link = None
         self.supervisor.stopService()
         self.flushLoggedErrors()
+
+    def test_operators_hear_who_is_missing(self) -> None:
+        """Who is not there, and who does not answer in time; nobody is waited for without end."""
+        settings = evolve(self.supervisor.settings, workers=3)
+        supervisor = Supervisor(settings, self.reactor, lambda: settings)
+        view = ServerView("test", "running", (), 1, 2, 3)
+        told = {"answer": b"[]", "views": encode_views((view,))}
+        supervisor.workers[0].link = FakeLink(lambda: succeed(told))  # type: ignore[assignment]
+        supervisor.workers[1].link = FakeLink(Deferred)  # type: ignore[assignment]
+        for asking, seconds in (
+            (supervisor.view(), 5),
+            (supervisor.ask("sites", {"server": None}), 10),
+        ):
+            found: Any = ensureDeferred(asking)
+            self.reactor.advance(seconds - 0.1)
+            self.assertNoResult(found)
+            self.reactor.advance(0.2)
+            self.assertEqual((1, 2), self.successResultOf(found).missing)
+        stopping = ensureDeferred(supervisor.stop("test"))
+        self.reactor.advance(44)
+        self.assertNoResult(stopping)
+        self.reactor.advance(2)
+
+        self.successResultOf(stopping)
+        self.assertEqual(["test"], supervisor.names())
+        self.assertEqual([], self.reactor.getDelayedCalls())
 
     def test_held_mail_is_asked_for(self) -> None:
         """All but the asker are asked; who is not there, fails or is silent is not waited for."""
