@@ -4,8 +4,9 @@ How fast, beside Postfix on the same machine in the same run.
 ``python -m tests.bench [--rounds N] [--messages N] [--only WORDS]``: each scenario is run
 alternately against each server; the tables have medians, and the ratio to Postfix's.
 Everything is on loopback; each server is durable before its 250; what is relayed goes to
-smtp-sink.  CPU is that of all processes of the server, per message.  ``--only logs`` compares
-mailhost with itself: what each kind of log costs.
+smtp-sink, or, where the scenario is ``light``, to a sink of ours.  CPU is that of all processes
+of the server, per message.  ``--only logs`` compares mailhost with itself: what each kind of log
+costs.
 """
 
 from __future__ import annotations

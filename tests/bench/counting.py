@@ -22,8 +22,9 @@ from tempfile import TemporaryDirectory
 
 from attrs import frozen
 
-from tests.bench.contestants import Contestant, ended_afterwards, running, start_mailhost
-from tests.bench.throughput import Scenario, settled, source, start_sink
+from tests.bench.contestants import Contestant, running, start_mailhost
+from tests.bench.load import settled, smtp_sink
+from tests.bench.throughput import Scenario, source
 from tests.support.postfix_tools import PROJECT
 from tests.support.process import reserve_port
 
@@ -49,12 +50,12 @@ def relay(scenario: Scenario, count: int, folder: Path, run: Sequence[str]) -> N
     port, sink_port = reserve_port("127.0.0.1"), reserve_port("127.0.0.1")
     counted = Contestant("mailhost, counted", partial(start_mailhost, 1, run=run))
     with (
-        ended_afterwards(start_sink(sink_port, folder / "sink")),
+        smtp_sink(sink_port, folder / "sink") as sink,
         running(counted, folder, port, ("127.0.0.1", sink_port)) as server,
         source(server.address, scenario) as offer,
     ):
         offer(count)
-        settled(folder / "sink", count, scenario)
+        settled(sink, count)
 
 
 def count_bytecodes(scenario: Scenario, count: int) -> Counted:

@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.bench.contestants import Contestant, ended_afterwards, running
-from tests.bench.throughput import start_sink
+from tests.bench.contestants import Contestant, running
+from tests.bench.load import smtp_sink
 from tests.support.process import reserve_port
 
 _SESSIONS = 20
@@ -26,9 +26,8 @@ def measure(contestant: Contestant, rate: float, count: int) -> None:
     with TemporaryDirectory(prefix="bench") as folder:
         Path(folder).chmod(0o755)
         port, sink_port = reserve_port("127.0.0.1"), reserve_port("127.0.0.1")
-        sink = start_sink(sink_port, Path(folder) / "sink")
         with (
-            ended_afterwards(sink),
+            smtp_sink(sink_port, Path(folder) / "sink"),
             running(contestant, Path(folder), port, ("127.0.0.1", sink_port)) as server,
         ):
             _offer(server.port, rate, count // 5)

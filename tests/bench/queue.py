@@ -14,9 +14,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mailhost.spool.schema import MESSAGE_COLUMNS, RECIPIENT_COLUMNS
-from tests.bench.contestants import MAILHOST, ended_afterwards, memory_octets, running
+from tests.bench.contestants import MAILHOST, memory_octets, running
 from tests.bench.idle import greet
-from tests.bench.throughput import SCENARIOS, settled, source, start_sink
+from tests.bench.load import settled, smtp_sink
+from tests.bench.throughput import SCENARIOS, source
 from tests.support.process import reserve_port, wait_until
 
 _CONTENT = b"Subject: delayed\r\n\r\n" + (b"x" * 62 + b"\r\n") * 15
@@ -72,20 +73,21 @@ def _run(folder: Path, queued: int, messages: int) -> _Run:
     with running(MAILHOST, folder, port, hop) as server:
         greet(server.port).close()  # it has made its tables
     _fill(folder / "server" / "mailroot" / "Queue" / "queue.sqlite", queued)
-    arrived = folder / "sink"
-    sink = start_sink(sink_port, arrived)
     start = time.monotonic()
-    with ended_afterwards(sink), running(MAILHOST, folder, port, hop) as server:
+    with (
+        smtp_sink(sink_port, folder / "sink") as sink,
+        running(MAILHOST, folder, port, hop) as server,
+    ):
         greet(server.port).close()
         found.listening = time.monotonic() - start
-        wait_until(lambda: b"mesg=" in arrived.read_bytes(), "the first delivery", 120)
+        wait_until(lambda: sink.arrived() > 0, "the first delivery", 120)
         found.first = time.monotonic() - start
-        settled(arrived, _DUE, SCENARIOS[0])
+        settled(sink, _DUE)
         found.memory = memory_octets(server.pid)
         begin = time.monotonic()
         with source(server.address, SCENARIOS[0]) as offer:
             offer(messages)
-        settled(arrived, _DUE + messages, SCENARIOS[0])
+        settled(sink, _DUE + messages)
         found.rate = messages / (time.monotonic() - begin)
     return found
 

@@ -4,14 +4,10 @@ Messages a second, and CPU a message: what is offered, relayed and taken by a si
 
 from __future__ import annotations
 
-import os
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -26,14 +22,20 @@ from tests.bench.contestants import (
     TWO_WORKERS,
     Contestant,
     cpu_seconds,
-    ended_afterwards,
     running,
 )
+from tests.bench.load import (
+    Sink,
+    Source,
+    own_sink,
+    own_source,
+    settled,
+    smtp_sink,
+    smtp_source,
+)
 from tests.support.certificates import Key
-from tests.support.postfix_tools import PROJECT, postfix_environment, sink_command, source_command
-from tests.support.process import reserve_port, wait_until
+from tests.support.process import reserve_port
 
-SESSIONS = 20
 _WARM_UP = 100
 #: Fewer messages say nothing.
 _LEAST = 50
@@ -48,6 +50,8 @@ class Scenario:
     :ivar recipients: of each message, all at one site.
     :ivar relays: the next hop is up; else messages only pile up.
     :ivar key: of the certificate; every session begins with STARTTLS.
+    :ivar light: source and sink are ours, and leave nearly the whole machine to the server; with
+        a key the source is ours anyway.
     :ivar contestants: who takes part, in the order of the runs.
     """
 
@@ -58,6 +62,7 @@ class Scenario:
     recipients: int = 1
     relays: bool = True
     key: Key | None = None
+    light: bool = False
     contestants: tuple[Contestant, ...] = (MAILHOST, POSTFIX)
 
 
@@ -69,6 +74,16 @@ SCENARIOS = (
     Scenario("relay 4 KB, a connection each", 4096, contestants=WITH_LIMIT),
     Scenario("relay 4 KB, kept connections", 4096, kept=True, contestants=WITH_LIMIT),
     Scenario("relay 100 KB, kept connections", 102_400, 0.2, kept=True, contestants=ALL),
+    Scenario("relay 100 KB, light peers", 102_400, 0.2, kept=True, light=True, contestants=ALL),
+    Scenario(
+        "relay 100 KB, STARTTLS, light",
+        102_400,
+        0.2,
+        kept=True,
+        key=Key.P256,
+        light=True,
+        contestants=ALL,
+    ),
     Scenario("relay 1 MB, kept connections", 1_048_576, 0.05, kept=True),
     Scenario("accept 4 KB, next hop down", 4096, relays=False),
     Scenario("relay 4 KB, 50 recipients", 4096, 0.1, kept=True, recipients=50),
@@ -108,83 +123,33 @@ def measure(scenario: Scenario, contestants: Sequence[Contestant], rounds: int, 
 def run_once(contestant: Contestant, scenario: Scenario, count: int, folder: Path) -> Figures:
     """One server, one load; waits until everything has arrived."""
     port, sink_port = reserve_port("127.0.0.1"), reserve_port("127.0.0.1")
-    arrived = folder / "sink"
-    sink = start_sink(sink_port, arrived) if scenario.relays else None
     with (
+        sink(sink_port, folder / "sink", scenario) as hop,
         running(contestant, folder, port, ("127.0.0.1", sink_port), scenario.key) as server,
         source(server.address, scenario) as offer,
     ):
         offer(_WARM_UP)
-        settled(arrived, _WARM_UP, scenario)
+        if hop is not None:
+            settled(hop, _WARM_UP)
         before, start = cpu_seconds(server.pid), time.monotonic()
         offer(count)
-        settled(arrived, _WARM_UP + count, scenario)
+        if hop is not None:
+            settled(hop, _WARM_UP + count)
         seconds, cpu = time.monotonic() - start, cpu_seconds(server.pid) - before
-    if sink is not None:
-        with ended_afterwards(sink):
-            pass
     return Figures(count / seconds, 1000 * cpu / count)
 
 
-def start_sink(port: int, arrived: Path) -> subprocess.Popen[bytes]:
-    """An smtp-sink that counts into the file *arrived*."""
-    with arrived.open("wb") as out:
-        return subprocess.Popen(
-            sink_command(f"127.0.0.1:{port}", "-c"),
-            env=postfix_environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=subprocess.DEVNULL,
-        )
-
-
-@contextmanager
-def source(address: str, scenario: Scenario) -> Iterator[Callable[[int], None]]:
-    """A function that offers so many messages, `SESSIONS` at a time, until the last has its 250."""
-    if scenario.key is None:
-        yield partial(_smtp_source, address, scenario)
-        return
-    command = [sys.executable, "-m", "tests.bench.tls_source", address, str(SESSIONS)]
-    with (
-        subprocess.Popen(
-            command, cwd=PROJECT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        ) as process,
-        ended_afterwards(process),
-    ):
-        _answered(process, "ready")
-        yield partial(_tls_source, process)
-
-
-def _smtp_source(address: str, scenario: Scenario, count: int) -> None:
-    options = ["-s", str(SESSIONS), "-m", str(count), "-l", str(scenario.octets)]
-    options += ["-r", str(scenario.recipients)] if scenario.recipients > 1 else []
-    options += ["-f", "a@example.org", "-t", "b@remote.example", *(["-d"] if scenario.kept else [])]
-    subprocess.run(source_command(address, *options), env=postfix_environment(), check=True)
-
-
-def _tls_source(process: subprocess.Popen[str], count: int) -> None:
-    assert process.stdin is not None
-    process.stdin.write(f"{count}\n")
-    process.stdin.flush()
-    _answered(process, "done")
-
-
-def _answered(process: subprocess.Popen[str], wanted: str) -> None:
-    assert process.stdout is not None
-    answer = process.stdout.readline().strip()
-    if answer != wanted:
-        raise RuntimeError(f"the source has ended, see above: {answer!r} instead of {wanted}")
-
-
-def settled(arrived: Path, count: int, scenario: Scenario) -> None:
-    """Wait until the sink has *count* messages."""
+def sink(port: int, file: Path, scenario: Scenario) -> AbstractContextManager[Sink | None]:
+    """The next hop of *scenario*; `None`: there is none."""
     if not scenario.relays:
-        return
+        return nullcontext()
+    return own_sink(port) if scenario.light else smtp_sink(port, file)
 
-    def all_there() -> bool:
-        with arrived.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 200))
-            found = file.read().rpartition(b"mesg=")[2].split(b"\r")[0].split(b"s")[0]
-        return found.strip().isdigit() and int(found) >= count
 
-    wait_until(all_there, f"{count} messages at the sink", 300)
+def source(address: str, scenario: Scenario) -> AbstractContextManager[Source]:
+    """What offers the messages of *scenario* to the server at *address*."""
+    if scenario.light or scenario.key is not None:
+        options = {"--tls": scenario.key is not None, "--kept": scenario.kept}
+        chosen = [option for option, wanted in options.items() if wanted]
+        return own_source(address, scenario.octets, *chosen)
+    return nullcontext(smtp_source(address, scenario.octets, scenario.recipients, scenario.kept))
