@@ -27,15 +27,10 @@ class Wanted:
     """
     What somebody listens to, in this process.
 
-    :ivar rank: of `RANKS`; what is below it is for nobody.
+    :ivar info: what is no trouble.
     """
 
-    rank: int = 0
-
-    @property
-    def info(self) -> bool:
-        """Whether anybody hears what is no trouble."""
-        return self.rank <= RANKS["info"]
+    info: bool = True
 
 
 WANTED = Wanted()
@@ -46,7 +41,7 @@ class FactLog(Logger):
 
     def info(self, format: str | None = None, **facts: Any) -> None:
         """See `Logger`."""
-        if WANTED.rank > _INFO:
+        if not WANTED.info:
             return
         facts["log_logger"] = self
         facts["log_level"] = LogLevel.info
@@ -55,6 +50,3 @@ class FactLog(Logger):
         facts["log_format"] = format
         facts["log_time"] = time.time()
         self.observer(facts)
-
-
-_INFO = RANKS["info"]

@@ -201,7 +201,8 @@ class Journal:
 
     def limit(self, level: str) -> None:
         """Take nothing that is less grave than *level* from now on."""
-        self._least = WANTED.rank = RANKS[level]
+        self._least = RANKS[level]
+        WANTED.info = self._least <= RANKS["info"]
 
     def __call__(self, event: LogEvent) -> None:
         """See `ILogObserver`."""

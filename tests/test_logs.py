@@ -23,7 +23,7 @@ class JournalCase(SynchronousTestCase):
         self.out = BytesIO()
         self.journal = Journal(self.out.write)
         self.log = Logger("mailhost.x", observer=LogPublisher(self.journal))
-        self.patch(WANTED, "rank", WANTED.rank)
+        self.patch(WANTED, "info", WANTED.info)
 
     def lines(self) -> list[str]:
         return self.out.getvalue().decode().splitlines()

@@ -16,7 +16,6 @@ from functools import partial
 from typing import Any
 
 from attrs import define, evolve, field
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -32,6 +31,7 @@ from mailhost.intake.destinations import Destinations, recipients_of
 from mailhost.intake.senders import settle_sender
 from mailhost.intake.stranger import Stranger
 from mailhost.interfaces import IAddressResolver, IHeldMail, IIncomingMessage, IReception, Maybe
+from mailhost.later import Later, hear
 from mailhost.model.address import Mailbox
 from mailhost.model.directory import Found, Refused, Resolution
 from mailhost.model.envelope import Envelope, Handling
@@ -490,32 +490,44 @@ class Reception:
             self.session.hello,
             begun,
         )
-        assert isinstance(committed, Deferred)
+        answer: Later[Reply] = Later()
 
-        def ours(message: QueuedMessage) -> Reply:
-            self.session.message_count += 1
-            desk.tally.accept(message.size, len(message.recipients))
-            desk.tally.commit_seconds.add(desk.clock.seconds() - begun)
-            if WANTED.info:
-                self._tell(message)
-            if desk.tracer.on:
-                self._trace(message, message_id or "")
+        def ours(message: QueuedMessage) -> None:
             try:
-                desk.accepted(message)
+                reply = self._taken(message, message_id, begun)
             except Exception:
-                # It is ours all the same; the relay finds it in the store.
-                self._log.failure("{id} is queued, not yet routed", id=message.queue_id)
-            return replies.queued(
-                message_id or f"<{message.queue_id}@{desk.settings.fqdn}>", message.queue_id
-            )
+                answer.errback()
+            else:
+                answer.callback(reply)
 
-        def not_ours(failure: Failure) -> Reply:
+        def not_ours(failure: Failure) -> None:
             incoming.discard()
-            if not isinstance(failure.value, SpoolProblem):
-                failure.raiseException()
-            return self._no_room(failure.value)
+            if isinstance(failure.value, SpoolProblem):
+                answer.callback(self._no_room(failure.value))
+            else:
+                answer.errback(failure)
 
-        return committed.addCallbacks(ours, not_ours)
+        hear(committed, ours, not_ours)
+        return answer
+
+    def _taken(self, message: QueuedMessage, message_id: str | None, begun: float) -> Reply:
+        """It is durable; *begun*: since when it was to be."""
+        desk = self.desk
+        self.session.message_count += 1
+        desk.tally.accept(message.size, len(message.recipients))
+        desk.tally.commit_seconds.add(desk.clock.seconds() - begun)
+        if WANTED.info:
+            self._tell(message)
+        if desk.tracer.on:
+            self._trace(message, message_id or "")
+        try:
+            desk.accepted(message)
+        except Exception:
+            # It is ours all the same; the relay finds it in the store.
+            self._log.failure("{id} is queued, not yet routed", id=message.queue_id)
+        return replies.queued(
+            message_id or f"<{message.queue_id}@{desk.settings.fqdn}>", message.queue_id
+        )
 
     def _tell(self, message: QueuedMessage) -> None:
         session = self.session

@@ -27,8 +27,9 @@ def printable(words: str) -> str:
 
 
 def _lines(words: str | tuple[str, ...]) -> tuple[str, ...]:
-    given = (words,) if isinstance(words, str) else tuple(words)
-    return tuple(printable(line)[:_MAX_WORDS] for line in given) or ("",)
+    if isinstance(words, str):
+        return (printable(words)[:_MAX_WORDS],)
+    return tuple(printable(line)[:_MAX_WORDS] for line in words) or ("",)
 
 
 #: Codes after which the connection ends (RFC 5321 §3.8).
@@ -106,8 +107,10 @@ class Reply:
         return self._octets
 
     def _encoded(self) -> bytes:
-        status = f"{self.status} " if self.status else ""
         last = len(self.words) - 1
+        if not last:
+            return f"{self}\r\n".encode("ascii")
+        status = f"{self.status} " if self.status else ""
         return "".join(
             f"{self.code}{' ' if n == last else '-'}{status}{line}\r\n"
             for n, line in enumerate(self.words)

@@ -13,13 +13,12 @@ no event is taken; the last two, and too much unread input, also stop reading.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable
 from enum import IntFlag, auto
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from attrs import evolve
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
@@ -29,6 +28,7 @@ from zope.interface import implementer
 from mailhost.authentication.exchange import Authentication, Exchange
 from mailhost.facts import FactLog
 from mailhost.interfaces import IReception, Maybe
+from mailhost.later import hear
 from mailhost.model.protocol_log import Turn
 from mailhost.model.reply import Reply
 from mailhost.model.security import TLSFacts
@@ -439,7 +439,7 @@ class InboundProtocol(Protocol):
         if isinstance(answer, Reply):
             self._dialogue.answer(answer)
             return
-        _deferred(answer).addCallbacks(self._decided, self._undecided)
+        hear(answer, self._decided, self._undecided)
 
     def _undecided(self, failure: Failure) -> None:
         self._log.failure("A decision has failed", failure)
@@ -548,17 +548,15 @@ class InboundProtocol(Protocol):
             return
         if waiting is not None:
             self._stop_reading(_Hold.STORE_BUSY)
-            self._wait_for_store(waiting)
+            hear(waiting, self._stored, self._not_stored)
 
-    def _wait_for_store(self, waiting: Awaitable[None]) -> None:
-        written = _deferred(waiting)
+    def _stored(self, nothing: object) -> None:
+        self._read_again(_Hold.STORE_BUSY)
 
-        def swallow_the_rest(failure: Failure) -> None:
-            self._log.failure("Content could not be written", failure)
-            self._content_fault = replies.LOCAL_ERROR
-
-        written.addErrback(swallow_the_rest)
-        written.addCallback(lambda nothing: self._read_again(_Hold.STORE_BUSY))
+    def _not_stored(self, failure: Failure) -> None:
+        self._log.failure("Content could not be written", failure)
+        self._content_fault = replies.LOCAL_ERROR
+        self._read_again(_Hold.STORE_BUSY)
 
     def _on_content_ended(self, event: ContentEnded) -> None:
         fault, self._content_fault = event.fault or self._content_fault, None
@@ -567,13 +565,6 @@ class InboundProtocol(Protocol):
     def _on_over(self, event: TransactionOver) -> None:
         self._content_fault = None
         self._reception.reset()
-
-
-def _deferred(answer: Awaitable[Any]) -> Deferred[Any]:
-    """What an interface calls awaitable is a Deferred or a coroutine."""
-    if isinstance(answer, Deferred):
-        return answer
-    return Deferred.fromCoroutine(cast("Coroutine[Deferred[Any], Any, Any]", answer))
 
 
 _EVENTS: dict[type, Callable[[InboundProtocol, Any], None]] = {

@@ -24,6 +24,13 @@ from mailhost.smtp.grammar import parse_verb
 # Looked up here, because a member of an enumeration costs several times as much.
 _LOGIN, _CONTENT, _DOT = Phase.LOGIN, Phase.CONTENT, Phase.DOT
 
+#: Who has said something.
+_US, _PEER = "C", "S"
+#: Instead of what is not remembered.
+_SECRET, _HIDDEN = b"(login)", b"(content)"
+#: Behind them comes no BDAT that is a command.
+_NO_CHUNK = (_HIDDEN, b"DATA\r\n")
+#: Of an entry's text.
 _MAX_OCTETS = 2048
 _MAX_ENTRIES = 300
 
@@ -35,7 +42,6 @@ class Scribe:
     _opening: list[tuple[str, bytes]] = field(factory=list, init=False)
     _current: list[tuple[str, bytes]] = field(factory=list, init=False)
     _left_out: bool = field(default=False, init=False)
-    _chunk_may_come: bool = field(default=False, init=False)
 
     def begin(self) -> None:
         """A transaction begins; the one before is forgotten."""
@@ -43,41 +49,40 @@ class Scribe:
             self._opening = self._current
         self._current = []
         self._left_out = False
-        self._chunk_may_come = True
 
     def said(self, octets: bytes, phase: Phase) -> None:
         """We have said *octets*; *phase* is what we wait for then."""
-        self._note(self._commands(octets, phase), phase)
+        if phase is _DOT or phase is _CONTENT:
+            self._said_content(octets)
+        else:
+            self._add(_US, _SECRET if phase is _LOGIN else octets)
 
-    def _note(self, commands: bytes, phase: Phase) -> None:
-        if phase is _LOGIN:
-            self._add("C", b"(login)")
-            return
-        if commands:
-            self._add("C", commands)
-        content = phase is _DOT or phase is _CONTENT
-        if content and (not self._current or self._current[-1][1] != b"(content)"):
-            self._add("C", b"(content)")
+    def _said_content(self, octets: bytes) -> None:
+        """One entry, however many blocks there are."""
+        chunk = self._chunk(octets)
+        if chunk:
+            self._add(_US, chunk)
+        if not self._current or self._current[-1][1] is not _HIDDEN:
+            self._add(_US, _HIDDEN)
 
-    def _commands(self, octets: bytes, phase: Phase) -> bytes:
-        """What of *octets* are commands: all, or the BDAT with which a content begins."""
-        if phase is not _CONTENT and phase is not _DOT:
-            if octets.endswith(b"\r\nDATA\r\n") or octets == b"DATA\r\n":
-                self._chunk_may_come = False  # what comes now may look like it, and is content
-            return octets
-        may_come, self._chunk_may_come = self._chunk_may_come, False
-        is_chunk = may_come and octets.startswith(b"BDAT ")
-        return octets[: octets.find(b"\r\n") + 2] if is_chunk else b""
+    def _chunk(self, octets: bytes) -> bytes:
+        """The BDAT with which a content begins, if one does; what comes behind DATA is content."""
+        if self._left_out or not octets.startswith(b"BDAT "):
+            return b""
+        for who, said in self._current:
+            if who is _US and (said in _NO_CHUNK or said.endswith(b"\r\nDATA\r\n")):
+                return b""
+        return octets[: octets.find(b"\r\n") + 2]
 
     def heard(self, octets: bytes, phase: Phase) -> None:
         """The peer has said *octets* while we waited for *phase*."""
         if phase is _LOGIN and octets[:1] == b"3":
-            octets = b"(login)"
-        self._add("S", octets)
+            octets = _SECRET
+        self._add(_PEER, octets[:_MAX_OCTETS])
 
     def _add(self, who: str, octets: bytes) -> None:
         if len(self._current) < _MAX_ENTRIES:
-            self._current.append((who, octets[:_MAX_OCTETS]))
+            self._current.append((who, octets))
         else:
             self._left_out = True
 
@@ -86,7 +91,7 @@ class Scribe:
         lines = [
             f"{who}: {printable(line)}"
             for who, octets in (*self._opening, *self._current)
-            for line in octets.decode("utf-8", "replace").splitlines()
+            for line in octets[:_MAX_OCTETS].decode("utf-8", "replace").splitlines()
         ]
         return "\n".join(lines + ["..."] * self._left_out)
 
@@ -100,31 +105,23 @@ class LoggedScribe(Scribe):
     :ivar seconds: since the epoch, now.
     :ivar peer: the other end's IP address.
     :ivar port: its port.
-    :ivar remembers: as every scribe does; else there is no `text`.
     """
 
     log: ProtocolLog = field(kw_only=True)
     seconds: Callable[[], float] = field(kw_only=True)
     peer: str = field(kw_only=True)
     port: int = field(kw_only=True)
-    remembers: bool = field(kw_only=True)
     _begun: float = field(init=False)
     _reply: bytes = field(default=b"", init=False)
 
     def __attrs_post_init__(self) -> None:
         self._begun = self.seconds()
 
-    def begin(self) -> None:
-        """See `Scribe`."""
-        if self.remembers:
-            super().begin()
-        self._chunk_may_come = True
-
     def said(self, octets: bytes, phase: Phase) -> None:
         """See `Scribe`."""
-        commands = self._commands(octets, phase)
-        if self.remembers:
-            self._note(commands, phase)
+        in_content = phase is _DOT or phase is _CONTENT
+        commands = self._chunk(octets) if in_content else octets
+        super().said(octets, phase)
         for line in commands.split(b"\r\n"):
             if not line:
                 continue
@@ -137,8 +134,7 @@ class LoggedScribe(Scribe):
 
     def heard(self, octets: bytes, phase: Phase) -> None:
         """See `Scribe`."""
-        if self.remembers:
-            super().heard(octets, phase)
+        super().heard(octets, phase)
         *lines, self._reply = (self._reply + octets).split(b"\r\n")
         self._reply = self._reply[:_MAX_OCTETS]
         for line in lines:

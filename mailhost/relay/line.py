@@ -383,7 +383,6 @@ class Line:
                 seconds=self.reactor.seconds,
                 peer=place.address,
                 port=place.port,
-                remembers=self.tracer.on,
             )
         return Scribe() if self.tracer.on else None
 

@@ -348,7 +348,7 @@ class RelayManager(SmartHostESMTPRelayingManager):
 
     async def _drain(self, dropping: IDelayedCall) -> None:
         while True:
-            busy = self._under_way | self._recorder.under_way | self._postponer.under_way
+            busy: set[Any] = self._under_way | self._recorder.under_way | self._postponer.under_way
             if not busy and not self._sites.queues:
                 break
             await DeferredList([_echo(one) for one in busy] or [self._pause()])

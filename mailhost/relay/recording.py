@@ -9,11 +9,11 @@ Outcomes to the store, and reports of them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any
 
 from attrs import define, field
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from mailhost.errors import MailhostError
 from mailhost.facts import WANTED, FactLog
 from mailhost.interfaces import IQueueStore
+from mailhost.later import hear
 from mailhost.model.outcome import Fate, Outcome
 from mailhost.model.queue import QueuedMessage, QueuedRecipient, Result, Submission
 from mailhost.model.schedule import RetrySchedule
@@ -66,7 +67,7 @@ class Recorder:
     done: Callable[[ActiveMessage], None]
     tracer: Tracer = field(factory=Tracer)
     tally: Tally = field(factory=Tally)
-    under_way: set[Deferred[Any]] = field(factory=set, init=False)
+    under_way: set[Awaitable[Any]] = field(factory=set, init=False)
     _again: set[IDelayedCall] = field(factory=set, init=False)
     _stopping: bool = field(default=False, init=False)
 
@@ -224,22 +225,20 @@ class Recorder:
         """Durable before anything follows; asked again until the store can."""
         self._again = {later for later in self._again if later.active()}
         recorded = self.store.record(active.message, results, reports, now)
-        assert isinstance(recorded, Deferred)
         self.under_way.add(recorded)
-        recorded.addCallbacks(
-            self._recorded,
-            self._not_recorded,
-            callbackArgs=(recorded, active, results, now),
-            errbackArgs=(recorded, active, results, reports, now),
+        hear(
+            recorded,
+            partial(self._recorded, recorded, active, results, now),
+            partial(self._not_recorded, recorded, active, results, reports, now),
         )
 
     def _recorded(
         self,
-        made: list[QueuedMessage],
-        recorded: Deferred[Any],
+        recorded: Awaitable[Any],
         active: ActiveMessage,
         results: Sequence[Result],
         now: float,
+        made: list[QueuedMessage],
     ) -> None:
         self.under_way.discard(recorded)
         self._count(active.message, results, now)
@@ -266,12 +265,12 @@ class Recorder:
 
     def _not_recorded(
         self,
-        failure: Failure,
-        recorded: Deferred[Any],
+        recorded: Awaitable[Any],
         active: ActiveMessage,
         results: Sequence[Result],
         reports: Sequence[Submission],
         now: float,
+        failure: Failure,
     ) -> None:
         self.under_way.discard(recorded)
         self._log.error(

@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from attrs import define, field
-from twisted.internet.defer import Deferred
 
 from mailhost.errors import SpoolProblem
+from mailhost.later import Later
 from mailhost.model.parameters import NO_MAIL_PARAMETERS
 from mailhost.model.queue import Postponement, QueuedMessage, QueuedRecipient, Result
 from mailhost.spool import schema
@@ -141,7 +141,7 @@ class Change:
     rehomes: Sequence[Rehome] = ()
     made: Callable[[], Any] = nothing_follows
     undone: Callable[[], None] = nothing_follows
-    done: Deferred[Any] = field(factory=Deferred)
+    done: Later[Any] = field(factory=Later)
 
     def succeed(self) -> None:
         """It is committed."""
@@ -173,19 +173,23 @@ class Change:
         return octets
 
     @property
-    def keys(self) -> list[int]:
-        """Of the messages it brings."""
-        keys = [accept.message.key for accept in self.accepts]
+    def last_key(self) -> int:
+        """The highest of the messages it brings; 0: it brings none."""
+        last = 0
+        for accept in self.accepts:
+            last = max(last, accept.message.key)
         for growth in self.growths:
-            keys += [copy.key for copy in growth.copies]
-        return keys
+            for copy in growth.copies:
+                last = max(last, copy.key)
+        return last
 
     @property
     def names_files(self) -> bool:
         """Whether a message it brings has its content in a file."""
-        return any(accept.body.octets is None for accept in self.accepts) or any(
-            growth.large and growth.copies for growth in self.growths
-        )
+        for accept in self.accepts:
+            if accept.body.octets is None:
+                return True
+        return bool(self.growths) and any(one.large and one.copies for one in self.growths)
 
 
 def take_group(pending: list[Change]) -> list[Change]:

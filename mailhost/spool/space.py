@@ -13,6 +13,7 @@ commit, and the queue drains.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -53,7 +54,7 @@ class DiskSpace:
     _reserved: int = field(default=0, init=False)
     #: The last measure, when it was taken, and what was stored since.
     _measured: int = field(default=0, init=False)
-    _measured_at: float | None = field(default=None, init=False)
+    _measured_at: float = field(default=math.inf, init=False)
     _stored: int = field(default=0, init=False)
 
     def check(self, octets: int) -> None:
@@ -69,7 +70,7 @@ class DiskSpace:
             return self.free(self.directory)
         now = self.clock()
         # A clock that has jumped back makes the measure old, not eternal.
-        if self._measured_at is None or not 0 <= now - self._measured_at < _MEASURED_SECONDS:
+        if not self._measured_at <= now < self._measured_at + _MEASURED_SECONDS:
             self._measured = self.free(self.directory)
             self._measured_at, self._stored = now, 0
         return self._measured - self._stored

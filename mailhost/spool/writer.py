@@ -153,8 +153,8 @@ class GroupWriter:
     def _commit(self, changes: list[Change]) -> None:
         if any(change.names_files for change in changes):
             self._sync_names()
-        keys = [key for change in changes for key in change.keys]
-        reserve = reserved_key(max(keys)) if max(keys, default=0) > self._reserved_key else None
+        last = max(change.last_key for change in changes)
+        reserve = reserved_key(last) if last > self._reserved_key else None
         group.write(self.connection, changes, reserve, self._passed)
         self._reserved_key = reserve or self._reserved_key
         self._passed(Step.COMMITTED)

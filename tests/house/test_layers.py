@@ -18,6 +18,7 @@ FLOORS = {
     "mailhost.secrets": 1,
     "mailhost.background": 1,
     "mailhost.facts": 1,
+    "mailhost.later": 1,
     "mailhost.durable": 1,
     "mailhost.config.settings": 1,
     "mailhost.content": 1,

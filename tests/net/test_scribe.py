@@ -56,27 +56,23 @@ class ScribeTests(SynchronousTestCase):
         """BDAT leaves with the content, and is told without it; what only looks like it is not."""
         facts: list[tuple[str, Turn]] = []
         log = Mock(outbound=lambda at, peer, port, name, turn: facts.append((name, turn)))
-        for remembers in (True, False):
-            facts.clear()
-            scribe = LoggedScribe(
-                log=log, seconds=lambda: 0.0, peer="192.0.2.1", port=25, remembers=remembers
-            )
-            for envelope, content in (
-                (b"MAIL FROM:<>\r\nRCPT TO:<a@b>\r\n", b"BDAT 7 LAST\r\nprivate"),
-                (b"MAIL FROM:<>\r\nRCPT TO:<a@b>\r\nDATA\r\n", b"BDAT private\r\n"),
-            ):
-                scribe.begin()
-                scribe.said(envelope, Phase.ENVELOPE)
-                scribe.said(content, Phase.CONTENT)
-                scribe.said(b"BDAT private\r\n", Phase.DOT)
+        scribe: Scribe = LoggedScribe(log=log, seconds=lambda: 0.0, peer="192.0.2.1", port=25)
+        for envelope, content in (
+            (b"MAIL FROM:<>\r\nRCPT TO:<a@b>\r\n", b"BDAT 7 LAST\r\nprivate"),
+            (b"MAIL FROM:<>\r\nRCPT TO:<a@b>\r\nDATA\r\n", b"BDAT private\r\n"),
+        ):
+            scribe.begin()
+            scribe.said(envelope, Phase.ENVELOPE)
+            scribe.said(content, Phase.CONTENT)
+            scribe.said(b"BDAT private\r\n", Phase.DOT)
 
-            self.assertEqual({OUTBOUND_COMMAND}, {name for name, _ in facts})
-            told = [(turn.verb, turn.argument, turn.sent) for _, turn in facts]
-            sender, recipient = ("MAIL", "FROM:<>", 14), ("RCPT", "TO:<a@b>", 15)
-            self.assertEqual(
-                [sender, recipient, ("BDAT", "7 LAST", 13), sender, recipient, ("DATA", "", 6)],
-                told,
-            )
+        self.assertEqual({OUTBOUND_COMMAND}, {name for name, _ in facts})
+        told = [(turn.verb, turn.argument, turn.sent) for _, turn in facts]
+        sender, recipient = ("MAIL", "FROM:<>", 14), ("RCPT", "TO:<a@b>", 15)
+        self.assertEqual(
+            [sender, recipient, ("BDAT", "7 LAST", 13), sender, recipient, ("DATA", "", 6)],
+            told,
+        )
         scribe = Scribe()
         scribe.begin()
         scribe.said(b"BDAT 7 LAST\r\nprivate", Phase.DOT)

@@ -107,7 +107,8 @@ class OverlapTests(SQLiteTestCase, TestCase):
     async def test_stop_waits_for_large_contents(self) -> None:
         """A content that is being synced when the stop comes is committed (P1)."""
         committed = ensureDeferred(self.submit(content=LARGE * 100))
-        await self.stop()
+        self.stopped = True
+        await self.store.stop()  # not `stop`, which counts first: nothing may be under way then
 
         message = await committed
         self.store = self.open()
