@@ -8,15 +8,18 @@ Listening sockets.
 from __future__ import annotations
 
 import socket
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import ServerFactory
 
 from mailhost.config.settings import ListenAddress
+from mailhost.net.factory import ESMTPFactory
 
 #: Connections the kernel keeps until we take them (attacks.md A37).
 BACKLOG = 511
+#: For so many sessions that a process has it takes one connection more at once.
+_SESSIONS_FOR_ONE_MORE = 16
 
 
 def bind(address: ListenAddress) -> socket.socket:
@@ -48,3 +51,24 @@ def accept_from(poller: Any, bound: socket.socket, factory: ServerFactory) -> IL
     with bound:
         port: IListeningPort = poller.adoptStreamPort(bound.fileno(), bound.family, factory)
     return port
+
+
+def accept_in_turns(poller: Any, bound: socket.socket, factory: ESMTPFactory) -> IListeningPort:
+    """
+    The same where other processes take connections from the same queue.
+
+    Twisted takes up to a hundred at once: of a client that opens twenty and keeps them, whoever
+    wakes up first would have them all.  With one in a turn of the reactor the others have theirs
+    in between.  Who has many sessions has long turns, and takes a few: not more than makes little
+    difference.
+    """
+    port: Any = accept_from(poller, bound, factory)
+    read = port.doRead
+
+    def read_in_turn() -> None:
+        # Each read sets it anew.
+        port.numberAccepts = 1 + len(factory.sessions) // _SESSIONS_FOR_ONE_MORE
+        read()
+
+    port.doRead = read_in_turn
+    return cast("IListeningPort", port)

@@ -45,7 +45,7 @@ from mailhost.server.fetching import Fetcher
 from mailhost.server.fixed import fixed_differences
 from mailhost.server.lifecycle import Lifecycle, Parts, make_lifecycle
 from mailhost.server.limits import ConnectionLimits
-from mailhost.server.listening import accept_from
+from mailhost.server.listening import accept_from, accept_in_turns
 from mailhost.server.logins import Logins, rules_of
 from mailhost.server.orphans import Orphan, orphans_of
 from mailhost.server.overload import OverloadWatch
@@ -529,6 +529,7 @@ class VirtualServer:
             self._share.sockets.leave(self.name, address)
 
     def _accept_from(self, bound: dict[ListenAddress, socket.socket]) -> None:
+        accept = accept_from if self._share.count == 1 else accept_in_turns
         for address, listening in bound.items():
             tls = self._certificates.find(address)
             factory = ESMTPFactory(
@@ -543,7 +544,7 @@ class VirtualServer:
                 self._protocol_log,
                 self.tally,
             )
-            self._ports[address] = accept_from(self._poller, listening, factory), factory
+            self._ports[address] = accept(self._poller, listening, factory), factory
 
     def _proxies(self, address: ListenAddress) -> Callable[[str], bool] | None:
         """Who may connect for others to *address*; `None`: clients connect themselves."""
