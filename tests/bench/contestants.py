@@ -39,11 +39,21 @@ class Contestant:
     :ivar name: as the table says.
     :ivar start: given a home of its own, a port, the next hop, and certificate and key, if any.
     :ivar share: how many of the messages it gets; a slow one gets fewer.
+    :ivar workers: so many processes have to say that they take connections.  With one, that it
+        does is enough; of several the first would have them all, if it were up alone.
     """
 
     name: str
     start: Callable[[Path, int, tuple[str, int], tuple[Path, Path] | None], subprocess.Popen[bytes]]
     share: float = 1
+    workers: int = 1
+
+    def takes(self, home: Path, address: str) -> bool:
+        """Whether it takes connections now, with all its processes."""
+        if self.workers > 1:
+            log = (home / "log").read_text("utf-8")
+            return log.count(" is running for ") >= self.workers
+        return takes_connections(address)
 
 
 def start_mailhost(
@@ -114,7 +124,7 @@ def start_bare_loop(
 BARE_LOOP, MAILHOST, TWO_WORKERS, POSTFIX, EXIM, OPENSMTPD = (
     Contestant("bare loop", start_bare_loop),
     Contestant("mailhost", partial(start_mailhost, 1)),
-    Contestant("mailhost, 2 workers", partial(start_mailhost, 2)),
+    Contestant("mailhost, 2 workers", partial(start_mailhost, 2), workers=2),
     Contestant("Postfix", start_postfix),
     Contestant("Exim", start_exim, 0.25),
     Contestant("OpenSMTPD", start_opensmtpd, 0.1),
@@ -163,7 +173,9 @@ def running(
     files = None if key is None else Authority(folder).issue("server", "localhost", key=key)
     with ended_afterwards(contestant.start(home, port, next_hop, files)) as process:
         address = f"127.0.0.1:{port}"
-        wait_until(lambda: takes_connections(address), f"{contestant.name} listens", _START_SECONDS)
+        wait_until(
+            lambda: contestant.takes(home, address), f"{contestant.name} listens", _START_SECONDS
+        )
         yield Running(process.pid, address)
 
 
