@@ -6,7 +6,7 @@ What operators do with Badmail: look, put into the queue again, throw away.
 :Called by: `mailhost.control`; promise P1.
 
 Nothing leaves Badmail before it is on stable storage elsewhere; a crash between the two
-leaves it in both places.
+leaves it in both places, and perhaps a hidden file in Pickup, which is written anew the next time.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from typing import Any
 from attrs import frozen
 
 from mailhost.content.names import is_file_stem
+from mailhost.durable import sync_directory
 from mailhost.errors import DirectoryProblem, SyntaxProblem
 from mailhost.model.address import Mailbox
 from mailhost.model.parameters import (
@@ -168,13 +169,19 @@ def read_content(directory: Path, stem: str, start: int, size: int) -> bytes:
 
 def remove_triple(directory: Path, stem: str) -> None:
     """
-    Forget the triple *stem*; harmless where there is none.
+    Forget the triple *stem*, durably; harmless where there is none.
+
+    The reason goes first, and is gone for good before the rest goes: a disk may keep names in
+    another order than ours, and a reason without its message would be a triple that is none.
 
     :raises DirectoryProblem: it cannot be done.
     """
+    reason, *rest = (directory / f"{stem}.{kind}" for kind in _KINDS)
     try:
-        for kind in _KINDS:
-            (directory / f"{stem}.{kind}").unlink(missing_ok=True)
+        reason.unlink(missing_ok=True)
+        sync_directory(directory)
+        for path in rest:
+            path.unlink(missing_ok=True)
     except OSError as error:
         raise problem_of(error) from error
 

@@ -45,14 +45,23 @@ async def missing(
     if pickup:
         for folder in (home / "Pickup", home / "Pickup" / ".work"):
             for path in folder.iterdir() if folder.is_dir() else ():
-                if path.is_file():
+                # With a dot in front it is no mail: a copy out of Badmail, where it is still.
+                if path.is_file() and not path.name.startswith("."):
                     _look(path, path.read_bytes(), found, wrong)
     return sorted(set(wanted) - found), wrong
 
 
 async def _queued(reactor: Any, home: Path) -> set[str]:
+    """In the queues of all workers."""
     found = set()
-    store = SQLiteQueue(reactor, home / "Queue", home / "SortTemp", lambda: _LONG_AFTER)
+    for place in (Path(), *(path.name for path in sorted((home / "Queue").glob("worker-*")))):
+        found |= await _queued_at(reactor, home / "Queue" / place, home / "SortTemp" / place)
+    return found
+
+
+async def _queued_at(reactor: Any, queue: Path, sort_temp: Path) -> set[str]:
+    found = set()
+    store = SQLiteQueue(reactor, queue, sort_temp, lambda: _LONG_AFTER)
     store.start()
     try:
         for message in await store.load_due(_LONG_AFTER + 1, 1000, frozenset()):

@@ -7,6 +7,7 @@ The ledger is written into the same trace, so that it says what was acknowledged
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,11 @@ CALLS = (
     "fallocate,fsync,fdatasync,rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,"
     "mkdirat,rmdir"
 )
+
+#: What says which threads are of one process.
+CLONES = "clone,clone3,fork,vfork"
+_CLONE = re.compile(rb"(?:<\.\.\. )?(?:clone3?|v?fork)\W")
+_CLONED = re.compile(rb"= (\d+)\n?\Z")
 
 CHILD = """
 import os, sys
@@ -105,6 +111,28 @@ def over(result):
 Deferred.fromCoroutine(main()).addBoth(over)
 reactor.run()
 """
+
+
+def processes(trace: bytes) -> dict[bytes, bytes]:
+    """Of each thread that was recorded the process: its first thread."""
+    found: dict[bytes, bytes] = {}
+    begun: dict[bytes, bytes] = {}
+    for line in trace.splitlines():
+        thread, text = line.split(maxsplit=1)  # short numbers are padded
+        if not _CLONE.match(text):
+            continue
+        whole = begun.pop(thread, b"") + text
+        made = _CLONED.search(whole)
+        if b"<unfinished" in text:
+            begun[thread] = text
+        elif made is not None:
+            found[made[1]] = thread if b"CLONE_THREAD" in whole else made[1]
+    # Threads are made by threads.
+    for thread, maker in found.items():
+        while found.get(maker, maker) != maker:
+            maker = found[maker]
+        found[thread] = maker
+    return {**{maker: maker for maker in found.values()}, **found}
 
 
 def can_record() -> str:

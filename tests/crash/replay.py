@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from attrs import define, field, frozen
@@ -50,14 +50,16 @@ class Replay:
     """
     :ivar disk: as far as the trace is played.
     :ivar ledger: the ledger's octets so far; it lies on a disk that never fails.
+    :ivar processes: of threads, where there are several: each has descriptors of its own.
     """
 
     trace: bytes
     disk: Disk
     ledger_path: Path
     ledger: bytes = b""
-    _open: dict[int, _Open] = field(factory=dict)
-    _ledger_fd: int = -1
+    processes: Mapping[bytes, bytes] = field(factory=dict)
+    _open: dict[tuple[bytes, int], _Open] = field(factory=dict)
+    _ledger_fd: tuple[bytes, int] | None = None
     #: By thread: a call that has begun; what a sync that has begun will cover.
     _begun: dict[bytes, bytes] = field(factory=dict)
     _covered: dict[bytes, int] = field(factory=dict)
@@ -101,11 +103,11 @@ class Replay:
         self._begin_sync(thread, text)
         if text.startswith(b"close("):
             # Another thread may get the number before this one says that it is free.
-            self._open.pop(_first_fd(text), None)
+            self._open.pop(self._first_fd(thread, text), None)
 
     def _begin_sync(self, thread: bytes, text: bytes) -> None:
         if text.startswith((b"fsync(", b"fdatasync(")):
-            opened = self._open.get(_first_fd(text))
+            opened = self._open.get(self._first_fd(thread, text))
             if opened is not None:
                 self._covered[thread] = opened.node.done
 
@@ -114,15 +116,15 @@ class Replay:
     def _play(self, thread: bytes, name: str, rest: bytes, result: int) -> bytes | None:
         """:returns: what went into the ledger."""
         if name in ("write", "writev", "pwrite64"):
-            return self._write(name, rest, _strings(rest)[:result])
+            return self._write(thread, name, rest, _strings(rest)[:result])
         if name in _SYNCS:
             self._sync(thread, rest)
         elif name == "openat":
-            self._opened(_paths(rest)[0], rest, result)
+            self._opened(_paths(rest)[0], rest, self._descriptor(thread, result))
         elif name == "close":
-            self._open.pop(_first_fd(rest), None)
+            self._open.pop(self._first_fd(thread, rest), None)
         elif name == "ftruncate":
-            self._truncate(rest)
+            self._truncate(thread, rest)
         elif name == "fallocate":
             pass  # The ballast's room; nobody reads it.
         elif name in ("mkdir", "rename", "link", "unlink"):
@@ -133,7 +135,16 @@ class Replay:
             raise AssertionError(f"the model does not know {name}")
         return None
 
-    def _opened(self, path: str, rest: bytes, fd: int) -> None:
+    def _descriptor(self, thread: bytes, number: int) -> tuple[bytes, int]:
+        return self.processes.get(thread, b""), number
+
+    def _first_fd(self, thread: bytes, text: bytes) -> tuple[bytes, int]:
+        found = _FD.search(text)
+        if found is None:
+            raise AssertionError(f"no descriptor in {text[:80]!r}")
+        return self._descriptor(thread, int(found[1]))
+
+    def _opened(self, path: str, rest: bytes, fd: tuple[bytes, int]) -> None:
         self._open.pop(fd, None)
         if path == str(self.ledger_path):
             self._ledger_fd = fd
@@ -149,8 +160,8 @@ class Replay:
             node.do(Truncate(0))
         self._open[fd] = _Open(node, None if b"O_APPEND" in rest else 0)
 
-    def _write(self, name: str, rest: bytes, octets: bytes) -> bytes | None:
-        fd = _first_fd(rest)
+    def _write(self, thread: bytes, name: str, rest: bytes, octets: bytes) -> bytes | None:
+        fd = self._first_fd(thread, rest)
         if fd == self._ledger_fd:
             self.ledger += octets
             return octets
@@ -166,14 +177,14 @@ class Replay:
         opened.node.do(Write(offset, octets))
         return None
 
-    def _truncate(self, rest: bytes) -> None:
-        opened = self._open.get(_first_fd(rest))
+    def _truncate(self, thread: bytes, rest: bytes) -> None:
+        opened = self._open.get(self._first_fd(thread, rest))
         if opened is not None:
             assert isinstance(opened.node, File)
             opened.node.do(Truncate(int(rest.rpartition(b",")[2])))
 
     def _sync(self, thread: bytes, rest: bytes) -> None:
-        opened = self._open.get(_first_fd(rest))
+        opened = self._open.get(self._first_fd(thread, rest))
         if opened is not None:
             opened.node.sync(self._covered.pop(thread))
 
@@ -208,10 +219,3 @@ def _paths(rest: bytes) -> list[str]:
 
 def _plain(text: bytes) -> str:
     return bytes.fromhex(text.decode().replace("\\x", "")).decode()
-
-
-def _first_fd(text: bytes) -> int:
-    found = _FD.search(text)
-    if found is None:
-        raise AssertionError(f"no descriptor in {text[:80]!r}")
-    return int(found[1])

@@ -26,7 +26,7 @@ from tests.crash.disk_model import Directory, Disk, File
 from tests.crash.places import missing
 from tests.crash.recorded import can_record
 from tests.crash.replay import Replay
-from tests.crash.served import PICKED, SUBMITTED, Served
+from tests.crash.served import PICKED, Served, Trace
 from tests.crash.test_power import MEMORY, SEED, PowerCase
 
 _QUEUED = re.compile(rb"250 2\.6\.0 .* \[([0-9a-f]{24})\]\r\n\Z")
@@ -35,7 +35,8 @@ _PICKED = frozenset(test_id for test_id, _ in PICKED)
 _SYNC = re.compile(rb"f(?:data)?sync\(\d+<((?:\\x[0-9a-f]{2})*)>")
 #: Nothing of a message depends on them: what nobody syncs on purpose.
 _NOT_MAIL = re.compile(
-    r"mailhost.yaml|home/log(/.*)?|home/one/(Trace(/.*)?|Queue/(lock|.*-shm|ballast|greylist.*))"
+    r"mailhost.yaml|home/log(/.*)?"
+    r"|home/one/(Trace(/.*)?|Queue/(worker-\d+/)?(lock|[^/]*-shm|ballast|greylist[^/]*))"
 )
 
 
@@ -73,9 +74,11 @@ class Story:
 
 class ServedCase(PowerCase):
     timeout = 240
-    _recorded: ClassVar[dict[bool, tuple[Served, bytes, Disk]]] = {}
+    _recorded: ClassVar[dict[tuple[bool, int], tuple[Served, Trace, Disk]]] = {}
 
-    def story(self, *, picked: bool, atomic: bool = True, unsynced: str | None = None) -> Story:
+    def story(
+        self, *, picked: bool, workers: int = 1, atomic: bool = True, unsynced: str | None = None
+    ) -> Story:
         """
         From the beginning; each server is recorded once.
 
@@ -85,18 +88,20 @@ class ServedCase(PowerCase):
         why_not = can_record()
         if why_not:
             self.skipTest(f"no system calls can be recorded: {why_not}")
-        if picked not in self._recorded:
-            served = Served(self.folder(), self.addCleanup, picked)
+        if (picked, workers) not in self._recorded:
+            served = Served(self.folder(), self.addCleanup, picked, workers)
             served.prepare()
             before = Disk(served.folder)
             before.load(served.folder)
-            self._recorded[picked] = served, served.record(), before
-        served, trace, before = self._recorded[picked]
+            self._recorded[picked, workers] = served, served.record(), before
+        served, trace, before = self._recorded[picked, workers]
         disk = deepcopy(before)
         disk.atomic_renames = atomic
+        lines = trace.lines
         if unsynced is not None:
-            trace = without_syncs(trace, re.compile(re.escape(str(served.folder)) + unsynced))
-        return Story(served, Replay(trace, disk, served.folder / "ledger"))
+            lines = without_syncs(lines, re.compile(re.escape(str(served.folder)) + unsynced))
+        ledger = served.folder / "ledger"
+        return Story(served, Replay(lines, disk, ledger, processes=trace.processes))
 
     async def cost(self, story: Story, chance: random.Random | None) -> tuple[list[str], list[str]]:
         """What a power cut now would cost, and leave in pieces."""
@@ -119,7 +124,7 @@ class ServedTests(ServedCase):
             cost = await self.cost(story, chance)
             self.assertEqual(([], []), cost, f"{seed}, {moment} {cuts[moment]}")
         print(f"\n{self.id().rpartition('.')[2]}: {dict(cuts)}")
-        self.assertEqual(len(SUBMITTED), cuts["acknowledgement"])
+        self.assertEqual(len(story.served.queue_ids), cuts["acknowledgement"])
         self.assertGreater(cuts["sync"], 50)
         return cuts
 
@@ -131,6 +136,10 @@ class ServedTests(ServedCase):
         """The worst case, with files in Pickup, where renames are whole or not at all."""
         await self.cut_everywhere(self.story(picked=True))
 
+    async def test_nothing_unsynced_survives_of_two_workers(self) -> None:
+        """The worst case of two queues, of which the first worker's has files in Pickup."""
+        await self.cut_everywhere(self.story(picked=True, workers=2))
+
     async def test_some_of_it_survives(self) -> None:
         """Any part of what was not synced may be there as well, one name of two too."""
         for variant in range(2):
@@ -141,12 +150,16 @@ class ServedTests(ServedCase):
         for variant in range(2):
             await self.cut_everywhere(self.story(picked=True), f"{SEED} {variant}")
 
+    async def test_some_of_it_survives_of_two_workers(self) -> None:
+        """The same with two queues that are made at the start."""
+        await self.cut_everywhere(self.story(picked=False, workers=2, atomic=False), str(SEED))
+
 
 class OrderTests(ServedCase):
     def test_all_that_is_mail_is_synced_at_the_end(self) -> None:
         """When nothing is left to do every file and every name that matters is durable."""
-        for picked in (False, True):
-            story = self.story(picked=picked)
+        for picked, workers in ((False, 1), (True, 1), (False, 2), (True, 2)):
+            story = self.story(picked=picked, workers=workers)
             for _ in story.moments():
                 pass
             found = list(_unsynced(story.replay.disk.root, ""))
@@ -160,8 +173,10 @@ _ANY_MAIL = "dropped|relayed|returned|bad"
 class ControlTests(ServedCase):
     """A server that leaves out a sync, and nothing else, is found out."""
 
-    async def assert_loses(self, what: str, unsynced: str, *, picked: bool = False) -> None:
-        story = self.story(picked=picked, unsynced=unsynced)
+    async def assert_loses(
+        self, what: str, unsynced: str, *, picked: bool = False, workers: int = 1
+    ) -> None:
+        story = self.story(picked=picked, workers=workers, unsynced=unsynced)
         for _ in story.moments():
             lost, wrong = await self.cost(story, None)
             if lost or wrong:
@@ -188,6 +203,16 @@ class ControlTests(ServedCase):
     async def test_names_in_queue(self) -> None:
         """A large content."""
         await self.assert_loses(_ANY_MAIL, "/home/one/Queue")
+
+    async def test_names_in_the_other_queue(self) -> None:
+        """The same of the second worker: nobody else's mail is lost."""
+        unsynced = "/home/one/Queue/worker-1"
+        await self.assert_loses(r"^\['\w+-1-(small|large)'", unsynced, workers=2)
+
+    async def test_files_out_of_badmail(self) -> None:
+        """It is put into Pickup again, has a name there, and no content."""
+        unsynced = r"/home/one/Pickup/\.[0-9a-f]{24}\.eml"
+        await self.assert_loses(r"Pickup/\w+\.eml is not whole", unsynced, picked=True)
 
 
 def without_syncs(trace: bytes, path: re.Pattern[str]) -> bytes:
