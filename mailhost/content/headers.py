@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from attrs import frozen
+from mailhost.model.values import value
 
 #: RFC 5322 allows a whole line; nobody's Message-ID is this long.
 MAX_MESSAGE_ID_OCTETS = 255
@@ -28,7 +28,7 @@ _GRAPHIC = bytes(range(0x21, 0x7F))
 _NAME = bytes(c for c in _GRAPHIC if c != 0x3A)
 
 
-@frozen
+@value
 class HeaderFacts:
     """
     What intake wants to know of every header.

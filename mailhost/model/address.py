@@ -8,12 +8,11 @@ An address as it stands in an envelope.
 
 from __future__ import annotations
 
-from attrs import frozen
-
 from mailhost.model.domain_name import a_labels
+from mailhost.model.values import value
 
 
-@frozen
+@value
 class Mailbox:
     """
     One mailbox: the argument of RCPT, or of MAIL when it is not null.

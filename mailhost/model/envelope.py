@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from attrs import evolve, field, frozen
+from attrs import evolve, field
 
 from mailhost.model.address import Mailbox
 from mailhost.model.parameters import (
@@ -20,9 +20,10 @@ from mailhost.model.parameters import (
     RecipientParameters,
 )
 from mailhost.model.route import NextHop
+from mailhost.model.values import value
 
 
-@frozen
+@value
 class Handling:
     """
     What is to be done with one recipient beside what its address says.
@@ -41,7 +42,7 @@ class Handling:
 _NOBODY: Mapping[int, Handling] = MappingProxyType({})
 
 
-@frozen
+@value
 class Envelope:
     """
     One mail object's envelope.

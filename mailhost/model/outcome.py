@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from enum import Enum
 
-from attrs import field, frozen
+from attrs import field
 
 from mailhost.model.reply import Reply
+from mailhost.model.values import value
 
 
 class Fate(Enum):
@@ -31,7 +32,7 @@ class Fate(Enum):
         return self is not Fate.DELAYED
 
 
-@frozen
+@value
 class Outcome:
     """
     One recipient's fate in one attempt.

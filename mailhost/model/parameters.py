@@ -15,8 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from attrs import evolve, field, frozen
+from attrs import evolve, field
 from attrs.validators import deep_iterable, ge, in_, instance_of, le
+
+from mailhost.model.values import value
 
 #: NOTIFY's words (RFC 3461 §4.1); NEVER stands alone.
 NOTIFY_WORDS = ("NEVER", "SUCCESS", "FAILURE", "DELAY")
@@ -34,7 +36,7 @@ def _tuple(words: Iterable[str]) -> tuple[str, ...]:
     return tuple(words)
 
 
-@frozen
+@value
 class MailParameters:
     """
     What was asked for the message, with MAIL.
@@ -76,7 +78,7 @@ class MailParameters:
         return self if self is NO_MAIL_PARAMETERS else evolve(self, ret="", envid="")
 
 
-@frozen
+@value
 class RecipientParameters:
     """
     What was asked for one recipient, with RCPT.

@@ -7,7 +7,7 @@ A message that is ours: envelope, recipients and where its content lies.
 
 from __future__ import annotations
 
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 
 from mailhost.model.address import Mailbox
 from mailhost.model.envelope import Envelope, Handling
@@ -20,6 +20,7 @@ from mailhost.model.parameters import (
 )
 from mailhost.model.route import NextHop
 from mailhost.model.schedule import RetrySchedule
+from mailhost.model.values import value
 
 #: A recipient that is due at this time is held: no clock comes so far.
 HELD_AT = 1e12
@@ -130,7 +131,7 @@ class QueuedMessage:
         return any(one.group for one in self.recipients.values())
 
 
-@frozen
+@value
 class Result:
     """
     What the store is to write down about one recipient after an attempt.
@@ -147,7 +148,7 @@ class Result:
     notified: bool = False
 
 
-@frozen
+@value
 class Postponement:
     """
     Recipients that are due at another time, without an attempt being counted.
@@ -165,7 +166,7 @@ class Postponement:
     words: str = ""
 
 
-@frozen
+@value
 class Submission:
     """
     A whole message made by ourselves: a delivery report.
@@ -178,7 +179,7 @@ class Submission:
     octets: bytes = field(repr=False)
 
 
-@frozen
+@value
 class Expanded:
     """
     What a group's expansion has brought into the queue.
@@ -191,7 +192,7 @@ class Expanded:
     made: tuple[QueuedMessage, ...]
 
 
-@frozen
+@value
 class QueueCounts:
     """
     How much waits.
@@ -209,7 +210,7 @@ class QueueCounts:
     oldest_at: float | None = field(default=None, eq=False)
 
 
-@frozen
+@value
 class AgeCounts:
     """
     Messages of about one age, by what the most urgent of their recipients waits for.
@@ -224,7 +225,7 @@ class AgeCounts:
     held: int = 0
 
 
-@frozen
+@value
 class QueueCensus:
     """
     How much waits, how long it has done so, and for what.

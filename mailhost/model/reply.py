@@ -11,7 +11,9 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from attrs import Attribute, evolve, field, frozen
+from attrs import Attribute, evolve, field
+
+from mailhost.model.values import value
 
 _STATUS = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
 _UNSAFE = re.compile(r"[^\x20-\x7e]")
@@ -36,7 +38,7 @@ def _lines(words: str | tuple[str, ...]) -> tuple[str, ...]:
 CLOSING = frozenset({221, 421})
 
 
-@frozen
+@value
 class Reply:
     """
     What one side says after a command.

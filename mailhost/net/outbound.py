@@ -29,6 +29,7 @@ from mailhost.model.envelope import Envelope
 from mailhost.model.reply import Reply
 from mailhost.model.security import TLSFacts, TLSLevel
 from mailhost.model.tally import Tally
+from mailhost.model.values import value
 from mailhost.net.certificates import CertificateProblem
 from mailhost.net.deadlines import Deadlines
 from mailhost.net.prompt import write_promptly
@@ -59,7 +60,7 @@ _READY, _CONTENT = Phase.READY, Phase.CONTENT
 InThread = Callable[[Callable[[], bytes]], "Deferred[bytes]"]
 
 
-@frozen
+@value
 class Transcript:
     """
     What one transaction, or the attempt to open a session, came to.

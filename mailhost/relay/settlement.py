@@ -13,7 +13,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 
-from attrs import define, field, frozen
+from attrs import define, field
 from twisted.logger import Logger
 
 from mailhost.errors import ContentDamaged, DirectoryProblem
@@ -22,6 +22,7 @@ from mailhost.model.outcome import Fate, Outcome
 from mailhost.model.queue import QueuedMessage, QueuedRecipient, Result, Submission
 from mailhost.model.schedule import RetrySchedule
 from mailhost.model.tally import Tally
+from mailhost.model.values import value
 from mailhost.relay.outcomes import expired, still_in_doubt
 from mailhost.relay.terms import Terms
 from mailhost.reports.compose import compose_report
@@ -43,7 +44,7 @@ _UNDELIVERED = frozenset({Fate.DELAYED, Fate.FAILED})
 Told = tuple[QueuedRecipient, Outcome]
 
 
-@frozen
+@value
 class Verdict:
     """
     What an attempt comes to.

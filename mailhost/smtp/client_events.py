@@ -12,9 +12,8 @@ from __future__ import annotations
 
 from enum import Enum
 
-from attrs import frozen
-
 from mailhost.model.reply import Reply
+from mailhost.model.values import value
 from mailhost.smtp.sasl.base import Work
 
 
@@ -44,22 +43,22 @@ class Phase(Enum):
         self.awaited = awaited
 
 
-@frozen
+@value
 class Ready:
     """The session can take an envelope."""
 
 
-@frozen
+@value
 class TLSWanted:
     """The peer is ready for the handshake: begin it, then `ClientDialogue.secured`."""
 
 
-@frozen
+@value
 class ContentWanted:
     """The peer said 354: write the content, then `ClientDialogue.end_content`."""
 
 
-@frozen
+@value
 class TransactionDone:
     """
     Every recipient has its answer.
@@ -70,7 +69,7 @@ class TransactionDone:
     replies: tuple[Reply, ...]
 
 
-@frozen
+@value
 class SessionOver:
     """
     The session has ended, or never began.
@@ -90,7 +89,7 @@ class SessionOver:
     phase: Phase
 
 
-@frozen
+@value
 class Answered:
     """
     What was asked with `ClientDialogue.ask` has its answer.

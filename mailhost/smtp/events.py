@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from attrs import field, frozen
+from attrs import field
 
 from mailhost.model.address import Mailbox
 from mailhost.model.parameters import (
@@ -24,6 +24,7 @@ from mailhost.model.parameters import (
 )
 from mailhost.model.reply import Reply
 from mailhost.model.session import SpokenFor
+from mailhost.model.values import value
 
 
 class Wait(Enum):
@@ -35,12 +36,12 @@ class Wait(Enum):
     TURNED = "the peer is the server from now on"
 
 
-@frozen
+@value
 class Connected:
     """The connection is open; a positive reply lets the banner be said."""
 
 
-@frozen
+@value
 class HelloGiven:
     """HELO, or EHLO where *extended*."""
 
@@ -48,12 +49,12 @@ class HelloGiven:
     extended: bool
 
 
-@frozen
+@value
 class TLSAsked:
     """STARTTLS: after a 220 the handshake follows, and then a session from its beginning."""
 
 
-@frozen
+@value
 class LoginBegun:
     """
     AUTH.  A 334 makes `LoginContinued` follow; 235 says that the client is who it says.
@@ -66,21 +67,21 @@ class LoginBegun:
     response: bytes | None = field(repr=False)
 
 
-@frozen
+@value
 class LoginContinued:
     """The answer to a challenge."""
 
     response: bytes = field(repr=False)
 
 
-@frozen
+@value
 class ProxyGiven:
     """XCLIENT: the session is another client's from now on, and begins anew."""
 
     client: SpokenFor
 
 
-@frozen
+@value
 class MailGiven:
     """MAIL: a transaction is to be opened."""
 
@@ -90,7 +91,7 @@ class MailGiven:
     parameters: MailParameters = NO_MAIL_PARAMETERS
 
 
-@frozen
+@value
 class RecipientGiven:
     """RCPT."""
 
@@ -98,21 +99,21 @@ class RecipientGiven:
     parameters: RecipientParameters = NO_RECIPIENT_PARAMETERS
 
 
-@frozen
+@value
 class VerifyGiven:
     """VRFY: whether *path*, perhaps without a domain, has a mailbox."""
 
     path: Mailbox
 
 
-@frozen
+@value
 class ExpandGiven:
     """EXPN: who is in the group *path*."""
 
     path: Mailbox
 
 
-@frozen
+@value
 class StartAsked:
     """
     ETRN: mail for *name* is to be sent now (RFC 1985 §5.2).
@@ -124,7 +125,7 @@ class StartAsked:
     name: str
 
 
-@frozen
+@value
 class TurnAsked:
     """
     ATRN for *domains*, or for all that the client may have; TURN too, which names none.
@@ -135,7 +136,7 @@ class TurnAsked:
     domains: tuple[str, ...] = ()
 
 
-@frozen
+@value
 class FaultMade:
     """
     A command was wrong, or is refused for good; handed out where `Rules.tell_faults` says so.
@@ -146,12 +147,12 @@ class FaultMade:
     reply: Reply
 
 
-@frozen
+@value
 class ContentAsked:
     """DATA, or the first BDAT: a 354 makes content follow; after BDAT it is not said."""
 
 
-@frozen
+@value
 class ChunkGiven:
     """BDAT: so many octets follow, and nothing behind them is content if they are the *last*."""
 
@@ -159,14 +160,14 @@ class ChunkGiven:
     last: bool
 
 
-@frozen
+@value
 class ContentBlock:
     """Some content, dots un-stuffed."""
 
     octets: bytes
 
 
-@frozen
+@value
 class ContentEnded:
     """
     The final dot, or the end of the last chunk.
@@ -179,7 +180,7 @@ class ContentEnded:
     wire_ready: bool = False
 
 
-@frozen
+@value
 class TransactionOver:
     """Whatever transaction was open is over: forget it."""
 

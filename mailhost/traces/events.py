@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from attrs import frozen
-
 from mailhost.model.address import Mailbox
+from mailhost.model.values import value
 
 #: Recipients of one event that are kept; the rest is counted.
 MAX_PATHS = 100
@@ -70,7 +69,7 @@ def _joined(paths: Sequence[Mailbox]) -> str:
     return f"{text} and {more} more" if more > 0 else text
 
 
-@frozen
+@value
 class TracedEvent:
     """
     One event as it is told; see `event`.
