@@ -223,7 +223,8 @@ class Recorder:
         now: float,
     ) -> None:
         """Durable before anything follows; asked again until the store can."""
-        self._again = {later for later in self._again if later.active()}
+        if self._again:
+            self._again = {later for later in self._again if later.active()}
         recorded = self.store.record(active.message, results, reports, now)
         self.under_way.add(recorded)
         hear(

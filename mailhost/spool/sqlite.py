@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
-from collections import Counter
 from collections.abc import Callable, Sequence, Set
 from contextlib import ExitStack, closing
 from functools import partial
@@ -119,7 +118,7 @@ class SQLiteQueue:
         # Large contents that are being synced, and records under way, by message.
         self._finishing = 0
         self._finished: list[Deferred[None]] = []
-        self._recording: Counter[int] = Counter()
+        self._recording: dict[int, int] = {}
         self._stopped = False
         # Threads are expensive to start and cheap to keep: one that commits, a
         # few for files.  Never the reactor's own pool (P9).
@@ -339,18 +338,19 @@ class SQLiteQueue:
         now: float,
     ) -> Deferred[list[QueuedMessage]]:
         """See `IQueueStore`."""
-        before = dict(message.recipients)
+        key, before = message.key, message.recipients
         grouped = message.has_groups
         message.recipients = apply_results(before, results)
         left = len(before) - len(message.recipients)
         # A record beside it may fail: then its recipients' rows must still be there.
-        whole = not message.recipients and not self._recording[message.key]
+        beside = self._recording.get(key, 0)
+        whole = not (message.recipients or beside)
         accepts = [self._accept_report(report, now) for report in reports]
-        self._recording[message.key] += 1
+        self._recording[key] = beside + 1
 
         def made() -> list[QueuedMessage]:
-            self._recorded(message.key)
-            self._held.let_go(message.key)
+            self._recorded(key)
+            self._held.let_go(key)
             self._counts.add(0, -left)
             self._remove_if_finished(message)
             for accept in accepts:
@@ -360,22 +360,24 @@ class SQLiteQueue:
 
         def undone() -> None:
             self._counts.doubt()
-            self._recorded(message.key)
+            self._recorded(key)
             mine = {result.number: before[result.number] for result in results}
             message.recipients = dict(sorted((message.recipients | mine).items()))
 
-        record = Record(message.key, results, whole, grouped)
+        record = Record(key, results, whole, grouped)
         change = Change(accepts, (record,), made=made, undone=undone)
         self._writer.submit(change)
         return change.done
 
     def _recorded(self, key: int) -> None:
-        self._recording[key] -= 1
-        if not self._recording[key]:
+        left = self._recording[key] - 1
+        if left:
+            self._recording[key] = left
+        else:
             del self._recording[key]
 
     def _remove_if_finished(self, message: QueuedMessage) -> None:
-        if not message.recipients and not self._recording[message.key]:
+        if not message.recipients and message.key not in self._recording:
             self._counts.add(-1, 0)
             self._remove_body(message)
 
@@ -399,7 +401,7 @@ class SQLiteQueue:
         now: float,
     ) -> Expanded:
         self._finishing += 1
-        self._recording[message.key] += 1
+        self._recording[message.key] = self._recording.get(message.key, 0) + 1
         try:
             facts: GrowthFacts = await self._run(self._reader.growth, message.key)
             plan = plan_expansion(message, number, parts, facts, self.new_queue_id, now)
