@@ -173,6 +173,8 @@ class OutboundProtocol(Protocol):
         self._asked: Deferred[Reply | None] | None = None
         self._content: IStoredContent | None = None
         self._recipient_count = 0
+        # Whole replies after which we have said what there was to say.
+        self._answered = 0
         self._full = False
         self._reading = False
         self._lost = False
@@ -282,7 +284,6 @@ class OutboundProtocol(Protocol):
         """Replies from the peer."""
         self._tally.received_octets += len(data)
         dialogue = self._dialogue
-        heard = dialogue.heard
         if self._scribe is not None:
             self._scribe.heard(data, dialogue.phase)
         dialogue.receive_octets(data)
@@ -290,7 +291,7 @@ class OutboundProtocol(Protocol):
             happened(self, event)
             if happened is _OVER:
                 return
-        if dialogue.heard != heard:
+        if dialogue.heard != self._answered:
             # Part of a reply prolongs nothing: the patience is for a whole one (§4.5.3.2).
             self._flush()
 
@@ -479,6 +480,7 @@ class OutboundProtocol(Protocol):
     def _flush(self) -> None:
         """Send what there is to be said; the peer has its time for the answer from now on."""
         dialogue = self._dialogue
+        self._answered = dialogue.heard
         octets = dialogue.octets_to_send()
         if octets:
             if self._scribe is not None:
