@@ -37,8 +37,14 @@ class HeldContents:
         """The content of *key*, if it is still here."""
         return self._contents.get(key)
 
-    def let_go(self, key: int) -> None:
-        """It will not be asked for soon; harmless when it is not here."""
+    def let_go(self, key: int) -> bool:
+        """
+        It will not be asked for soon; harmless when it is not here.
+
+        :returns: whether it was.
+        """
         octets = self._contents.pop(key, None)
-        if octets is not None:
-            self._octets -= len(octets)
+        if octets is None:
+            return False
+        self._octets -= len(octets)
+        return True

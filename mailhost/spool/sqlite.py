@@ -350,9 +350,9 @@ class SQLiteQueue:
 
         def made() -> list[QueuedMessage]:
             self._recorded(key)
-            self._held.let_go(key)
+            held = self._held.let_go(key)
             self._counts.add(0, -left)
-            self._remove_if_finished(message)
+            self._remove_if_finished(message, in_row=held)
             for accept in accepts:
                 self._accepted(accept.message)
                 self._hold(accept)
@@ -376,10 +376,12 @@ class SQLiteQueue:
         else:
             del self._recording[key]
 
-    def _remove_if_finished(self, message: QueuedMessage) -> None:
+    def _remove_if_finished(self, message: QueuedMessage, in_row: bool = False) -> None:
+        """:param in_row: it is known that its content was no file."""
         if not message.recipients and message.key not in self._recording:
             self._counts.add(-1, 0)
-            self._remove_body(message)
+            if not in_row:
+                self._remove_body(message)
 
     def expand(
         self,

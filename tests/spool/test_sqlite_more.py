@@ -16,6 +16,7 @@ from mailhost.model.queue import Postponement, QueueCounts, Result
 from mailhost.spool import group, schema
 from mailhost.spool.database import connect
 from mailhost.spool.reader import QueueReader
+from mailhost.spool.sqlite import SQLiteQueue
 from tests.contracts.queue_store import BOB, CAROL, DONE, LATER, whole
 from tests.spool.test_sqlite import LARGE, SQLiteTestCase
 
@@ -141,6 +142,40 @@ class PlanTests(SQLiteTestCase, TestCase):
             ):
                 plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
                 self.assertIn(index, plan[0][3], statement)
+
+
+class LeavingTests(SQLiteTestCase, TestCase):
+    """Messages of 100 KB, whose contents are in their rows."""
+
+    content = LARGE * 100
+
+    def open(self, **given: Any) -> SQLiteQueue:
+        return super().open(**{"small_octets": 131072, **given})
+
+    async def test_a_content_that_goes_is_not_written_once_more(self) -> None:
+        log = self.home / "Queue" / "queue.sqlite-wal"
+        before = log.stat().st_size
+        messages = [await self.submit(content=self.content) for _ in range(10)]
+        taken = log.stat().st_size - before
+
+        for message in messages:
+            await self.store.record(message, [Result(0, DONE)], [], self.now)
+
+        gone = log.stat().st_size - before - taken
+        self.assertGreater(taken, 10 * len(self.content))
+        self.assertLess(gone, taken / 2)
+
+    async def test_no_file_is_looked_for(self) -> None:
+        """It is known that there is none, as long as the content is in memory."""
+        asked: list[object] = []
+        self.patch(self.store, "_unlink", asked.append)
+        first, second = [await self.submit(content=self.content) for _ in range(2)]
+        self.store._held.let_go(second.key)
+
+        await self.store.record(first, [Result(0, DONE)], [], self.now)
+        self.assertEqual([], asked)
+        await self.store.record(second, [Result(0, DONE)], [], self.now)
+        self.assertEqual([self.home / "Queue" / f"{second.queue_id}.eml"], asked)
 
 
 class RestartTests(SQLiteTestCase, TestCase):
