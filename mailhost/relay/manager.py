@@ -253,8 +253,16 @@ class RelayManager(SmartHostESMTPRelayingManager):
         return self._sites.views(self._reactor.seconds())
 
     def waits(self) -> tuple[Wait, ...]:
-        """What mail waits for that belongs to no single site."""
+        """What mail waits for in all: connections, room, and sites that take none."""
         found = []
+        suspended = self._sites.suspensions.all_in_force(self._reactor.seconds())
+        if suspended:
+            # One may be where all mail goes; `sites` tells of each.
+            ((key, one),) = list(suspended.items())[-1:]
+            reason = f"{key} is {one.wait().reason}"
+            if len(suspended) > 1:
+                reason = f"{len(suspended)} sites are suspended; {reason}"
+            found.append(Wait(reason, one.wait().setting))
         if self._slots.waiting_count:
             open_count, sites = self._slots.open_count, self._slots.waiting_count
             reason = f"{open_count} connections are open, and {sites} sites wait for one"

@@ -134,6 +134,23 @@ class DeadSiteTests(DeadSiteBase):
         self.assertEqual("delivery.suspension", wait.setting)
         self.assertEqual(view.suspended_until, wait.until)
 
+    def test_the_whole_says_so(self) -> None:
+        """Who asks about no site hears of suspended ones: all mail may go to one of them."""
+        self.assertEqual((), self.relay.waits())
+        told = []
+        for site in ("dead", "gone"):
+            self.peers.down.add(f"mx.{site}.example")
+            for number in range(6):
+                self.commit(f"r{number}@{site}.example")
+            self.run_for(1)
+            (wait,) = self.relay.waits()
+            self.assertEqual("delivery.suspension", wait.setting)
+            told.append(wait.reason)
+
+        words = "mx.{0}.example is suspended after 1 failed rounds: mx.{0}.example: no answer"
+        last = f"2 sites are suspended; {words.format('gone')}"
+        self.assertEqual([words.format("dead"), last], told)
+
     def test_sender_hears_of_it(self) -> None:
         """Delay report and expiry come in time, though nothing is tried."""
         folder = TemporaryDirectory()
