@@ -174,7 +174,7 @@ class OutboundProtocol(Protocol):
         self._content: IStoredContent | None = None
         self._recipient_count = 0
         # Whole replies after which we have said what there was to say.
-        self._answered = 0
+        self._heard = 0
         self._full = False
         self._reading = False
         self._lost = False
@@ -291,7 +291,7 @@ class OutboundProtocol(Protocol):
             happened(self, event)
             if happened is _OVER:
                 return
-        if dialogue.heard != self._answered:
+        if dialogue.heard != self._heard:
             # Part of a reply prolongs nothing: the patience is for a whole one (§4.5.3.2).
             self._flush()
 
@@ -480,7 +480,7 @@ class OutboundProtocol(Protocol):
     def _flush(self) -> None:
         """Send what there is to be said; the peer has its time for the answer from now on."""
         dialogue = self._dialogue
-        self._answered = dialogue.heard
+        self._heard = dialogue.heard
         octets = dialogue.octets_to_send()
         if octets:
             if self._scribe is not None:
