@@ -471,13 +471,18 @@ class SQLiteQueue:
             message = part.message
             message.recipients = due_later(message.recipients, part.numbers, part.due_at)
 
+        def made() -> None:
+            for part in parts:
+                if part.message.recipients.keys() <= set(part.numbers):
+                    self._held.let_go(part.message.key)
+
         def undone() -> None:
             for part, known in reversed(before):
                 for number in part.numbers:
                     if number in known and number in part.message.recipients:
                         part.message.recipients[number] = known[number]
 
-        change = Change((), (), tuple(parts), undone=undone)
+        change = Change((), (), tuple(parts), made=made, undone=undone)
         self._writer.submit(change)
         return change.done
 

@@ -21,7 +21,7 @@ from twisted.trial.unittest import TestCase
 from mailhost.errors import ContentDamaged, SpoolFull, SpoolInUse, SpoolProblem, SpoolTooNew
 from mailhost.model.envelope import Handling
 from mailhost.model.parameters import MailParameters
-from mailhost.model.queue import QueueCounts, QueuedMessage, Result
+from mailhost.model.queue import Postponement, QueueCounts, QueuedMessage, Result
 from mailhost.spool import files, group, schema
 from mailhost.spool.database import database_path
 from mailhost.spool.held import HeldContents
@@ -382,6 +382,22 @@ class GroupTests(SQLiteTestCase, TestCase):
         self.assertLessEqual(sum(map(len, self.store._held._contents.values())), 1000)
         for message in messages:
             self.assertEqual(message.size, len(await whole(self.store.open_content(message))))
+
+    async def test_nothing_is_held_of_what_is_put_off(self) -> None:
+        """P7: with the next hop down all mail is; of some recipients others may be tried now."""
+        content = b"\r\n" + b"x" * 300 + b"\r\n"
+        some, whole_one = [await self.submit(BOB, CAROL, content=content) for _ in range(2)]
+        await self.store.postpone(
+            [
+                Postponement(some, (0,), self.now + 60),
+                Postponement(whole_one, (0, 1), self.now + 60),
+            ]
+        )
+
+        self.assertEqual([some.key], list(self.store._held._contents))
+        read_back = await whole(self.store.open_content(whole_one))
+        self.assertEqual(whole_one.size, len(read_back))
+        self.assertTrue(read_back.endswith(content))
 
 
 CHILD = """
