@@ -20,7 +20,7 @@ from tests.simulation.__main__ import replay_words
 from tests.simulation.invariants import faults
 from tests.simulation.world import run_world
 
-WORLDS = 200
+WORLDS = 400
 #: A fault of ours has to show in so many worlds at most.
 FEW = 60
 
