@@ -95,8 +95,11 @@ def _commands(command: click.Command, name: str) -> Iterator[tuple[str, click.Co
     if not isinstance(command, click.Group):
         yield name, command
         return
-    for below in sorted(command.commands):
-        yield from _commands(command.commands[below], f"{name} {below}")
+    context = click.Context(command)
+    for below in sorted(command.list_commands(context)):
+        found = command.get_command(context, below)
+        assert found is not None
+        yield from _commands(found, f"{name} {below}")
 
 
 def _common(commands: list[click.Command]) -> Iterator[str]:

@@ -28,7 +28,10 @@ def commands(
     if not isinstance(command, click.Group):
         yield names, command
         return
-    for name, below in command.commands.items():
+    context = click.Context(command)
+    for name in command.list_commands(context):
+        below = command.get_command(context, name)
+        assert below is not None
         yield from commands(below, *names, name)
 
 
