@@ -189,6 +189,11 @@ class OutboundProtocol(Protocol):
         return self._dialogue.extensions
 
     @property
+    def is_over(self) -> bool:
+        """Whether the connection is closed, or somebody else's."""
+        return self._lost
+
+    @property
     def is_idle(self) -> bool:
         """Whether it could take an envelope now."""
         return not self._lost and self._dialogue.phase is Phase.READY
@@ -241,6 +246,16 @@ class OutboundProtocol(Protocol):
         end: Any = self.transport
         there = end.getPeer()
         return getattr(there, "host", ""), getattr(there, "port", 0)
+
+    def tell_too(self, gone: Callable[[], None]) -> None:
+        """*gone* is called as well when the session is lost, or gives the connection back."""
+        others = self._gone
+
+        def all_gone() -> None:
+            others()
+            gone()
+
+        self._gone = all_gone
 
     def give_way(self, protocol: Protocol) -> None:
         """Leave the connection to *protocol*: the peer is the client now (RFC 2645 §5.3)."""

@@ -67,6 +67,8 @@ class Connection:
     _opened: Opened | None = field(default=None, init=False)
     _carried: int = field(default=0, init=False)
     _idle: bool = field(default=False, init=False)
+    # Goodbye is said.
+    _parting: bool = field(default=False, init=False)
     _ended: bool = field(default=False, init=False)
     _opening: Deferred[None] | None = field(default=None, init=False)
     # The job that has no outcome yet.
@@ -103,6 +105,12 @@ class Connection:
             self._rouse()
             self._end()
 
+    def lost(self) -> None:
+        """Its session is gone, whoever ended it; one with a transaction says so by that."""
+        self.finish()
+        if self._parting:
+            self._gone()
+
     def expire(self) -> None:
         """There was no work for it for so long."""
         self.finish()
@@ -120,7 +128,7 @@ class Connection:
         opened = await self.site.line.open(
             first.destination,
             first.tried,
-            self.finish,
+            self.lost,
             attempts,
             first.message.parameters.requiretls,
         )
@@ -209,8 +217,12 @@ class Connection:
         self.site.no_longer_idle(self)
 
     def _end(self) -> None:
-        self._open_session.session.quit()
-        self._gone()
+        self._parting = True
+        session = self._open_session.session
+        session.quit()
+        # Until it is closed the peer counts it, and nobody else may have its slot.
+        if session.is_over:
+            self._gone()
 
     def _gone(self) -> None:
         if not self._ended:

@@ -171,7 +171,7 @@ class Line:
             `None` when there was no further host to try.
         """
         if destination.is_turned:
-            return await self._open_turned(destination, tried)
+            return await self._open_turned(destination, tried, gone)
         last: Outcome | None = None
         for hop in destination.hops:
             try:
@@ -227,11 +227,15 @@ class Line:
         return session
 
     async def _open_turned(
-        self, destination: Destination, tried: set[tuple[str, int]]
+        self,
+        destination: Destination,
+        tried: set[tuple[str, int]],
+        gone: Callable[[], None],
     ) -> Opened | Outcome:
         opened = self.turned.pop(destination.key, None)
         if opened is None:
             return TURNED_AWAY
+        opened.session.tell_too(gone)
         tried.add((opened.place.address, opened.place.port))
         refused = await opened.session.ready
         return opened if refused is None else unopened_outcome(refused, _name(opened.place))

@@ -33,7 +33,8 @@ class Phase(Enum):
     DATA = (120, "the reply to DATA")
     CONTENT = (180, "room for the content")
     DOT = (600, "the reply to the final dot")
-    QUITTING = (30, "the reply to QUIT")
+    # Nothing hangs on it, and until then nobody else may connect instead.
+    QUITTING = (10, "the reply to QUIT")
     CLOSED = (30, "the end of the connection")
 
     def __init__(self, patience_seconds: int, awaited: str) -> None:

@@ -41,12 +41,13 @@ SENDER = Mailbox("alice", "example.com")
 
 @define(eq=False)
 class Session:
-    """A session with one site."""
+    """A session with one site; who has said goodbye is there until the peer has answered."""
 
     peers: Peers
     key: str
+    gone: Callable[[], None]
     extensions: dict[str, str] = field(factory=lambda: {"8BITMIME": ""})
-    over: bool = False
+    is_over: bool = False
 
     def send(self, envelope: Envelope, content: Any, over: Callable[[Transcript], None]) -> None:
         sender, recipients = envelope.reverse_path, list(envelope.forward_paths)
@@ -58,21 +59,26 @@ class Session:
     def _taken(self, reverse_path: Any, recipients: list[Mailbox]) -> Transcript:
         peers, count = self.peers, len(recipients)
         if self.key in peers.down:
-            self.quit()
+            self._close()
             return Transcript((None,) * count, "connection lost", peers.doubtful, False)
         said = peers.say(recipients)
         peers.taken.append((peers.reactor.seconds(), self.key, reverse_path, recipients))
         alive = said.code != 421
         if not alive:
-            self.quit()
+            self._close()
         return Transcript((said,) * count, "", False, alive)
 
     def quit(self) -> None:
-        if not self.over:
-            self.over = True
-            self.peers.open_now[self.key] -= 1
+        self.peers.reactor.callLater(self.peers.goodbye_seconds, self.drop)
 
-    drop = quit
+    def drop(self) -> None:
+        if not self.is_over:
+            self._close()
+            self.gone()
+
+    def _close(self) -> None:
+        self.is_over = True
+        self.peers.open_now[self.key] -= 1
 
 
 @define(eq=False)
@@ -83,6 +89,7 @@ class Peers:
     :ivar down: sites that take no connection.
     :ivar seconds: a transaction takes so long there.
     :ivar connect_seconds: a connection takes so long, or fails after it.
+    :ivar goodbye_seconds: so long after QUIT a connection is closed.
     :ivar taken: (time, site, sender, recipients) of every transaction.
     :ivar doubtful: sessions that break do so after the final dot.
     """
@@ -92,6 +99,7 @@ class Peers:
     seconds: dict[str, float] = field(factory=dict)
     usual_seconds: float = 0.1
     connect_seconds: float = 0.1
+    goodbye_seconds: float = 0.02
     doubtful: bool = False
     say: Callable[[list[Mailbox]], Reply] = field(default=lambda recipients: TAKEN)
     taken: list[tuple[float, str, Mailbox | None, list[Mailbox]]] = field(factory=list)
@@ -127,7 +135,7 @@ class Peers:
         self.open_now[key] += 1
         self.most_open[key] = max(self.most_open[key], self.open_now[key])
         self.most_in_all = max(self.most_in_all, sum(self.open_now.values()))
-        session: Any = Session(self, key)
+        session: Any = Session(self, key, gone)
         return Opened(session, place)
 
     def count(self, key: str) -> int:

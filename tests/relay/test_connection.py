@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 from unittest.mock import patch
 
+from attrs import evolve
 from twisted.internet.defer import Deferred
 
 from mailhost.errors import SpoolProblem
 from mailhost.relay.connection import IDLE_SECONDS
 from mailhost.spool.memory import MemoryQueue
 from tests.relay.peers import SchedulingTestCase, Session
+from tests.support.world import make_settings
 
 KEY = "mx.one.example"
 
@@ -19,6 +21,22 @@ class StepTests(SchedulingTestCase):
     def _nothing_open(self) -> None:
         self.assertEqual(0, sum(self.peers.open_now.values()))
         self.assertEqual(0, self.relay._slots.open_count)
+
+    def test_goodbye(self) -> None:
+        """The slot is given back when the connection is closed, not when QUIT is sent."""
+        settings = make_settings()
+        connections = evolve(settings.delivery.connections, max=1, max_per_domain=1)
+        delivery = evolve(settings.delivery, connections=connections)
+        messages = evolve(settings.messages, max_messages_per_connection=1)
+        self.relay = self.make_relay(evolve(settings, delivery=delivery, messages=messages))
+        self.peers.goodbye_seconds = 5.0
+        for domain in ("one", "two", "one"):
+            self.commit(f"x@{domain}.example")
+        self.run_for(4)
+        self.assertEqual(1, len(self.peers.taken))
+        self.run_for(20)
+        self.assertEqual((3, 1), (len(self.peers.taken), self.peers.most_in_all))
+        self._nothing_open()
 
     def test_content_that_comes_later(self) -> None:
         coming: Deferred[Any] = Deferred()
