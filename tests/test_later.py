@@ -19,15 +19,19 @@ class LaterTests(SynchronousTestCase):
     def hear(self, answer: Any) -> None:
         hear(answer, self.done.append, self.failed.append)
 
-    def test_listener(self) -> None:
-        """It is told of the result, or of the failure."""
+    def told(self) -> tuple[Later[int], Later[int]]:
+        """One that has come to 1, and one to a failure; both were listened to."""
         right: Later[int] = Later()
         wrong: Later[int] = Later()
         for one in (right, wrong):
             self.hear(one)
-
         right.callback(1)
         wrong.errback(ValueError("2"))
+        return right, wrong
+
+    def test_listener(self) -> None:
+        """It is told of the result, or of the failure."""
+        self.told()
 
         self.assertEqual([1], self.done)
         self.assertEqual(["2"], [failure.getErrorMessage() for failure in self.failed])
@@ -46,12 +50,7 @@ class LaterTests(SynchronousTestCase):
 
     def test_others_come_late(self) -> None:
         """Who comes afterwards has the result; a failure has been told."""
-        right: Later[int] = Later()
-        wrong: Later[int] = Later()
-        for one in (right, wrong):
-            self.hear(one)
-        right.callback(1)
-        wrong.errback(ValueError())
+        right, wrong = self.told()
 
         self.assertEqual(1, self.successResultOf(right))
         self.assertIsNone(self.successResultOf(wrong))

@@ -143,16 +143,7 @@ class RelayManager(SmartHostESMTPRelayingManager):
         self.census = Census(
             queue, reactor, self._window, lambda: self._terms.categorizer.domains.local()
         )
-        self.held = HeldMail(
-            queue,
-            reactor,
-            self._window,
-            self._line,
-            self._sites,
-            self.steward,
-            self._follow,
-            tally,
-        )
+        self.held = self._make_held(tally)
         self.configure(terms)
 
     def _make_recorder(self, tracer: Tracer, tally: Tally) -> Recorder:
@@ -164,6 +155,18 @@ class RelayManager(SmartHostESMTPRelayingManager):
             self.accept,
             self.job_done,
             tracer,
+            tally,
+        )
+
+    def _make_held(self, tally: Tally) -> HeldMail:
+        return HeldMail(
+            self.store,
+            self._reactor,
+            self._window,
+            self._line,
+            self._sites,
+            self.steward,
+            self._follow,
             tally,
         )
 
