@@ -106,6 +106,6 @@ class ProcessTests(HouseCase):
             ready, status = ear.heard()
             self.assertEqual("READY=1", ready)
             self.assertTrue(status.startswith("STATUS=one running; the new configuration has"))
-            house.process.popen.terminate()
+            house.process.send_signal(signal.SIGTERM)
             self.assertEqual("STOPPING=1", ear.heard()[0])
             house.process.wait()

@@ -9,7 +9,6 @@ everything else is there whole or not at all, nothing is left over, and mail is 
 from __future__ import annotations
 
 import errno
-import multiprocessing
 import signal
 from collections import Counter
 from collections.abc import Callable
@@ -23,11 +22,9 @@ from mailhost.spool.steps import Step
 from tests.crash.day import NOTHING_FOLLOWS, Day, Watch, failing, life, live_in_child, slow
 from tests.crash.ledger import Ledger
 from tests.crash.recovery import faults_of
+from tests.support.forked import forked
 
 _CHILD_SECONDS = 30
-#: Forks, as clean as a new interpreter and ten times as fast.
-_processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["tests.crash.day"])
 _passes: Counter[Step] = Counter()
 
 
@@ -92,9 +89,7 @@ class KillTests(StepCase):
         children = []
         for pass_number in passes_of(last):
             home = self.home()
-            child = _processes.Process(
-                target=live_in_child, args=(str(home), step.name, pass_number)
-            )
+            child = forked(live_in_child, str(home), step.name, pass_number)
             child.start()
             children.append((pass_number, home, child))
         for pass_number, home, child in children:

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.support.mailroot import Mailroot
 from tests.support.peer_case import PeerCase
 from tests.support.postfix_tools import PROJECT
-from tests.support.process import Mailhost, reserve_address, split_address
+from tests.support.process import Mailhost, Process, reserve_address, split_address
 
 SHIPPED_ADDRESSES = ("127.0.0.1:2525", "127.0.0.1:2526")
 
@@ -78,7 +78,7 @@ class ShippedConfigurationTests(PeerCase):
         self.configuration = self.directory / "mailhost.yaml"
         self.default = Mailroot(self.directory / "mailroot" / "default")
         self.branch = Mailroot(self.directory / "mailroot" / "branch")
-        self.mailhost = Mailhost(self.addCleanup, self.configuration)
+        self.mailhost = Mailhost(self.addCleanup, self.configuration, Process)
 
     def start(self, *addresses: str) -> tuple[str, str]:
         """Run it at *addresses*; by default at new ones until both are to be had."""

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import yaml
 from attrs import define, field
 
+from tests.support.forked import Forked, start_twistd
 from tests.support.postfix_tools import PROJECT
 
 #: Not the address outgoing connections come from: their ports cannot be in our way.
@@ -106,14 +107,22 @@ class Process:
 
     command: Sequence[str]
     log: Path
-    popen: subprocess.Popen[bytes] = field(init=False)
+    popen: subprocess.Popen[bytes] | Forked = field(init=False)
 
     def start(
         self, clean: Clean, cwd: Path | None = None, environment: Mapping[str, str] | None = None
     ) -> None:
         """Run it; at the latest it ends by what *clean* is told."""
+        self.log.touch()
+        self.popen = self.begin(cwd, environment)
+        clean(self.kill)
+
+    def begin(
+        self, cwd: Path | None, environment: Mapping[str, str] | None
+    ) -> subprocess.Popen[bytes] | Forked:
+        """Start the program."""
         with self.log.open("ab") as log:
-            self.popen = subprocess.Popen(
+            return subprocess.Popen(
                 self.command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -121,7 +130,6 @@ class Process:
                 cwd=cwd,
                 env=environment,
             )
-        clean(self.kill)
 
     @property
     def pid(self) -> int:
@@ -161,7 +169,7 @@ class Process:
     def terminate(self) -> int:
         """End it in good order; its exit status."""
         if not self.ended:
-            self.popen.terminate()
+            self.send_signal(signal.SIGTERM)
         return self.wait()
 
     def wait(self) -> int:
@@ -174,8 +182,17 @@ class Process:
     def kill(self) -> None:
         """End it as a power cut would."""
         if not self.ended:
-            self.popen.kill()
+            self.send_signal(signal.SIGKILL)
         self.popen.wait()
+
+
+class ForkedTwistd(Process):
+    """``twistd`` with the arguments of its command, but not started by it: see `forked`."""
+
+    def begin(self, cwd: Path | None, environment: Mapping[str, str] | None) -> Forked:
+        """See `Process.begin`."""
+        _, _, *arguments = self.command
+        return start_twistd(arguments, self.log, cwd, environment or os.environ)
 
 
 def mailhost_command(configuration: Path) -> list[str]:
@@ -206,10 +223,12 @@ class Mailhost:
     One ``twistd -n mailhost`` on a configuration file, as often as it is started.
 
     :ivar configuration: the YAML file; relative paths in it start at its folder.
+    :ivar kind: how it is started; `Process` as an operator does it.
     """
 
     clean: Clean
     configuration: Path
+    kind: type[Process] = ForkedTwistd
     process: Process = field(init=False)
     _starts: int = field(default=0, init=False)
 
@@ -231,7 +250,7 @@ class Mailhost:
         """Run it, and wait for nothing."""
         self._starts += 1
         log = self.configuration.with_name(f"{self.configuration.stem}-{self._starts}.log")
-        self.process = Process(mailhost_command(self.configuration), log)
+        self.process = self.kind(mailhost_command(self.configuration), log)
         self.process.start(self.clean, self.configuration.parent, project_environment())
 
     def running(self) -> list[str]:

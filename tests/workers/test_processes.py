@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from attrs import define
+from attrs import define, field
 from twisted.trial.unittest import SkipTest
 
 from tests.crash.submitters import Submitters, wait_for
@@ -67,7 +67,7 @@ class LifeTests(HouseCase):
 
         pids = house.worker_pids()
         self.assertEqual(2, len([pid for pid in pids if is_alive(pid)]))
-        house.process.popen.terminate()
+        house.process.send_signal(signal.SIGTERM)
         for clients in sessions.values():
             self.assertEqual(421, clients[0].getreply()[0])
         house.process.wait()
@@ -292,14 +292,15 @@ class UserTests(HouseCase):
         self.assertIn("only root can become 'root'", done.stdout + done.stderr)
 
     def common_mailhost(self, house: House) -> CommonMailhost:
-        return CommonMailhost(self.addCleanup, house.mailhost.configuration, python_for_everybody())
+        configuration = house.mailhost.configuration
+        return CommonMailhost(self.addCleanup, configuration, python=python_for_everybody())
 
 
 @define(eq=False)
 class CommonMailhost(Mailhost):
     """:ivar python: one that every user may run; the tests' own may lie in a home."""
 
-    python: Path
+    python: Path = field(kw_only=True)
 
     def launch(self) -> None:
         log = self.configuration.with_suffix(".log")
