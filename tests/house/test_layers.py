@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -91,14 +92,17 @@ def imports_of(path: Path) -> set[str]:
     return found
 
 
-MODULES = {module_of(path): imports_of(path) for path in sorted(PACKAGE.rglob("*.py"))}
+@cache
+def modules() -> dict[str, set[str]]:
+    """What each module of ours imports."""
+    return {module_of(path): imports_of(path) for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 class LayerTests(SynchronousTestCase):
     def test_imports_go_down(self) -> None:
         """No module imports from its own floor's other rooms, or from above."""
         faults = []
-        for module, imports in MODULES.items():
+        for module, imports in modules().items():
             here = room_of(module)
             for name in imports:
                 if not name.startswith("mailhost.") or module == "mailhost":
@@ -115,7 +119,7 @@ class LayerTests(SynchronousTestCase):
         """The lower rooms work with no reactor, and with no Twisted, installed."""
         faults = [
             f"{module} -> {name}"
-            for module, imports in MODULES.items()
+            for module, imports in modules().items()
             if room_of(module) in NO_TWISTED
             for name in imports
             if name.split(".")[0] == "twisted"
