@@ -16,7 +16,7 @@ from tests.support.peer_case import PeerCase, content
 from tests.support.process import wait_until
 
 SEED = int(os.environ.get("MAILHOST_CRASH_SEED", "5321"))
-ROUNDS = 20
+ROUNDS = 30
 ROUNDS_WITH_WORKERS = 10
 
 
