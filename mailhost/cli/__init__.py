@@ -18,7 +18,7 @@ from mailhost.cli.outlet import Outlet
 __all__ = ["main"]
 
 #: Where each command is. It is imported when it is called: all of them together are a second of
-#: imports, of which ``status`` needs a fifth.
+#: imports, of which ``status`` needs two fifths.
 _COMMANDS = {
     "badmail": "badmail:badmail",
     "check": "check:check",
